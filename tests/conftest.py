@@ -1,0 +1,48 @@
+"""Fixtures for every tier of tests, and the one rule about absent tools.
+
+A test that needs something a user may lack (a browser, Slurm, the real data beside the checkout) asks `require`:
+it skips with the reason, or fails when POLYGATE_REQUIRE_ALL is set, as continuous integration does for everything
+that it installs itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def require(present: bool, reason: str, *, installable: bool = True) -> None:
+    """Skip with `reason` unless `present`; fail instead when it could have been installed and all is required."""
+    if present:
+        return
+    if installable and os.environ.get("POLYGATE_REQUIRE_ALL"):
+        pytest.fail(f"required here: {reason}")
+    pytest.skip(reason)
+
+
+def require_program(*names: str) -> str:
+    """Path of the first of `names` that is installed."""
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    require(False, f"none of {', '.join(names)} is installed")
+    raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data (PolyRefuse, MultiJail, tokenizers …) beside the checkout; the project never copies it."""
+    folder = Path(os.environ.get("POLYGATE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    require(folder.is_dir(), f"no real data at {folder} (set POLYGATE_SHARED_DATA)", installable=False)
+    return folder

@@ -1,0 +1,311 @@
+"""Every setting of the workflow: its type, its range, its default (the paper's) and what it means.
+
+The JSON schema, `config/README.md` and `config/config.yaml` are generated from these classes
+(`python -m polygate.settings_document`); a test fails when they drift.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+Tier = Literal["high", "mid", "low"]
+TIERS: tuple[Tier, ...] = ("high", "mid", "low")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Scope = Literal["layer", "all"]
+Arm = Literal["none", "addition", "ablation"]
+Architecture = Literal["qwen2", "llama", "gemma2"]
+
+POLYREFUSE_REVISION = "main"
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values can't be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Languages(Section):
+    """The languages of a run by tier of resources (the paper: share of CommonCrawl > 1 %, .1-1 %, < .1 %)."""
+
+    high: list[Name] = Field(
+        default=["en", "de", "fr", "es", "it", "nl", "pl", "ru", "zh", "ja"],
+        min_length=2,
+        description="High-resource languages: the only source of directions, subspaces and gates.",
+    )
+    mid: list[Name] = Field(
+        default=["ar", "ko", "th", "el", "he", "hi", "fa"],
+        description="Mid-resource languages: targets; with the high ones, where layer and strength are chosen.",
+    )
+    low: list[Name] = Field(
+        default=["sw", "am", "my", "km", "si", "yo"],
+        description="Low-resource languages: targets that no choice ever sees.",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = self.all()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"language {twice[0]!r} stands in more than one place")
+        return self
+
+    def all(self) -> list[str]:
+        """Every language: high, then mid, then low, each in the order of the settings."""
+        return [*self.high, *self.mid, *self.low]
+
+    def tier(self, language: str) -> Tier:
+        """The tier of `language`; KeyError when it is not one of the run's."""
+        for tier in TIERS:
+            if language in getattr(self, tier):
+                return tier
+        raise KeyError(language)
+
+    def sources(self, target: str) -> list[str]:
+        """Source languages for `target`: the high-resource ones, never the target itself."""
+        return [name for name in self.high if name != target]
+
+
+class Model(Section):
+    """A chat model: a hub id, a local folder, or an embedded model organism."""
+
+    hub: str | None = Field(default=None, description="Hugging Face hub id, downloaded by a rule of its own.")
+    revision: str | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
+    folder: Path | None = Field(default=None, description="A local Hugging Face folder.")
+    organism: Architecture | None = Field(
+        default=None, description="Train an embedded model organism of this architecture instead."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of an organism's training.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
+    attention: Literal["eager", "sdpa"] = Field(
+        default="sdpa", description="Attention implementation; Gemma 2 wants eager."
+    )
+    chat_template: Path | None = Field(default=None, description="A Jinja file, where the tokenizer brings none.")
+    batch_tokens: int = Field(
+        default=16384, ge=1, description="Upper limit of padded tokens in one batch of forward passes."
+    )
+    parameters: float = Field(
+        default=8e9, gt=0, description="Number of parameters, from which cluster resources are computed."
+    )
+    layer: int | None = Field(
+        default=None, ge=0, description="Decoder block (0-based) to probe and steer; chosen on validation when empty."
+    )
+    strength: float | None = Field(
+        default=None, gt=0, description="λ in α = λ·gap; chosen on validation from steering.strengths when empty."
+    )
+    ablation: Scope | None = Field(
+        default=None, description="Ablate at the layer, or at all layers; chosen on validation when empty."
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(value is not None for value in (self.hub, self.folder, self.organism)) != 1:
+            raise ValueError("give exactly one of hub, folder, organism")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("a hub model needs a pinned revision")
+        return self
+
+
+class Limit(Section):
+    """Upper limits on prompts per language and class; all prompts when empty. The first rows are kept."""
+
+    train: int | None = Field(default=None, ge=2)
+    val: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+
+
+class Prompts(Section):
+    """Where prompts come from and how they are cleaned."""
+
+    source: Literal["polyrefuse", "organism"] = Field(
+        default="polyrefuse", description="PolyRefuse, or the invented languages of the model organisms."
+    )
+    folder: Path | None = Field(
+        default=None, description="Local copy of PolyRefuse's files; downloaded by a rule when empty."
+    )
+    revision: str = Field(default=POLYREFUSE_REVISION, description="Commit of PolyRefuse's repository.")
+    extra: Path | None = Field(
+        default=None,
+        description="Folder with one {language}.csv, .jsonl or .parquet per further language, in the schema of the "
+        "prompt tables; used before the source.",
+    )
+    allow_missing: bool = Field(
+        default=False, description="Go on without a language's missing class or split, which is then reported."
+    )
+    normalise: Literal["none", "terminal_punctuation"] = Field(
+        default="none", description="Remove final punctuation and surrounding white space from every prompt."
+    )
+    limit: Limit = Field(default=Limit(), description="Upper limits on prompts per language and class.")
+
+
+class Organism(Section):
+    """The world and the training of the model organisms."""
+
+    high: int = Field(default=5, ge=2, description="Invented languages with many examples (h1, h2, …).")
+    mid: int = Field(default=3, ge=0, description="Invented languages with fewer (m1, m2, …).")
+    low: int = Field(default=4, ge=0, description="Invented languages with few (l1, l2, …).")
+    world_seed: int = Field(default=0, ge=0, description="Seed of the languages and of the split of pairs.")
+    steps: int = Field(default=1200, ge=1, description="Optimiser steps.")
+    mid_refusals: int = Field(default=10, ge=0, description="Refused harmful chats per mid-resource language.")
+    low_refusals: int = Field(default=4, ge=0, description="Refused harmful chats per low-resource language.")
+
+
+class Gate(Section):
+    """The low-rank logistic gate and its threshold."""
+
+    rank: int = Field(default=10, ge=1, description="Rank of the subspace used for routing.")
+    ranks: list[int] = Field(default=[1, 2, 3, 5, 8, 10], description="Ranks compared in gates.csv.")
+    budgets: list[int] = Field(
+        default=[0, 1, 4, 16, 64], description="Target-language examples per class; 0 uses none."
+    )
+    draws: int = Field(default=10, ge=1, description="Random draws of the examples per budget (one for b = 0).")
+    solver: Literal["convex", "adamw"] = Field(
+        default="convex", description="Converged convex solve, or the paper's 80 AdamW epochs."
+    )
+    objective: Literal["macro_f1", "balanced_f1", "balanced_accuracy"] = Field(
+        default="macro_f1", description="What the threshold maximises, averaged over languages."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.rank not in self.ranks:
+            raise ValueError(f"rank {self.rank} must stand among ranks {self.ranks}")
+        for name, values in (("ranks", self.ranks), ("budgets", self.budgets)):
+            if values != sorted(set(values)) or not values or values[0] < 0:
+                raise ValueError(f"{name} must be distinct and ascending")
+        if self.ranks[0] < 1:
+            raise ValueError("ranks start at 1")
+        if self.budgets[0] != 0:
+            raise ValueError("budgets must start with 0, the uncalibrated gate")
+        return self
+
+
+class Steering(Section):
+    """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
+
+    strengths: list[float] = Field(default=[0.5, 1.0, 1.5, 2.0], min_length=1, description="Candidate λ.")
+    scopes: list[Scope] = Field(default=["layer", "all"], min_length=1, description="Candidate ablation scopes.")
+    layers: list[int] | None = Field(default=None, description="Candidate layers; every block when empty.")
+    chosen_on: list[Tier] = Field(
+        default=["high", "mid"],
+        min_length=1,
+        description="Tiers whose validation prompts decide; leave out a tier to keep it free of selection.",
+    )
+    prompts: int = Field(default=39, ge=1, description="Validation prompts per class and language used to choose.")
+
+
+class Generation(Section):
+    """Greedy decoding."""
+
+    max_new_tokens: int = Field(default=128, ge=1, description="Tokens generated per prompt.")
+
+
+class Judging(Section):
+    """Who says whether a completion is a refusal."""
+
+    judge: Literal["rules"] = Field(default="rules", description="The rule-based judge.")
+
+
+class Statistics(Section):
+    """Intervals and tests."""
+
+    confidence: Fraction = Field(default=0.95, description="Level of every interval.")
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples.")
+
+
+class Report(Section):
+    """What the report shows beside tables and figures."""
+
+    samples: int = Field(default=8, ge=0, description="Prompts per class and language in the browsable table.")
+
+
+class Settings(Section):
+    """All settings of a run. Defaults are the paper's."""
+
+    run: Name = Field(default="paper", description="Name of the run: results go to results/{run}/.")
+    seed: int = Field(default=0, ge=0, description="Seed of draws, resamples and initial weights.")
+    pivot: Name = Field(default="en", description="The high-resource language that orients signs.")
+    languages: Languages = Field(default=Languages(), description="Languages by tier.")
+    models: dict[Name, Model] = Field(
+        default={
+            "qwen2.5-7b": Model(
+                hub="Qwen/Qwen2.5-7B-Instruct",
+                revision="a09a35458c702b33eeacc393d103063234e8bc28",
+                parameters=7.6e9,
+                layer=15,
+                strength=1.0,
+                ablation="layer",
+            ),
+            "gemma-2-9b": Model(
+                hub="google/gemma-2-9b-it",
+                revision="11c9b309abf73637e4b6f9a3fa1e92e615547819",
+                attention="eager",
+                parameters=9.2e9,
+                layer=20,
+                strength=1.0,
+                ablation="layer",
+            ),
+            "llama-3.1-8b": Model(
+                hub="meta-llama/Llama-3.1-8B-Instruct",
+                revision="0e9e39f249a16976918f6564b8830bc894c89659",
+                parameters=8.0e9,
+                layer=10,
+                strength=1.0,
+                ablation="layer",
+            ),
+        },
+        min_length=1,
+        description="Models by name.",
+    )
+    prompts: Prompts = Field(default=Prompts(), description="Prompts.")
+    organism: Organism = Field(default=Organism(), description="Model organisms.")
+    gate: Gate = Field(default=Gate(), description="The gate.")
+    steering: Steering = Field(default=Steering(), description="Steering.")
+    generation: Generation = Field(default=Generation(), description="Generation.")
+    judging: Judging = Field(default=Judging(), description="Judging.")
+    statistics: Statistics = Field(default=Statistics(), description="Statistics.")
+    report: Report = Field(default=Report(), description="Report.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pivot not in self.languages.high:
+            raise ValueError(f"pivot {self.pivot!r} must be a high-resource language: {self.languages.high}")
+        sources = len(self.languages.high) - 1
+        if self.gate.ranks[-1] > len(self.languages.high):
+            raise ValueError(
+                f"gate.ranks: rank {self.gate.ranks[-1]} needs as many high-resource languages, there are {sources + 1}"
+            )
+        return self
+
+
+def dump(section: Any) -> str:
+    """Compact JSON of settings, the same text for equal settings: a rule's parameter."""
+    return json.dumps(_plain(section), sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def stage_settings(text: str) -> SimpleNamespace:
+    """The settings a stage was given on its command line, as validated sections.
+
+    `text` is a JSON object whose keys are fields of `Settings` or `model` (one `Model`). What the workflow did not
+    pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that its rule does not
+    declare.
+    """
+    given = json.loads(text)
+    sections = {}
+    for key, value in given.items():
+        annotation: Any = Model if key == "model" else Settings.model_fields[key].annotation
+        sections[key] = TypeAdapter(annotation).validate_python(value)
+    return SimpleNamespace(**sections)
