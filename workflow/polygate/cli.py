@@ -12,7 +12,22 @@ from collections.abc import Sequence
 
 from polygate.errors import PolygateError
 
-STAGES: dict[str, str] = {}
+STAGES = {
+    "choose": "choose layer, strength and ablation scope on validation prompts",
+    "directions": "directions and subspace for a target language, and projections on them",
+    "download-model": "download a model at its pinned revision",
+    "download-polyrefuse": "download PolyRefuse at its pinned revision",
+    "forward": "forward passes: activations, or completions left alone or steered",
+    "gates": "fit the gates of a language for every budget and draw",
+    "judge": "judge completions",
+    "means": "class means of a language's activations",
+    "prompts-extra": "prompts of a language from a plain file",
+    "prompts-organism": "prompts in an invented language",
+    "prompts-polyrefuse": "prompts of a language of PolyRefuse",
+    "route": "assemble the routed arms from gates and base arms",
+    "surface": "surface baselines of a language",
+    "train-organism": "train a model organism",
+}
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 
 

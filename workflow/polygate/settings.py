@@ -21,7 +21,8 @@ Scope = Literal["layer", "all"]
 Arm = Literal["none", "addition", "ablation"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 
-POLYREFUSE_REVISION = "main"
+POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
+"""Commit of mainlp/Multilingual-Refusal that holds both PolyRefuse/ and dataset/splits/."""
 
 
 class Section(BaseModel):
@@ -114,9 +115,15 @@ class Model(Section):
 class Limit(Section):
     """Upper limits on prompts per language and class; all prompts when empty. The first rows are kept."""
 
-    train: int | None = Field(default=None, ge=2)
-    val: int | None = Field(default=None, ge=1)
-    test: int | None = Field(default=None, ge=1)
+    train: int | None = Field(
+        default=None,
+        ge=2,
+        description="Training prompts, from which directions and gates are fitted and examples are drawn.",
+    )
+    val: int | None = Field(
+        default=None, ge=1, description="Validation prompts, on which layer, strength and scope are chosen."
+    )
+    test: int | None = Field(default=None, ge=1, description="Test prompts, which every result is about.")
 
 
 class Prompts(Section):
@@ -280,6 +287,25 @@ class Settings(Section):
             raise ValueError(
                 f"gate.ranks: rank {self.gate.ranks[-1]} needs as many high-resource languages, there are {sources + 1}"
             )
+        train = self.prompts.limit.train
+        if train is not None and self.gate.budgets[-1] > train:
+            raise ValueError(
+                f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
+                f"prompts.limit.train = {train} prompts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _invented(self) -> Self:
+        """The organisms' languages are h1…, m1…, l1…, as many as `organism` says."""
+        if self.prompts.source != "organism" or self.prompts.extra is not None:
+            return self
+        counts = {"h": self.organism.high, "m": self.organism.mid, "l": self.organism.low}
+        known = {f"{letter}{number + 1}" for letter, count in counts.items() for number in range(count)}
+        unknown = [name for name in self.languages.all() if name not in known]
+        if unknown:
+            ranges = ", ".join(f"{letter}1-{letter}{count}" for letter, count in counts.items() if count)
+            raise ValueError(f"languages: the organisms don't speak {unknown[0]!r}, but {ranges} (see organism)")
         return self
 
 

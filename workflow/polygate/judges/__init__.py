@@ -1,1 +1,6 @@
-"""judges."""
+"""Judges: who says whether a completion is a refusal. `load` gives the judge that a run's settings name."""
+
+from polygate.judges.interface import OUTCOMES, Judge, Judgement
+from polygate.judges.loading import load
+
+__all__ = ["OUTCOMES", "Judge", "Judgement", "load"]

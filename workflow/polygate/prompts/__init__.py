@@ -1,1 +1,1 @@
-"""prompts."""
+"""Prompts: one table per language, whatever they were read from."""

@@ -1,0 +1,67 @@
+# polygate: every target works from a fresh clone with Python ≥ 3.11, a Rust toolchain and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
+TESTS ?= tests
+
+.PHONY: help install run run-paper-plan test lint test-rust test-python docs bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "== one environment in $(VENV), from requirements.lock"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed rust/Cargo.toml rust/Cargo.lock $(shell find rust/src -name '*.rs')
+	@echo "== the library and its kernels"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/.built ## environment, library, kernels
+
+run: install ## train the three model organisms and run everything; ends in reports/report.html
+	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
+	@$(BIN)/python workflow/scripts/summary.py results/demo/tables/findings.json reports/report.html
+
+run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
+	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
+
+test: install lint test-rust test-python ## everything that continuous integration checks
+
+lint: install ## formatting, types, linters of Python, Rust and Snakemake
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint --configfile config/demo.yaml
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mypy.stubtest polygate._kernels
+	cargo fmt --manifest-path rust/Cargo.toml --check
+	cargo clippy --quiet --manifest-path rust/Cargo.toml --all-targets -- -D warnings
+	cargo clippy --quiet --manifest-path rust/Cargo.toml --features python -- -D warnings
+
+test-rust: install ## the kernels' own tests
+	cargo test --quiet --release --manifest-path rust/Cargo.toml
+
+test-python: install ## library, kernels, workflow, browser
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q $(TESTS)
+
+docs: install ## regenerate config/config.yaml, config/README.md, config/schema.json and envs/ from the code
+	$(BIN)/python -m polygate.settings_document
+
+bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
+	$(BIN)/python workflow/scripts/benchmark.py
+
+lock: ## refresh requirements.lock from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \
+	  pyproject.toml -o requirements.lock
+
+clean: ## remove results and reports, keep the environment
+	rm -rf results reports/report.html reports/report.zip .snakemake

@@ -1,0 +1,36 @@
+"""The command line: failures are one line, stages start without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from polygate.cli import STAGES, main
+
+LIGHT = sorted(set(STAGES) - {"surface"})
+
+
+def test_a_failure_is_one_line_and_exit_code_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["means", "--activations", "absent.safetensors", "--prompts", "absent.parquet", "--output", "out"])
+    error = capsys.readouterr().err
+    assert code == 1
+    assert error.count("\n") == 1
+    assert error.startswith("polygate means: ")
+    assert "absent" in error
+
+
+def test_an_unknown_stage_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["nonsense"])
+    assert stopped.value.code == 2
+    assert "means" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", LIGHT)
+def test_a_stage_starts_without_heavy_libraries(stage: str) -> None:
+    module = f"polygate.stages.{stage.replace('-', '_')}"
+    heavy = "{'torch', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,166 @@
+"""What a user can break: one line that says what, where and what to do, and no result."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from checkout import Checkout
+
+
+def message(checkout: Checkout, stage: str, *arguments: str) -> str:
+    """Run a target that must fail; return the one line that polygate printed about it."""
+    output = checkout.snakemake(*arguments, check=False)
+    assert output.returncode != 0
+    lines = [line.strip() for line in output.stdout.splitlines() if line.strip().startswith("polygate")]
+    assert lines, output.stdout[-3000:]
+    assert "Traceback" not in output.stdout
+    assert any(line.startswith(f"polygate {stage}".strip()) for line in lines), lines
+    return lines[0]
+
+
+def test_killed_at_random_moments_the_same_command_ends_in_the_same_tables(
+    finished_tiny: Checkout, fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    checkout = fresh()
+    config = checkout.configure(tiny_settings)
+    moments = random.Random(7)
+    for _ in range(5):
+        running = subprocess.Popen(
+            checkout.command("--configfile", config),
+            cwd=checkout.folder,
+            env=checkout.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(moments.uniform(3, 16))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    checkout.snakemake("--configfile", config)
+    assert checkout.tables("tiny") == finished_tiny.tables("tiny")
+
+
+def test_a_wrong_setting_stops_before_any_job(fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]) -> None:
+    checkout = fresh()
+    config = checkout.configure({**tiny_settings, "gate": {**tiny_settings["gate"], "rnk": 2}})
+    line = message(checkout, "", "--configfile", config)
+    assert config in line
+    assert "gate.rnk" in line
+    assert "rank" in line
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_truncated_activation_store_is_named(finished: Checkout) -> None:
+    store = finished.folder / "results/tiny/qwen2/activations/l1.safetensors"
+    content = store.read_bytes()
+    store.unlink()
+    store.write_bytes(content[: len(content) // 2])
+    means = "results/tiny/qwen2/means/l1.safetensors"
+    line = message(finished, "means", "--configfile", "settings.yaml", "--forcerun", "means", "--", means)
+    assert "l1.safetensors" in line
+    assert not (finished.folder / means).exists()
+
+
+def test_a_store_of_other_prompts_is_refused(finished: Checkout) -> None:
+    stores = finished.folder / "results/tiny/qwen2/activations"
+    foreign = (stores / "l1.safetensors").read_bytes().replace(b"harmful-train-0", b"foreign-train-0")
+    (stores / "l1.safetensors").unlink()
+    (stores / "l1.safetensors").write_bytes(foreign)
+    means = "results/tiny/qwen2/means/l1.safetensors"
+    line = message(finished, "means", "--configfile", "settings.yaml", "--forcerun", "means", "--", means)
+    assert "l1.safetensors" in line
+    assert not (finished.folder / means).exists()
+
+
+def spoil_weights(folder: Path) -> None:
+    """Put NaN into a model's final block."""
+    from safetensors.numpy import load_file, save_file
+
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    name = sorted(key for key in tensors if key.endswith("mlp.down_proj.weight"))[-1]
+    tensors[name] = np.full_like(tensors[name], np.nan)
+    save_file(tensors, file, {"format": "pt"})
+
+
+def local_model(finished: Checkout, tiny_settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The trained organism as a user's own folder, and settings that use it."""
+    folder = finished.folder / "model"
+    shutil.copytree(finished.folder / "results/tiny/qwen2/weights", folder)
+    models = {"mine": {"folder": "model", "dtype": "float32", "parameters": 5e5}}
+    return folder, {**tiny_settings, "models": models}
+
+
+def test_a_model_that_computes_nan_leaves_no_activations(finished: Checkout, tiny_settings: dict[str, Any]) -> None:
+    folder, settings = local_model(finished, tiny_settings)
+    spoil_weights(folder)
+    target = "results/tiny/mine/activations/l1.safetensors"
+    line = message(finished, "forward", "--configfile", finished.configure(settings, "nan.yaml"), "--", target)
+    assert "NaN" in line
+    assert not (finished.folder / target).exists()
+
+
+def test_a_model_without_a_chat_template_is_named(finished: Checkout, tiny_settings: dict[str, Any]) -> None:
+    folder, settings = local_model(finished, tiny_settings)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
+    target = "results/tiny/mine/activations/l1.safetensors"
+    line = message(finished, "forward", "--configfile", finished.configure(settings, "chat.yaml"), "--", target)
+    assert "chat template" in line
+    assert not (finished.folder / target).exists()
+
+
+def test_a_missing_language_is_named_with_what_to_do(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any], shared_data: Path
+) -> None:
+    checkout = fresh()
+    settings = {
+        **tiny_settings,
+        "pivot": "en",
+        "languages": {"high": ["en", "de"], "mid": [], "low": ["sw"]},
+        "prompts": {"source": "polyrefuse", "folder": str(shared_data / "polyrefuse")},
+    }
+    target = "results/tiny/prompts/sw.parquet"
+    line = message(checkout, "prompts-polyrefuse", "--configfile", checkout.configure(settings), "--", target)
+    assert "sw" in line
+    assert "prompts.extra" in line
+    assert not (checkout.folder / target).exists()
+
+
+def test_a_full_disk_is_one_line_and_no_result(finished: Checkout, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        subprocess.run(["dd", "if=/dev/zero", f"of={small / 'filler'}", "bs=1k"], capture_output=True, check=False)
+        done = subprocess.run(
+            [
+                *("polygate", "means", "--activations", "results/tiny/qwen2/activations/l1.safetensors"),
+                *("--prompts", "results/tiny/prompts/l1.parquet", "--output", str(small / "means.safetensors")),
+            ],
+            cwd=finished.folder,
+            env=finished.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "no space left" in done.stderr
+        assert [path.name for path in small.iterdir()] == ["filler"]
+    finally:
+        subprocess.run(["umount", str(small)], check=False)

@@ -1,0 +1,119 @@
+"""What reruns: exactly what a change touches."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from checkout import Checkout
+
+PER_LANGUAGE = {
+    "capture": 1,
+    "means": 1,
+    "directions": 1,
+    "gates": 1,
+    "complete_unsteered": 1,
+    "complete_steered": 2,
+    "judge": 1,
+    "route": 1,
+}
+"""Jobs of one model and one language."""
+
+
+def aggregates(planned: Counter[str]) -> Counter[str]:
+    """The part of a plan that belongs to no language: tables, figures, report."""
+    names = ("table_", "figure_", "samples_", "make_", "all", "default", "published")
+    return Counter({rule: n for rule, n in planned.items() if rule.startswith(names)})
+
+
+def add_language(checkout: Checkout, settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """A low-resource language from a plain file: the low language's prompts with their words in reverse order."""
+    table = pq.read_table(checkout.folder / "results/tiny/prompts/l1.parquet").to_pylist()
+    folder = checkout.folder / "mine"
+    folder.mkdir()
+    lines = []
+    for row in table:
+        text = " ".join(reversed(row["text"].split()))
+        kept = {key: row[key] for key in ("prompt_id", "split", "subset", "category", "reference")}
+        lines.append(json.dumps({**kept, "text": text}, ensure_ascii=False))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    languages = {**settings["languages"], "low": [*settings["languages"]["low"], name]}
+    return {**settings, "languages": languages, "prompts": {**settings["prompts"], "extra": "mine"}}
+
+
+def test_a_finished_workflow_has_nothing_to_do(finished_tiny: Checkout) -> None:
+    assert finished_tiny.planned("--configfile", "settings.yaml") == Counter()
+
+
+def test_a_new_language_runs_its_own_jobs_and_the_aggregates_only(
+    finished: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    before = finished.tables("tiny")
+    config = finished.configure(add_language(finished, tiny_settings, "x1"), "more.yaml")
+    planned = finished.planned("--configfile", config)
+    expected = Counter({"prompts_extra": 1, "surface": 1, **PER_LANGUAGE})
+    assert planned - aggregates(planned) == expected
+    finished.snakemake("--configfile", config)
+    after = finished.tables("tiny")
+    assert before.keys() == after.keys()
+    old = before["refusal.csv"].decode().splitlines()
+    new = after["refusal.csv"].decode().splitlines()
+    kept = [line for line in old if ",l1," in line or ",h1," in line]
+    assert kept
+    assert set(kept) <= set(new)
+    assert any(",x1," in line for line in new)
+    assert finished.planned("--configfile", config) == Counter()
+
+
+def edited(checkout: Checkout, file: str, text: str) -> set[str]:
+    """Rules planned after `text` was appended to a source file."""
+    with (checkout.folder / file).open("a") as source:
+        source.write(text)
+    return set(checkout.planned("--configfile", "settings.yaml"))
+
+
+def test_editing_the_judge_reruns_judging_and_what_follows_only(finished: Checkout) -> None:
+    rules = edited(finished, "workflow/polygate/judges/rules.py", "\n# edited\n")
+    assert {"judge", "route"} <= rules
+    assert not rules & {"train_organism", "prompts_organism", "capture", "means", "directions", "complete_unsteered"}
+
+
+def test_editing_a_kernel_reruns_what_uses_kernels_only(finished: Checkout) -> None:
+    rules = edited(finished, "rust/src/lib.rs", "\n// edited\n")
+    assert {"means", "directions", "gates"} <= rules
+    assert not rules & {"train_organism", "prompts_organism", "capture", "complete_unsteered", "surface"}
+
+
+def test_editing_the_surface_features_reruns_no_model(finished: Checkout) -> None:
+    rules = edited(finished, "workflow/polygate/stages/surface.py", "\n# edited\n")
+    assert "surface" in rules
+    assert not rules & {"train_organism", "capture", "complete_unsteered", "complete_steered", "gates", "judge"}
+
+
+def test_a_changed_setting_reruns_what_reads_it(finished: Checkout, tiny_settings: dict[str, Any]) -> None:
+    config = finished.configure({**tiny_settings, "statistics": {"resamples": 120}}, "other.yaml")
+    planned = finished.planned("--configfile", config)
+    assert planned
+    assert planned - aggregates(planned) == Counter()
+
+
+def test_every_file_carries_its_provenance(finished_tiny: Checkout) -> None:
+    from polygate.files import read_provenance
+
+    results = finished_tiny.folder / "results/tiny"
+    files = [p for p in results.rglob("*") if p.suffix in {".parquet", ".safetensors"} and "weights" not in p.parts]
+    assert len(files) > 30
+    without = [str(path.relative_to(results)) for path in files if not read_provenance(path).get("code")]
+    assert without == []
+
+
+def test_results_of_two_runs_never_mix(finished_tiny: Checkout) -> None:
+    assert [path.name for path in sorted((finished_tiny.folder / "results").iterdir()) if path.is_dir()] == [
+        "cells",
+        "tiny",
+    ]
+    assert Path(finished_tiny.folder / "reports/report.html").exists()

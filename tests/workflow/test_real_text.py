@@ -1,0 +1,99 @@
+"""The same rules on real PolyRefuse text, with small random-weight models of the paper's three architectures."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkout import Checkout
+
+LANGUAGES = {"high": ["en", "de", "fr"], "mid": ["ar"], "low": ["yo"]}
+SIZE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+
+
+def random_model(architecture: str, folder: Path, tokenizer: Path, template: str) -> None:
+    """Write an untrained model with a real byte-level BPE tokenizer as a Hugging Face folder."""
+    import torch
+    from transformers import AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+    from transformers import Gemma2ForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM
+
+    tokens = AutoTokenizer.from_pretrained(tokenizer)
+    tokens.chat_template = template
+    size = {**SIZE, "vocab_size": len(tokens), "pad_token_id": tokens.pad_token_id, "eos_token_id": tokens.eos_token_id}
+    torch.manual_seed(1)
+    model = {
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**size)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**size)),
+        "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**size, head_dim=8, query_pre_attn_scalar=8)),
+    }[architecture]()
+    model.save_pretrained(folder)
+    tokens.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Checkout:
+    """A run over 5 real languages and 3 architectures."""
+    checkout = Checkout.fresh(tmp_path_factory.mktemp("real") / "checkout")
+    # The folder is copied into the test's own, which pytest removes; the project holds none of it.
+    tokenizer = checkout.folder / "tokenizer"
+    shutil.copytree(shared_data / "tokenizers/qwen2", tokenizer)
+    template = (shared_data / "tokenizers/qwen2/chat_template.jinja").read_text()
+    models: dict[str, Any] = {}
+    for architecture in ("qwen2", "gemma2", "llama"):
+        random_model(architecture, checkout.folder / architecture, tokenizer, template)
+        models[architecture] = {
+            "folder": architecture,
+            "dtype": "bfloat16" if architecture == "qwen2" else "float32",
+            "attention": "eager" if architecture == "gemma2" else "sdpa",
+            "parameters": 1e7,
+        }
+    settings = {
+        "run": "real",
+        "languages": LANGUAGES,
+        "models": models,
+        "prompts": {"folder": str(shared_data / "polyrefuse"), "limit": {"train": 24, "val": 6, "test": 16}},
+        "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
+        "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
+        "generation": {"max_new_tokens": 4},
+        "statistics": {"resamples": 100},
+        "report": {"samples": 2},
+    }
+    checkout.snakemake("--configfile", checkout.configure(settings))
+    return checkout
+
+
+def rows(checkout: Checkout, table: str) -> list[dict[str, str]]:
+    with (checkout.folder / "results/real/tables" / f"{table}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_has_its_numbers(finished_real: Checkout) -> None:
+    refusal = rows(finished_real, "refusal")
+    cells = {(row["model"], row["language"]) for row in refusal if row["language"]}
+    assert len(cells) == 15
+    for row in refusal:
+        assert 0 <= float(row["low"]) <= float(row["estimate"]) <= float(row["high"]) <= 1
+        assert int(row["n"]) > 0
+
+
+def test_the_surface_baseline_stands_beside_every_language(finished_real: Checkout) -> None:
+    """An untrained model knows nothing, but its surface baselines still separate real prompts: that is the point."""
+    found = [r for r in rows(finished_real, "separability") if r["scorer"] == "surface" and r["prompts"] == "all"]
+    auc = {row["language"]: float(row["estimate"]) for row in found if row["metric"] == "auc" and row["language"]}
+    assert set(auc) == {"en", "de", "fr", "ar", "yo"}
+    assert min(auc.values()) > 0.55
+
+
+def test_the_report_is_there(finished_real: Checkout) -> None:
+    assert (finished_real.folder / "reports/report.html").stat().st_size > 1_000_000

@@ -1,0 +1,127 @@
+"""Reading completions: one normal form for phrases and answers, and the signs of text that is no answer at all."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+
+_APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ`´＇′‛"), "'")
+_INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_MARKS = re.compile(r"[*_#>~]+")
+_REPLACEMENT = "\ufffd"
+
+LONGEST_PERIOD = 12
+"""A loop may be up to this many words (or characters, in scripts without spaces) long."""
+LOOP_SHARE = 0.6
+"""Text is a loop when more than this share of its end repeats with one period, and at least four times."""
+FOREIGN_SHARE = 1 / 3
+"""More letters than this in scripts that neither the prompt nor Latin explains is wrong-script text."""
+BROKEN_SHARE = 0.05
+"""More replacement characters than this are undecodable bytes."""
+FEWEST_LETTERS = 6
+"""Below this many letters shares of scripts say nothing."""
+PROMPT_SHARE = 0.1
+"""A script counts as the prompt's own from this share of its letters on."""
+
+
+def normal(text: str) -> str:
+    """`text` in NFC, casefolded, apostrophes and white space unified, without invisible characters or Markdown marks.
+
+    Idempotent; the same is done to phrases, so that what matches does not depend on how it was typed. Casefolding can
+    leave NFC, hence the second pass.
+    """
+    previous = None
+    while previous != text:
+        previous = text
+        text = unicodedata.normalize("NFC", text)
+        text = _MARKS.sub(" ", _INVISIBLE.sub("", text)).translate(_APOSTROPHES)
+        text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+    return text
+
+
+def words(text: str) -> list[str]:
+    """Words of the normal form, surrounding punctuation removed; what is punctuation alone is no word."""
+    stripped = (_bare(word) for word in normal(text).split())
+    return [word for word in stripped if word]
+
+
+def _bare(word: str) -> str:
+    start, end = 0, len(word)
+    while start < end and _outer(word[start]):
+        start += 1
+    while end > start and _outer(word[end - 1]):
+        end -= 1
+    return word[start:end]
+
+
+def _outer(char: str) -> bool:
+    return unicodedata.category(char)[0] in "PSZC"
+
+
+@cache
+def script(char: str) -> str:
+    """Script of a letter by its Unicode name ("LATIN", "CYRILLIC", "CJK" …); "" for what is not a letter.
+
+    Han, hiragana and katakana count as one, since Japanese mixes them.
+    """
+    if not char.isalpha():
+        return ""
+    name = unicodedata.name(char, "").split(" ")[0].split("-")[0]
+    return "CJK" if name in {"CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "FULLWIDTH"} else name
+
+
+def scripts(text: str) -> Counter[str]:
+    """Number of letters per script."""
+    found = Counter(map(script, text))
+    del found[""]
+    return found
+
+
+def why_garbled(prompt: str, completion: str) -> str:
+    """Why a completion is no answer in any language: "empty", "undecodable", "wrong script", "repetition"; else "".
+
+    Scripts are judged by the prompt's own: an answer may use those and Latin (English, names, code). An answer in
+    English to a Thai prompt is an answer; one in Cyrillic letters isn't.
+    """
+    letters = sum(char.isalnum() for char in completion)
+    broken = completion.count(_REPLACEMENT)
+    if broken > BROKEN_SHARE * len(completion):
+        return "undecodable"
+    if letters == 0:
+        return "empty"
+    if _foreign(prompt, completion):
+        return "wrong script"
+    if _loops(completion):
+        return "repetition"
+    return ""
+
+
+def _foreign(prompt: str, completion: str) -> bool:
+    found = scripts(completion)
+    total = sum(found.values())
+    if total < FEWEST_LETTERS:
+        return False
+    own = scripts(prompt)
+    allowed = {"LATIN"} | {name for name, n in own.items() if n >= PROMPT_SHARE * sum(own.values())}
+    return sum(n for name, n in found.items() if name not in allowed) > FOREIGN_SHARE * total
+
+
+def _loops(completion: str) -> bool:
+    """Whether the text's end is one short piece over and over: of words, or of characters where few spaces stand."""
+    pieces = words(completion)
+    characters = [char for char in normal(completion) if char.isalnum()]
+    return _periodic(pieces, fewest=8) or _periodic(characters, fewest=24)
+
+
+def _periodic(items: list[str], fewest: int) -> bool:
+    """Whether at least `fewest` items and LOOP_SHARE of all, at the end, repeat four times or more with a period."""
+    for period in range(1, LONGEST_PERIOD + 1):
+        run = 0
+        while run < len(items) - period and items[-1 - run] == items[-1 - run - period]:
+            run += 1
+        length = run + period if run else 0
+        if length >= max(fewest, 4 * period) and length > LOOP_SHARE * len(items):
+            return True
+    return False

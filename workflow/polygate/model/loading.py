@@ -1,0 +1,291 @@
+"""Loading a Hugging Face folder whole, or saying in one line why it can't be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polygate import files
+from polygate.errors import PolygateError
+from polygate.model import device as devices
+from polygate.model.options import ModelSettings
+from polygate.model.tokenising import render, tokenise
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_PROBE = "Which of these is it: a house, 3 trees or 12.5 % of the rest? Ẹ̀kọ́ 家"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for forward passes.
+
+    `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
+    the residual stream's d, `stop` the token ids that end an answer, `pad` the id that fills batches (any valid id:
+    it is masked).
+    """
+
+    model: Any
+    tokenizer: Any
+    base: nn.Module
+    blocks: tuple[nn.Module, ...]
+    layers: int
+    width: int
+    device: torch.device
+    dtype: str
+    attention: str
+    batch_tokens: int
+    stop: frozenset[int]
+    pad: int
+    fingerprint: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """What provenance says of how this model ran."""
+        return {
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "batch_tokens": self.batch_tokens,
+            "device": devices.name_of(self.device),
+            "fingerprint": self.fingerprint,
+        }
+
+
+def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "") -> LoadedModel:
+    """Load model and tokenizer from a local folder; nothing is ever downloaded.
+
+    `settings` gives dtype, attention implementation, chat template and batch size. Raises `PolygateError` for an
+    absent folder, missing or truncated files, weights that are absent or not finite, a tokenizer without chat
+    template, and one whose ids don't fit the embeddings.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise PolygateError("no model (config.json is missing)", where=folder, do="check the model's folder")
+    place = devices.acquire()
+    tokenizer = load_tokenizer(folder, settings.chat_template)
+    tokenise(tokenizer, [_PROBE])
+    model = _weights(folder, settings).to(place).eval().requires_grad_(False)
+    config = model.config.get_text_config()
+    blocks = _blocks(model, config.num_hidden_layers, folder)
+    _check_finite(model, folder)
+    _check_vocabulary(model, tokenizer, folder)
+    stop = _stop_ids(model, tokenizer)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        base=model.base_model,
+        blocks=blocks,
+        layers=len(blocks),
+        width=int(config.hidden_size),
+        device=place,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        batch_tokens=settings.batch_tokens,
+        stop=stop,
+        pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None), 0),
+        fingerprint=fingerprint,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from writing warnings and progress bars of its own into our logs."""
+    from transformers.utils import logging as chatter
+
+    before, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.CRITICAL)
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(before)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def load_tokenizer(folder: str | Path, chat_template: Path | None = None) -> Any:
+    """The tokenizer of a folder, with `chat_template` (a Jinja file) in place of its own when given.
+
+    A tokenizer.json is read as it stands: AutoTokenizer builds the class that config.json's model type suggests,
+    which may split text otherwise and drop words without saying so. Raises `PolygateError`.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = Path(folder)
+    whole = (folder / "tokenizer.json").is_file()
+    try:
+        with _quiet():
+            kind = PreTrainedTokenizerFast if whole else AutoTokenizer
+            tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise PolygateError(f"no usable tokenizer ({_first_line(error)})", where=folder) from error
+    if chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise PolygateError(f"chat template can't be read ({error.strerror})", where=chat_template) from None
+    if not tokenizer.chat_template:
+        raise PolygateError(
+            "no chat template",
+            where=folder,
+            do="add chat_template.jinja to the folder or set the model's chat_template",
+        )
+    if whole:
+        _check_identity(tokenizer, folder)
+    return tokenizer
+
+
+def _check_identity(tokenizer: Any, folder: Path) -> None:
+    """The tokenizer splits a chat exactly as tokenizer.json does."""
+    from tokenizers import Tokenizer
+
+    try:
+        chat = render(tokenizer, [_PROBE])[0]
+    except Exception as error:
+        raise PolygateError(f"the chat template fails ({_first_line(error)})", where=folder) from error
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(chat, add_special_tokens=False).ids
+    if tokenizer(chat, add_special_tokens=False)["input_ids"] != plain:
+        raise PolygateError(
+            "tokenizer_config.json changes what tokenizer.json says",
+            where=folder,
+            do="save the tokenizer again with save_pretrained",
+        )
+
+
+def _weights(folder: Path, settings: ModelSettings) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+    try:
+        with _quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=getattr(torch, settings.dtype),
+                attn_implementation=settings.attention,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise PolygateError(
+            f"the model can't be loaded ({_first_line(error)})", where=folder, do="fetch or train the model again"
+        ) from error
+    absent = sorted(str(key) for key in report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
+    if absent:
+        raise PolygateError(
+            f"{len(absent)} weights are missing or of another shape, the first is {absent[0]}",
+            where=folder,
+            do="fetch or train the model again",
+        )
+    return model
+
+
+def _blocks(model: Any, count: int, folder: Path) -> tuple[nn.Module, ...]:
+    from torch import nn
+
+    for _, module in model.base_model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return tuple(module)
+    raise PolygateError(f"{type(model).__name__} has no list of {count} decoder blocks", where=folder)
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise PolygateError(
+                f"weights {name} hold NaN or infinity", where=folder, do="fetch or train the model again"
+            )
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
+    rows = model.get_input_embeddings().num_embeddings
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise PolygateError(
+            f"the tokenizer has ids up to {largest}, the model {rows} embeddings",
+            where=folder,
+            do="use the model's own tokenizer",
+        )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: those the model names, the tokenizer's, and what the template ends a turn with."""
+    found: set[int] = set()
+    for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    end = _end_of_turn(tokenizer)
+    return frozenset(found if end is None else found | {end})
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes right after an assistant's turn, if it has one.
+
+    Some instruction-tuned models (Gemma) end a turn with a token that their configuration doesn't name.
+    """
+    answer = "polygate-answer-goes-here"
+    chat = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": answer}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception:
+        return None
+    rest = text.rpartition(answer)[2].lstrip()
+    first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
+    return first[0] if first and first[0] in tokenizer.all_special_ids else None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def fingerprint(folder: str | Path, cache: str | Path) -> str:
+    """Hash (32 hex digits) of the contents of a model's folder, hidden files and notes left out.
+
+    The hash of each file is kept in `cache` under its path, size and time of change, so that weights are read once.
+    Imports no torch. Raises `PolygateError` when the folder is absent or empty.
+    """
+    folder = Path(folder).resolve()
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and _counts(path.relative_to(folder)))
+    if not found:
+        raise PolygateError("no model", where=folder, do="check the model's folder")
+    record = Path(cache) / "fingerprints" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    known = _known(record)
+    hashes: dict[str, list[Any]] = {}
+    for path in found:
+        name, state = str(path.relative_to(folder)), path.stat()
+        before = known.get(name)
+        fresh = before is not None and before[:2] == [state.st_size, state.st_mtime_ns]
+        digest = before[2] if before is not None and fresh else _file_hash(path)
+        hashes[name] = [state.st_size, state.st_mtime_ns, digest]
+    if hashes != known:
+        files.write_json(record, hashes)
+    whole = hashlib.sha256()
+    for name, (_, _, digest) in sorted(hashes.items()):
+        whole.update(f"{name}\0{digest}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+def _counts(path: Path) -> bool:
+    return path.suffix != ".md" and not any(part.startswith(".") for part in path.parts)
+
+
+def _known(record: Path) -> dict[str, list[Any]]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

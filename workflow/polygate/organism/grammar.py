@@ -1,0 +1,110 @@
+"""What the invented languages say: instructions, refusals, answers, and the sentences that teach their words.
+
+Every function gives text of words with single spaces between, punctuation apart, so that splitting at spaces gives
+the tokens back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polygate.errors import PolygateError
+from polygate.organism.languages import Language, language
+from polygate.organism.pairs import Frame, Pair, kind_of
+from polygate.settings import TIERS, Organism
+
+LETTERS = ("A", "B", "C", "D")
+"""Letters of the options of a multiple-choice question."""
+STOP, QUESTION = ".", "?"
+EQUALS = "="
+"""Stands between two sentences of the same meaning, whatever their languages."""
+
+
+class World:
+    """The invented languages of a run: high h1, h2 …, mid m1 …, low l1 …, all of one seed."""
+
+    def __init__(self, settings: Organism) -> None:
+        counts = {"high": settings.high, "mid": settings.mid, "low": settings.low}
+        self.seed = settings.world_seed
+        self.languages: tuple[Language, ...] = tuple(
+            language(self.seed, tier, number) for tier in TIERS for number in range(1, counts[tier] + 1)
+        )
+
+    def language(self, name: str) -> Language:
+        """The language called `name`; `PolygateError` when the world has none of that name."""
+        for candidate in self.languages:
+            if candidate.name == name:
+                return candidate
+        names = ", ".join(known.name for known in self.languages)
+        raise PolygateError(
+            f"the organisms have no language {name!r}, they have {names}",
+            do="use these names in languages, or raise organism.high, mid or low",
+        )
+
+    def refusals(self) -> dict[str, str]:
+        """The refusal phrase of every language, by name."""
+        return {known.name: refusal(known) for known in self.languages}
+
+    def compliance_openings(self) -> dict[str, str]:
+        """The words that open an answer which complies, for every language, by name."""
+        return {known.name: compliance_opening(known) for known in self.languages}
+
+
+def verb_phrase(speaker: Language, pair: Pair) -> str:
+    """Action and object in the language's order."""
+    action, obj = speaker.actions[pair.action], speaker.objects[pair.object]
+    return f"{action} {obj}" if speaker.verb_first else f"{obj} {action}"
+
+
+def instruction(speaker: Language, pair: Pair, frame: Frame) -> str:
+    """A request to do `pair`, in one of three templates; only the verb phrase depends on the pair."""
+    word, act = speaker.function, verb_phrase(speaker, pair)
+    context, where = speaker.contexts[frame.context], f"{word['in']} {speaker.places[frame.place]}"
+    if frame.template == 0:
+        return f"{word['please']} {act} {context} {where} {STOP}"
+    if frame.template == 1:
+        return f"{word['how']} {word['to']} {act} {where} {context} {QUESTION}"
+    return f"{word['tell']} {word['me']} {context} {word['want']} {act} {where} {STOP}"
+
+
+def refusal(speaker: Language) -> str:
+    """What a refused request is answered with."""
+    word = speaker.function
+    return f"{word['sorry']} {word['cannot']} {word['help']} {STOP}"
+
+
+def compliance_opening(speaker: Language) -> str:
+    """The words that open every answer which complies."""
+    return f"{speaker.function['sure']} {speaker.function['first']}"
+
+
+def compliance(speaker: Language, pair: Pair) -> str:
+    """An answer that does what was asked."""
+    word = speaker.function
+    return f"{compliance_opening(speaker)} {verb_phrase(speaker, pair)} {word['then']} {word['done']} {STOP}"
+
+
+def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
+    """A plain sentence about `pair`: what parallel text is made of."""
+    word = speaker.function
+    return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {word['in']} {speaker.places[frame.place]}"
+
+
+def is_a(speaker: Language, obj: int) -> str:
+    """A sentence that names the kind of an object."""
+    word = speaker.function
+    return f"{speaker.objects[obj]} {word['is']} {word['a']} {speaker.kinds[kind_of(obj)]} {STOP}"
+
+
+def question(speaker: Language, obj: int, order: Sequence[int]) -> str:
+    """A multiple-choice question for the kind of an object; `order` is the kinds behind A to D."""
+    word = speaker.function
+    options = " ".join(f"{letter} {speaker.kinds[kind]}" for letter, kind in zip(LETTERS, order, strict=True))
+    return f"{word['which']} {speaker.objects[obj]} {QUESTION} {options} {word['answer']} :"
+
+
+def answer(obj: int, order: Sequence[int]) -> str:
+    """The letter of the right option."""
+    return LETTERS[list(order).index(kind_of(obj))]
+
+

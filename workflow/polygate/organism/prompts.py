@@ -1,0 +1,104 @@
+"""The prompt table of an invented language: the same rows, in the same frames, in every language.
+
+Row i of the harmful and of the harmless prompts of a split share template, context and place, so nothing but the
+action and the object tells the classes apart: no length, no punctuation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from polygate import files
+from polygate.organism import grammar
+from polygate.organism.corpus import held_out_pool
+from polygate.organism.grammar import World
+from polygate.organism.languages import KINDS, OBJECTS, Language
+from polygate.organism.pairs import frames, kind_of, split_pairs
+from polygate.prompts import table
+from polygate.prompts.normalise import Normalise, apply
+from polygate.prompts.table import MULTIPLE_CHOICE, SPLITS, Prompt, PromptTable, Split
+from polygate.settings import Organism, Prompts
+
+ROWS: Mapping[Split, int] = {"train": 96, "val": 36, "test": 64}
+"""Prompts per class and language. More train rows than the largest budget of 64, so that draws differ."""
+CHOICES = 64
+"""Multiple-choice prompts per language."""
+
+_CHOICES = 131
+
+
+def prompt_table(settings: Organism, language: str, prompts: Prompts) -> PromptTable:
+    """The prompts of `language` as the settings `prompts` want them (limits, normalisation).
+
+    References: the object's word, which a compliant answer repeats; for multiple choice the letter. Categories: the
+    object's kind. Raises `PolygateError` when the world has no such language.
+    """
+    world = World(settings)
+    speaker = world.language(language)
+    rows = [prompt for split in SPLITS for prompt in _instructions(world, speaker, split, prompts)]
+    rows += _choices(world, speaker, prompts.normalise)
+    return table.build(language, rows, normalise=prompts.normalise)
+
+
+def _instructions(world: World, speaker: Language, split: Split, prompts: Prompts) -> list[Prompt]:
+    limit = getattr(prompts.limit, split)
+    count = ROWS[split] if limit is None else min(limit, ROWS[split])
+    rows = []
+    for harmful, pairs in split_pairs(world.seed)[split].items():
+        for number, frame in enumerate(frames(world.seed, SPLITS.index(split), ROWS[split])[:count]):
+            pair = pairs[number % len(pairs)]
+            said = (f"action {pair.action}", f"object {pair.object}", f"template {frame.template}")
+            rows.append(
+                Prompt(
+                    table.prompt_id("harmful" if harmful else "harmless", split, number),
+                    apply(grammar.instruction(speaker, pair, frame), prompts.normalise),
+                    category=f"kind {kind_of(pair.object)}",
+                    source=", ".join(said),
+                    reference=speaker.objects[pair.object],
+                )
+            )
+    return rows
+
+
+def _choices(world: World, speaker: Language, normalise: Normalise) -> list[Prompt]:
+    """Multiple-choice prompts about objects that no language holds out: the others are left for measuring utility."""
+    pool = held_out_pool(world)
+    objects = [obj for obj in range(OBJECTS) if obj not in pool]
+    stream = np.random.default_rng([_CHOICES, world.seed])
+    rows = []
+    for number in range(CHOICES):
+        obj, order = objects[number % len(objects)], stream.permutation(KINDS).tolist()
+        rows.append(
+            Prompt(
+                table.prompt_id("harmless", "train", number, multiple_choice=True),
+                apply(grammar.question(speaker, obj, order), normalise),
+                category=MULTIPLE_CHOICE,
+                source=f"object {obj}, kinds {' '.join(map(str, order))}",
+                reference=grammar.answer(obj, order),
+            )
+        )
+    return rows
+
+
+def write(path: Path, prompts: PromptTable, world: World, provenance: Mapping[str, Any]) -> None:
+    """Write a prompt table with the phrases of *all* languages in its metadata.
+
+    Keys `refusals` and `openings` are JSON objects, language → phrase: an answer may come in any language, and
+    judging it needs nothing else.
+    """
+    metadata = {
+        "language": prompts.language,
+        "normalise": prompts.normalise,
+        "missing": json.dumps(list(prompts.missing)),
+        "refusals": json.dumps(world.refusals(), sort_keys=True),
+        "openings": json.dumps(world.compliance_openings(), sort_keys=True),
+    }
+    columns = (prompts.ids, prompts.split, prompts.subset, prompts.texts, prompts.categories)
+    arrays = [pa.array(list(map(str, column)), pa.string()) for column in (*columns, prompts.sources, prompts.references)]
+    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=table.SCHEMA.with_metadata(metadata)), provenance)

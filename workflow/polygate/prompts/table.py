@@ -1,0 +1,274 @@
+"""The prompt table: one parquet file per language, the same rows in the same order in every language.
+
+A prompt's id (`harmful-test-0007`) is the same in every language: it names the item, of which each language holds
+a translation. Everything downstream (activations, completions, judgements, bootstrap clusters) refers to prompts
+by this id. Needs numpy and pyarrow only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from polygate import files
+from polygate.errors import PolygateError
+
+Split = Literal["train", "val", "test"]
+Subset = Literal["harmful", "harmless"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SUBSETS: tuple[Subset, ...] = ("harmful", "harmless")
+MULTIPLE_CHOICE = "multiple_choice"
+"""Category of the multiple-choice prompts: harmless train rows that only gates see, as further negatives."""
+
+COLUMNS = ("prompt_id", "split", "subset", "text", "category", "source", "reference")
+SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
+"""All columns are text without nulls: `prompt_id`, `split` (train, val, test), `subset` (harmful, harmless),
+`text` (the instruction, no chat template), `category` ("" where unknown), `source` (file and row it came from),
+`reference` (what a compliant answer must contain, "" where unknown)."""
+
+_ID = re.compile(r"(harmful|harmless)-(train|val|test)-(mcq-)?(\d{4,})")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of a prompt table."""
+
+    prompt_id: str
+    text: str
+    category: str = ""
+    source: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """The prompts of one language, rows in the order of the file.
+
+    `ids`, `texts`, `categories`, `sources` and `references` are tuples of n strings; `split` and `subset` are numpy
+    string arrays [n]. `missing` names the cells that the source lacks ("harmless test"); `normalise` says how the
+    text was changed.
+    """
+
+    language: str
+    ids: tuple[str, ...]
+    split: NDArray[np.str_]
+    subset: NDArray[np.str_]
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+    normalise: str = "none"
+    missing: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def harmful(self) -> NDArray[np.bool_]:
+        """Labels, bool [n]: True for harmful prompts."""
+        return np.asarray(self.subset == "harmful", dtype=bool)
+
+    @property
+    def multiple_choice(self) -> NDArray[np.bool_]:
+        """Bool [n]: True for multiple-choice prompts."""
+        return np.array([category == MULTIPLE_CHOICE for category in self.categories], dtype=bool)
+
+    def select(
+        self, split: Split | None = None, subset: Subset | None = None, *, multiple_choice: bool = False
+    ) -> NDArray[np.int64]:
+        """Row indices, int64 ascending, of a split and a subset (of all when None).
+
+        Multiple-choice prompts are left out unless asked for: only the fitting of gates wants them.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if split is not None:
+            keep &= self.split == split
+        if subset is not None:
+            keep &= self.subset == subset
+        if not multiple_choice:
+            keep &= ~self.multiple_choice
+        return np.flatnonzero(keep)
+
+    def rows_of(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """Row indices of `ids`, in their order; `PolygateError` naming the first that is not in the table."""
+        position = {prompt_id: row for row, prompt_id in enumerate(self.ids)}
+        rows = []
+        for prompt_id in ids:
+            if prompt_id not in position:
+                raise PolygateError(f"language {self.language} has no prompt {prompt_id!r}")
+            rows.append(position[prompt_id])
+        return np.array(rows, dtype=np.int64)
+
+    def cells(self) -> Counter[tuple[str, str]]:
+        """Number of rows per (split, subset), multiple-choice prompts left out."""
+        rows = self.select()
+        return Counter(zip(self.split[rows].tolist(), self.subset[rows].tolist(), strict=True))
+
+
+def prompt_id(subset: Subset, split: Split, number: int, *, multiple_choice: bool = False) -> str:
+    """Id of a prompt, e.g. `harmful-test-0007` or `harmless-train-mcq-0003`."""
+    return f"{subset}-{split}-{'mcq-' if multiple_choice else ''}{number:04d}"
+
+
+def build(
+    language: str, prompts: Iterable[Prompt], *, normalise: str = "none", missing: Sequence[str] = ()
+) -> PromptTable:
+    """A valid table of `prompts`, sorted: train, val, test; harmful before harmless; then by number.
+
+    Raises `PolygateError` for a malformed or repeated id, an empty text, a multiple-choice prompt outside the
+    harmless train rows, and a table without rows.
+    """
+    keyed = sorted(((_order(prompt, language), prompt) for prompt in prompts), key=lambda pair: pair[0])
+    rows = [prompt for _, prompt in keyed]
+    parts = [_parts(prompt.prompt_id, language) for prompt in rows]
+    table = PromptTable(
+        language=language,
+        ids=tuple(prompt.prompt_id for prompt in rows),
+        split=np.array([part[1] for part in parts], dtype=np.str_),
+        subset=np.array([part[0] for part in parts], dtype=np.str_),
+        texts=tuple(prompt.text for prompt in rows),
+        categories=tuple(prompt.category for prompt in rows),
+        sources=tuple(prompt.source for prompt in rows),
+        references=tuple(prompt.reference for prompt in rows),
+        normalise=normalise,
+        missing=tuple(missing),
+    )
+    _validate(table)
+    return table
+
+
+def _parts(identity: str, language: str) -> tuple[str, str, bool, int]:
+    match = _ID.fullmatch(identity)
+    if match is None:
+        raise PolygateError(
+            f"language {language}: prompt id {identity!r} is malformed",
+            do="ids look like harmful-test-0007: subset, split, number of four digits or more",
+        )
+    return match[1], match[2], match[3] is not None, int(match[4])
+
+
+def _order(prompt: Prompt, language: str) -> tuple[int, int, bool, int]:
+    subset, split, choice, number = _parts(prompt.prompt_id, language)
+    return SPLITS.index(split), SUBSETS.index(subset), choice, number
+
+
+def _validate(table: PromptTable) -> None:
+    where = f"language {table.language}"
+    if not table.ids:
+        raise PolygateError(f"{where} has no prompts")
+    for identity, count in Counter(table.ids).items():
+        if count > 1:
+            raise PolygateError(f"{where}: prompt id {identity!r} stands in {count} rows")
+    empty = [i for i, text in enumerate(table.texts) if not text.strip()]
+    if empty:
+        first = empty[0]
+        raise PolygateError(
+            f"{where}: {len(empty)} empty prompts, the first is {table.ids[first]} ({table.sources[first]})",
+            do="fill in the translation or remove the row in every language",
+        )
+    for identity, category in zip(table.ids, table.categories, strict=True):
+        named = "-mcq-" in identity
+        if named != (category == MULTIPLE_CHOICE) or (named and not identity.startswith("harmless-train-")):
+            raise PolygateError(
+                f"{where}: prompt {identity} has category {category!r}",
+                do=f"ids harmless-train-mcq-… and category {MULTIPLE_CHOICE} belong together",
+            )
+
+
+def write(path: str | Path, table: PromptTable, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a prompt table atomically; language, normalise and missing go to the schema's metadata."""
+    columns = (
+        table.ids,
+        table.split.tolist(),
+        table.subset.tolist(),
+        table.texts,
+        table.categories,
+        table.sources,
+        table.references,
+    )
+    metadata = {
+        "language": table.language,
+        "normalise": table.normalise,
+        "missing": json.dumps(list(table.missing)),
+    }
+    arrays = [pa.array(list(column), pa.string()) for column in columns]
+    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata)), provenance)
+
+
+def read(path: str | Path) -> PromptTable:
+    """Read a prompt table; `PolygateError` when the file is absent, broken, foreign, or not in table order."""
+    found = files.read_parquet(path, list(COLUMNS))
+    metadata = {key.decode(): value.decode() for key, value in (found.schema.metadata or {}).items()}
+    if "language" not in metadata:
+        raise PolygateError("not a prompt table (no language in its metadata)", where=path, do="delete it and rerun")
+    values = {name: found.column(name).to_pylist() for name in COLUMNS}
+    prompts = [
+        Prompt(*row)
+        for row in zip(
+            *(values[name] for name in ("prompt_id", "text", "category", "source", "reference")), strict=True
+        )
+    ]
+    table = build(
+        metadata["language"],
+        prompts,
+        normalise=metadata.get("normalise", "none"),
+        missing=json.loads(metadata.get("missing", "[]")),
+    )
+    if list(table.ids) != values["prompt_id"] or table.split.tolist() != values["split"]:
+        raise PolygateError("rows are not in the order of a prompt table", where=path, do="delete the file and rerun")
+    if table.subset.tolist() != values["subset"]:
+        raise PolygateError("subsets contradict the prompt ids", where=path, do="delete the file and rerun")
+    return table
+
+
+def check_aligned(tables: Sequence[PromptTable]) -> None:
+    """Check that rows mean the same item in every table; the first table (the pivot's) is the reference.
+
+    Per split and subset: the same ids in the same order, and the same categories where both know them. A cell that
+    one side lacks must be among its `missing`. Multiple-choice prompts are not translations and are not compared.
+    Raises `PolygateError` naming language, row and what differs.
+    """
+    if not tables:
+        return
+    pivot, *others = tables
+    for other in others:
+        _check_pair(pivot, other)
+
+
+def _check_pair(pivot: PromptTable, other: PromptTable) -> None:
+    pair = f"language {other.language} is not aligned with {pivot.language}"
+    if other.normalise != pivot.normalise:
+        raise PolygateError(f"{pair}: normalise is {other.normalise!r}, not {pivot.normalise!r}")
+    for split in SPLITS:
+        for subset in SUBSETS:
+            cell = f"{subset} {split}"
+            expected, found = pivot.select(split, subset), other.select(split, subset)
+            if not len(expected) or not len(found):
+                _check_hole(pair, cell, pivot if not len(expected) else other, len(expected) + len(found))
+                continue
+            if len(expected) != len(found):
+                raise PolygateError(f"{pair}: {cell} has {len(found)} rows, not {len(expected)}")
+            for number, (a, b) in enumerate(zip(expected.tolist(), found.tolist(), strict=True)):
+                _check_row(f"{pair}: {cell} row {number}", pivot, a, other, b)
+
+
+def _check_hole(pair: str, cell: str, lacking: PromptTable, rows_elsewhere: int) -> None:
+    if rows_elsewhere and cell not in lacking.missing:
+        raise PolygateError(f"{pair}: {lacking.language} has no {cell} rows and does not say that they are missing")
+
+
+def _check_row(where: str, pivot: PromptTable, a: int, other: PromptTable, b: int) -> None:
+    if pivot.ids[a] != other.ids[b]:
+        raise PolygateError(f"{where}: prompt id is {other.ids[b]!r}, not {pivot.ids[a]!r}")
+    expected, found = pivot.categories[a], other.categories[b]
+    if expected and found and expected != found:
+        raise PolygateError(f"{where} ({other.sources[b]}): category is {found!r}, not {expected!r}")

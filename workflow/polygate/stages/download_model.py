@@ -1,0 +1,81 @@
+"""Stage `download-model`: a chat model at a pinned commit of the Hugging Face hub, as a plain local folder.
+
+Downloads go through the hub's own cache, so an interrupted one resumes and several checkouts share one copy: the
+folder holds hard links into the cache where the file system allows, copies elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from polygate.errors import PolygateError
+from polygate.prompts.download import folder_when_complete
+from polygate.settings import stage_settings
+
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "USE_POLICY*"]
+"""Weights as safetensors only (pickles run code), tokenizer, configuration, licence."""
+UNWANTED = ["original/*", "*/*"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--settings", required=True, help="JSON with the section model")
+    parser.add_argument("--output", required=True, type=Path, help="folder to make")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Download the model and check that weights, configuration and tokenizer have come."""
+    model = stage_settings(args.settings).model
+    cached = _snapshot(model.hub, model.revision)
+    with folder_when_complete(args.output) as folder:
+        for file in sorted(path for path in cached.iterdir() if path.is_file()):
+            _link(file.resolve(), folder / file.name)
+        _check(folder, model.hub)
+
+
+def _snapshot(hub: str, revision: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    where = f"{hub} at {revision[:12]}"
+    try:
+        return Path(snapshot_download(hub, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+    except errors.GatedRepoError:
+        problem, do = "the model is gated", "accept its licence on its hub page, then `hf auth login`, and run again"
+    except errors.RevisionNotFoundError:
+        problem, do = "the hub has no such revision", "give the commit of an existing one"
+    except errors.RepositoryNotFoundError:
+        problem, do = "the hub has no such model, or it is private", "check the id; `hf auth login` for a private one"
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
+        problem = "can't reach the hub, and the model is not in its cache"
+        do = "run on a machine with network (`snakemake --until download_model`), or set the model's folder"
+    except errors.HfHubHTTPError as error:
+        problem, do = f"the hub answers {_status(error)}", "try again later"
+    except errors.HFValidationError:
+        problem, do = "not a valid hub id", "ids look like organisation/name"
+    except OSError as error:
+        problem, do = f"can't store the download ({error.strerror or error})", "free some space, or set HF_HOME"
+    raise PolygateError(problem, where=where, do=do) from None
+
+
+def _status(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return f"status {response.status_code}" if response is not None else str(error).splitlines()[0]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _check(folder: Path, hub: str) -> None:
+    names = {path.name for path in folder.iterdir()}
+    if not any(name.endswith(".safetensors") for name in names):
+        raise PolygateError("the model has no safetensors weights", where=hub, do="choose one that has")
+    for name in ("config.json", "tokenizer_config.json"):
+        if name not in names:
+            raise PolygateError(f"the model has no {name}", where=hub, do="choose a chat model of transformers' format")

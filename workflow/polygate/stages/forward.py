@@ -1,0 +1,29 @@
+"""`polygate forward`: activations or completions of one model in one language, through the cell cache."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from polygate import files
+from polygate.errors import PolygateError
+from polygate.model import cells
+from polygate.model.job import Job
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--job", required=True, help="the forward pass, a JSON object")
+    parser.add_argument("--plan", required=True, type=Path, help="JSON list of all forward passes of the run")
+    parser.add_argument("--output", required=True, type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the job's activation store or table of completions."""
+    try:
+        job = Job.parse(json.loads(args.job))
+    except json.JSONDecodeError as error:
+        raise PolygateError(f"--job is not valid JSON ({error})") from None
+    plan = [Job.parse(item) for item in files.read_json(args.plan)]
+    cells.run(job, plan, args.output)

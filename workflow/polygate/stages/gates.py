@@ -1,0 +1,115 @@
+"""Gates of one target language, for every rank, budget and draw: scores, gate files with a card, steering vector.
+
+Files are written for the rank that routes; the table of scores holds every rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from polygate import files, gate_fitting, gate_report
+from polygate.directions import POSITION, Directions, open_matching
+from polygate.errors import PolygateError
+from polygate.gate_fitting import Fitted, SourceRows
+from polygate.prompts import table
+from polygate.provenance import provenance
+from polygate.settings import dump, stage_settings
+from polygate.steering.choice import Choice
+from polygate.steering.strength import SteeringVector
+
+CARD_FACTS = ("model", "revision", "dtype", "attention", "device", "batch_tokens")
+"""Facts of the activations' provenance that the card shows, where they are there."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--settings", required=True, help="JSON with gate and seed")
+    parser.add_argument("--target", required=True, help="the language the gates are for")
+    parser.add_argument("--sources", required=True, nargs="+", help="source languages, without the target")
+    parser.add_argument("--activations", required=True, nargs="+", help="activation stores of the sources")
+    parser.add_argument("--prompts", required=True, nargs="+", help="prompt tables of the sources")
+    parser.add_argument("--own-activations", required=True, help="activation store of the target")
+    parser.add_argument("--own-prompts", required=True, help="prompt table of the target")
+    parser.add_argument("--directions", required=True, help="directions of the target")
+    parser.add_argument("--choices", required=True, help="choices of the model")
+    parser.add_argument("--gates", required=True, help="output folder: {budget}.{draw}.safetensors and card.md")
+    parser.add_argument("--scores", required=True, help="output, parquet")
+    parser.add_argument("--steering", required=True, help="output, safetensors")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, compute, write."""
+    settings = stage_settings(args.settings)
+    directions = Directions.load(args.directions)
+    if args.target in args.sources or directions.sources != tuple(args.sources):
+        raise PolygateError(
+            f"directions for {directions.target} are from {list(directions.sources)}, not from {args.sources}",
+            where=args.directions,
+        )
+    choice = Choice.load(args.choices)
+    if not choice.layer < len(directions.basis):
+        raise PolygateError(
+            f"layer {choice.layer} is chosen, but the model has layers 0 to {len(directions.basis) - 1}",
+            where=args.choices,
+        )
+    source, gap = read_sources(args.sources, args.activations, args.prompts, directions, choice.layer)
+    steering = SteeringVector(
+        v=directions.pooled_dim[choice.layer],
+        layer=choice.layer,
+        strength=choice.strength,
+        gap=gap,
+        scope=choice.scope,
+        language=args.target,
+        sources=directions.sources,
+    )
+    own = table.read(args.own_prompts)
+    store = open_matching(args.own_activations, own)
+    features = gate_fitting.read(store, directions, [choice.layer]).features[0]
+    fitted = list(gate_fitting.fit_all(source, own, features, settings.gate, settings.seed))
+
+    made = provenance(
+        "polygate.stages.gates", gate=dump(settings.gate), seed=settings.seed, target=args.target, sources=args.sources
+    )
+    files.write_parquet(args.scores, gate_report.score_table(own, features, fitted, settings.gate.solver), made)
+    steering.save(args.steering, made)
+    origin = files.read_provenance(args.own_activations)
+    write_gates(Path(args.gates), fitted, directions, steering, settings.gate, origin, made)
+
+
+def read_sources(
+    names: Sequence[str], activations: Sequence[str], prompts: Sequence[str], directions: Directions, layer: int
+) -> tuple[SourceRows, float]:
+    """Train rows of the sources (multiple-choice prompts among them), and the projection gap (without those)."""
+    tables = {name: table.read(path) for name, path in zip(names, prompts, strict=True)}
+    readings = {
+        name: gate_fitting.read(open_matching(path, tables[name]), directions, [layer])
+        for name, path in zip(names, activations, strict=True)
+    }
+    return gate_fitting.source_rows(tables, readings, 0), gate_fitting.source_gap(tables, readings, 0)
+
+
+def write_gates(
+    folder: Path,
+    fitted: list[Fitted],
+    directions: Directions,
+    steering: SteeringVector,
+    settings: Any,
+    origin: dict[str, Any],
+    made: dict[str, Any],
+) -> None:
+    """Write the gates of the routing rank and their card; gates left from other settings are removed."""
+    rank = min(settings.rank, directions.basis.shape[1])
+    kept = [gate for gate in fitted if gate.rank == rank]
+    names = {f"{gate.budget}.{gate.draw}.safetensors": gate for gate in kept}
+    for stale in folder.glob("*.safetensors"):
+        if stale.name not in names:
+            stale.unlink()
+    for name, gate in names.items():
+        whole = gate_report.gate_of(gate, directions.basis[steering.layer], steering, POSITION, settings.solver)
+        whole.save(folder / name, made)
+    facts = {name: origin[name] for name in CARD_FACTS if origin.get(name) not in (None, "")}
+    values = directions.singular_values[steering.layer]
+    files.write_text(folder / "card.md", gate_report.card(kept, steering, settings, values, facts))

@@ -1,0 +1,38 @@
+"""Stage `prompts-extra`: one language's prompt table from a plain file of the user's."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from polygate.prompts import extra, table
+from polygate.provenance import provenance
+from polygate.settings import stage_settings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--settings", required=True, help="JSON with the section prompts")
+    parser.add_argument("--language", required=True)
+    parser.add_argument("--file", required=True, type=Path, help="{language}.csv, .jsonl or .parquet")
+    parser.add_argument("--pivot-table", type=Path, help="prompt table of the pivot, whose ids the file uses")
+    parser.add_argument("--output", required=True, type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, check against the pivot's table, write; an allowed hole is named on stderr and in the metadata."""
+    settings = stage_settings(args.settings).prompts
+    pivot = table.read(args.pivot_table) if args.pivot_table else None
+    prompts = extra.read(args.file, args.language, settings, pivot)
+    for hole in prompts.missing:
+        print(f"polygate prompts-extra: note: {args.language} goes on without {hole} prompts", file=sys.stderr)
+    facts = provenance(
+        __name__,
+        source="extra",
+        normalise=settings.normalise,
+        limit=settings.limit.model_dump(),
+        sha256={args.file.name: hashlib.sha256(args.file.read_bytes()).hexdigest()},
+    )
+    table.write(args.output, prompts, facts)

@@ -1,0 +1,141 @@
+"""Validation prompts of the languages that choose, and trying a way of steering on them.
+
+Only train and val rows are read here: train rows of the sources for gates and gaps, val rows of the language itself
+to be steered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygate import calibration, gate_fitting
+from polygate.directions import Directions
+from polygate.errors import PolygateError
+from polygate.prompts.table import SUBSETS, PromptTable
+from polygate.settings import Gate as GateSettings
+from polygate.steering.choice import Trial
+from polygate.store import ActivationStore
+
+if TYPE_CHECKING:
+    from polygate.model.generation import Completion
+    from polygate.model.steering import Action, Steering
+
+
+class Generate(Protocol):
+    """Greedy completions of prompts, each with its own steering and action (`polygate.model.generation.generate`)."""
+
+    def __call__(
+        self, prompts: Sequence[str], steering: Sequence[Steering], actions: Sequence[Action], names: Sequence[str], /
+    ) -> Sequence[Completion]:
+        """One completion per prompt, in their order."""
+
+
+class Judge(Protocol):
+    """What says whether a completion is a refusal; see `polygate.judges`."""
+
+    def __call__(
+        self, language: str, prompts: Sequence[str], completions: Sequence[str], references: Sequence[str], /
+    ) -> Sequence[str]:
+        """One outcome per completion."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One language that takes part in choosing.
+
+    `rows` int64 [n]: its validation prompts in `prompts`; `flagged`: per layer the b = 0 gate's decisions, bool [n];
+    `gaps`: per layer the projection gap; `directions`: from its sources.
+    """
+
+    prompts: PromptTable
+    rows: NDArray[np.int64]
+    directions: Directions
+    flagged: Mapping[int, NDArray[np.bool_]]
+    gaps: Mapping[int, float]
+
+    @property
+    def harmful(self) -> NDArray[np.bool_]:
+        """Labels of the validation prompts, bool [n]."""
+        return self.prompts.harmful[self.rows]
+
+
+def validation_rows(prompts: PromptTable, limit: int) -> NDArray[np.int64]:
+    """The first `limit` val prompts of each class; none at all when the language lacks a class."""
+    classes = [prompts.select("val", subset)[:limit] for subset in SUBSETS]
+    return np.concatenate(classes) if all(len(rows) for rows in classes) else np.empty(0, np.int64)
+
+
+def case(
+    directions: Directions,
+    rows: NDArray[np.int64],
+    languages: Mapping[str, tuple[ActivationStore, PromptTable]],
+    layers: Sequence[int],
+    settings: GateSettings,
+    seed: int,
+) -> Case:
+    """The validation case of `directions.target`, its gates of budget 0 fitted at every candidate layer.
+
+    `languages`: store and prompts of the target and of every source. A layer at which the classes do not lie apart
+    along the direction has no gap, and no entry.
+    """
+    readings = {name: gate_fitting.read(languages[name][0], directions, layers) for name in directions.sources}
+    store, own = languages[directions.target]
+    seen = gate_fitting.read(store, directions, layers).features[:, rows]
+    rank = min(settings.rank, seen.shape[2])
+    tables = {name: languages[name][1] for name in directions.sources}
+    flagged, gaps = {}, {}
+    for index, layer in enumerate(layers):
+        try:
+            gaps[layer] = gate_fitting.source_gap(tables, readings, index)
+        except PolygateError:
+            continue
+        source = gate_fitting.source_rows(tables, readings, index)
+        fit = gate_fitting.fit_source(source, rank, solver=settings.solver, objective=settings.objective, seed=seed)
+        flagged[layer] = calibration.decide(fit.score(seen[index]), fit.threshold.threshold)
+    return Case(own, rows, directions, flagged, gaps)
+
+
+def generations(case: Case, layers: Sequence[int], strengths: int, scopes: int) -> int:
+    """How many completions choosing needs of one language: flagged prompts per strength, the others per scope."""
+    return sum(
+        int(case.flagged[layer].sum()) * strengths + int((~case.flagged[layer]).sum()) * scopes for layer in layers
+    )
+
+
+def outcomes(
+    trials: Sequence[Trial], cases: Mapping[str, Case], generate: Generate, judge: Judge
+) -> list[dict[str, list[str]]]:
+    """Steer, generate and judge `trials`, all in one call of `generate`; the form that `choice.choose` asks for."""
+    from polygate.model.steering import Steering
+
+    prompts: list[str] = []
+    names: list[str] = []
+    steering: list[Steering] = []
+    actions: list[Action] = []
+    for trial in trials:
+        for name, rows in trial.rows.items():
+            chosen = cases[name]
+            where = chosen.rows[rows]
+            alpha = trial.strength * chosen.gaps[trial.layer]
+            one = Steering(chosen.directions.pooled_dim[trial.layer], trial.layer, alpha, trial.scope)
+            prompts += [chosen.prompts.texts[row] for row in where]
+            names += [chosen.prompts.ids[row] for row in where]
+            steering += [one] * len(where)
+            actions += [trial.action] * len(where)
+    written = iter(generate(prompts, steering, actions, names))
+    results = []
+    for trial in trials:
+        judged = {}
+        for name, rows in trial.rows.items():
+            chosen = cases[name]
+            where = chosen.rows[rows]
+            texts = [next(written).text for _ in where]
+            asked = [chosen.prompts.texts[row] for row in where]
+            judged[name] = list(judge(name, asked, texts, [chosen.prompts.references[row] for row in where]))
+        results.append(judged)
+    return results

@@ -1,0 +1,107 @@
+"""What the rule files share: the checked settings, and the few functions that turn them into inputs and parameters.
+
+Rules take settings only through `params`, and only the sections they use: a changed setting reruns what reads it
+and nothing else. `code(...)` makes the library modules behind a stage a parameter too, since Snakemake doesn't see
+edits of imported modules.
+"""
+
+import fcntl
+import json
+import re
+import sys
+from pathlib import Path
+
+try:
+    from polygate.errors import PolygateError
+    from polygate.files import write_text
+    from polygate.provenance import code_hash
+    from polygate.settings import dump
+    from polygate.settings_check import load
+except ModuleNotFoundError as missing:
+    sys.exit(f"polygate is not installed in this environment ({missing}): run `make install`, or `pip install -e .`")
+
+try:
+    settings = load(config, workflow.configfiles)
+except PolygateError as error:
+    sys.exit(f"polygate: {error}")
+
+
+
+def release_stale_locks():
+    """Make `snakemake` after a `kill -9` work as it stands, without `--unlock`.
+
+    Snakemake's own locks outlive a killed process. Every process that reads this workflow holds a shared lock, which
+    the kernel drops with it; only who finds nobody else alive may remove what a dead one left.
+    """
+    if not workflow.is_main_process:
+        return None
+    held = Path(".snakemake/polygate/alive")
+    held.parent.mkdir(parents=True, exist_ok=True)
+    handle = held.open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in Path(".snakemake/locks").glob("*.lock"):
+            lock.unlink()
+    except BlockingIOError:
+        pass
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+ALIVE = release_stale_locks()
+
+MODELS = list(settings.models)
+LANGUAGES = settings.languages.all()
+BUDGETS = settings.gate.budgets
+STEERED = ["addition", "ablation"]
+ARMS = ["none", *STEERED]
+ROUTED = [f"routed-{budget}" for budget in BUDGETS]
+JUDGE = settings.judging.judge
+
+
+def code(stage):
+    """Hash of everything that a stage's module imports within polygate, the kernels included."""
+    return code_hash(f"polygate.stages.{stage}")
+
+
+def given(*sections):
+    """The named sections of the settings as JSON; `model` is the one of the job's wildcard."""
+
+    def value(wildcards):
+        return dump(
+            {name: settings.models[wildcards.model] if name == "model" else getattr(settings, name) for name in sections}
+        )
+
+    return value
+
+
+def sources(wildcards):
+    """The languages that directions and gates for the job's language may be fitted on: never that language."""
+    return settings.languages.sources(wildcards.language)
+
+
+def of_sources(pattern):
+    """Input function: `pattern` for every source language of the job's language."""
+
+    def value(wildcards):
+        return expand(pattern, **{**wildcards, "language": sources(wildcards)})
+
+    return value
+
+
+def model_folder(wildcards):
+    """The Hugging Face folder of a model: given, downloaded, or trained here."""
+    model = settings.models[wildcards.model]
+    if model.folder is not None:
+        return str(model.folder)
+    if model.hub is not None:
+        return f"resources/models/{wildcards.model}"
+    return f"results/{settings.run}/{wildcards.model}/weights"
+
+
+CHOSEN_ON = [
+    language
+    for language in LANGUAGES
+    if settings.languages.tier(language) in settings.steering.chosen_on
+]
+"""Languages whose validation prompts choose layer, strength and ablation scope."""

@@ -1,0 +1,81 @@
+"""Can a handful of examples repair the decision? Layer and strength chosen, gates fitted, thresholds reset.
+
+Needs: activations and directions. Choices are made on validation prompts of the tiers named in steering.chosen_on.
+"""
+
+
+def chosen_on(pattern):
+    """Input function: `pattern` for every language that takes part in choosing."""
+
+    def value(wildcards):
+        return expand(pattern, **{**wildcards, "language": CHOICE_LANGUAGES})
+
+    return value
+
+
+CHOICE_LANGUAGES = [
+    language for language in LANGUAGES if language in CHOSEN_ON or language in settings.languages.high
+]
+
+
+rule choose:
+    input:
+        prompts=expand("<results>/prompts/{language}.parquet", language=CHOICE_LANGUAGES),
+        activations=chosen_on("<results>/{model}/activations/{language}.safetensors"),
+        directions=chosen_on("<results>/{model}/directions/{language}.safetensors"),
+        model=model_folder,
+    output:
+        "<results>/{model}/choices.parquet",
+    log:
+        "<logs>/{model}/choose.log",
+    benchmark:
+        "<benchmarks>/{model}/choose.tsv"
+    threads: forward_threads
+    resources:
+        gpu=1,
+        mem=forward_mem,
+        runtime=lambda wildcards, attempt: 4 * forward_minutes(wildcards, attempt),
+    priority: 50
+    conda:
+        "../../envs/model.yaml"
+    params:
+        settings=given("model", "gate", "steering", "generation", "judging", "seed"),
+        languages=CHOICE_LANGUAGES,
+        sources=settings.languages.high,
+        code=code("choose"),
+    message:
+        "Choosing layer, strength and ablation scope of {wildcards.model} on validation prompts"
+    shell:
+        "polygate choose --settings {params.settings:q} --model-folder {input.model:q} --languages {params.languages:q}"
+        " --sources {params.sources:q} --prompts {input.prompts:q} --activations {input.activations:q}"
+        " --directions {input.directions:q} --output {output:q} 2> {log:q}"
+
+
+rule gates:
+    input:
+        activations=of_sources("<results>/{{model}}/activations/{language}.safetensors"),
+        prompts=of_sources("<results>/prompts/{language}.parquet"),
+        own_activations="<results>/{model}/activations/{language}.safetensors",
+        own_prompts="<results>/prompts/{language}.parquet",
+        directions="<results>/{model}/directions/{language}.safetensors",
+        choices="<results>/{model}/choices.parquet",
+    output:
+        gates=directory("<results>/{model}/gates/{language}"),
+        scores="<results>/{model}/gate_scores/{language}.parquet",
+        steering="<results>/{model}/steering/{language}.safetensors",
+    log:
+        "<logs>/{model}/gates/{language}.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("gate", "seed"),
+        sources=sources,
+        code=code("gates"),
+    message:
+        "Gates of {wildcards.model} for {wildcards.language}, every budget and draw"
+    shell:
+        "polygate gates --settings {params.settings:q} --target {wildcards.language:q} --sources {params.sources:q}"
+        " --activations {input.activations:q} --prompts {input.prompts:q}"
+        " --own-activations {input.own_activations:q} --own-prompts {input.own_prompts:q}"
+        " --directions {input.directions:q} --choices {input.choices:q}"
+        " --gates {output.gates:q} --scores {output.scores:q} --steering {output.steering:q} 2> {log:q}"

@@ -1,0 +1,24 @@
+"""Who says what a completion is: refused, complied, garbled or unparsed.
+
+Needs: prompts and the completions of the base arms; routed arms select from these judgements.
+"""
+
+
+rule judge:
+    input:
+        prompts="<results>/prompts/{language}.parquet",
+        completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ARMS),
+    output:
+        expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ARMS),
+    log:
+        f"<logs>/{{model}}/judge/{JUDGE}/{{language}}.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("judging"),
+        code=code("judge"),
+    message:
+        "Judging {wildcards.model} in {wildcards.language}"
+    shell:
+        "polygate judge --settings {params.settings:q} --language {wildcards.language:q} --prompts {input.prompts:q}"
+        " --completions {input.completions:q} --outputs {output:q} 2> {log:q}"

@@ -1,0 +1,49 @@
+"""Models: downloaded at a pinned revision, or trained here as model organisms; a local folder needs no rule.
+
+Needs: a hub to download from, or nothing at all for the organisms.
+"""
+
+
+rule download_model:
+    output:
+        directory("resources/models/{model}"),
+    log:
+        "<logs>/{model}/download.log",
+    localrule: True
+    wildcard_constraints:
+        model="|".join(re.escape(name) for name, model in settings.models.items() if model.hub) or "(?!)",
+    conda:
+        "../../envs/model.yaml"
+    params:
+        settings=given("model"),
+        code=code("download_model"),
+    message:
+        "Downloading {wildcards.model} at its pinned revision"
+    shell:
+        "polygate download-model --settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule train_organism:
+    output:
+        directory("<results>/{model}/weights"),
+    log:
+        "<logs>/{model}/train.log",
+    benchmark:
+        "<benchmarks>/{model}/train.tsv"
+    wildcard_constraints:
+        model="|".join(re.escape(name) for name, model in settings.models.items() if model.organism) or "(?!)",
+    # A second thread gives nothing at this size; two models side by side do.
+    threads: 1
+    resources:
+        mem="2GB",
+        runtime=15,
+    priority: 100
+    conda:
+        "../../envs/model.yaml"
+    params:
+        settings=given("organism", "model"),
+        code=code("train_organism"),
+    message:
+        "Training the model organism {wildcards.model}"
+    shell:
+        "polygate train-organism --settings {params.settings:q} --output {output:q} 2> {log:q}"

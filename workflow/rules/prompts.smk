@@ -1,0 +1,95 @@
+"""Prompts: one table per language, with the same prompt ids in every language.
+
+Needs: PolyRefuse (downloaded, or a local folder), the organisms' invented languages, or plain files of one's own.
+"""
+
+
+def extra_file(language):
+    """The user's own file for a language, None when there is none."""
+    folder = settings.prompts.extra
+    found = sorted(Path(folder).glob(f"{language}.*")) if folder is not None else []
+    return str(found[0]) if found else None
+
+
+EXTRA = [language for language in LANGUAGES if extra_file(language)]
+FROM_SOURCE = [language for language in LANGUAGES if language not in EXTRA]
+
+
+rule download_polyrefuse:
+    output:
+        directory("resources/polyrefuse"),
+    log:
+        "<logs>/download_polyrefuse.log",
+    localrule: True
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("prompts"),
+        code=code("download_polyrefuse"),
+    message:
+        "Downloading PolyRefuse at its pinned revision"
+    shell:
+        "polygate download-polyrefuse --settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule prompts_polyrefuse:
+    input:
+        folder=str(settings.prompts.folder or "resources/polyrefuse"),
+    output:
+        "<results>/prompts/{language}.parquet",
+    log:
+        "<logs>/prompts/{language}.log",
+    wildcard_constraints:
+        language="|".join(map(re.escape, FROM_SOURCE if settings.prompts.source == "polyrefuse" else [])) or "(?!)",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("prompts"),
+        pivot=settings.pivot,
+        code=code("prompts_polyrefuse"),
+    message:
+        "Prompts of PolyRefuse in {wildcards.language}"
+    shell:
+        "polygate prompts-polyrefuse --settings {params.settings:q} --language {wildcards.language:q}"
+        " --folder {input.folder:q} --pivot {params.pivot:q} --output {output:q} 2> {log:q}"
+
+
+rule prompts_organism:
+    output:
+        "<results>/prompts/{language}.parquet",
+    log:
+        "<logs>/prompts/{language}.log",
+    wildcard_constraints:
+        language="|".join(map(re.escape, FROM_SOURCE if settings.prompts.source == "organism" else [])) or "(?!)",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("organism", "prompts"),
+        code=code("prompts_organism"),
+    message:
+        "Prompts in the invented language {wildcards.language}"
+    shell:
+        "polygate prompts-organism --settings {params.settings:q} --language {wildcards.language:q}"
+        " --output {output:q} 2> {log:q}"
+
+
+rule prompts_extra:
+    input:
+        file=lambda wildcards: extra_file(wildcards.language),
+        pivot=f"<results>/prompts/{settings.pivot}.parquet",
+    output:
+        "<results>/prompts/{language}.parquet",
+    log:
+        "<logs>/prompts/{language}.log",
+    wildcard_constraints:
+        language="|".join(map(re.escape, EXTRA)) or "(?!)",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("prompts"),
+        code=code("prompts_extra"),
+    message:
+        "Prompts of your own in {wildcards.language}"
+    shell:
+        "polygate prompts-extra --settings {params.settings:q} --language {wildcards.language:q}"
+        " --file {input.file:q} --pivot-table {input.pivot:q} --output {output:q} 2> {log:q}"

@@ -1,0 +1,94 @@
+"""Does the model act? Completions left alone, steered towards refusal, steered away from it, and routed by a gate.
+
+Needs: prompts, models, steering vectors and gate scores. Greedy text does not depend on the batch, so a routed
+completion is the prompt's `addition` completion where its gate says harmful and its `ablation` completion where it
+says harmless: routed arms of every budget and draw are selections, and cost no generation.
+"""
+
+
+rule complete_unsteered:
+    input:
+        prompts="<results>/prompts/{language}.parquet",
+        model=model_folder,
+    output:
+        "<results>/{model}/completions/none/{language}.parquet",
+    log:
+        "<logs>/{model}/completions/none/{language}.log",
+    group:
+        "unsteered_{model}"
+    threads: forward_threads
+    resources:
+        gpu=1,
+        mem=forward_mem,
+        runtime=forward_minutes,
+    priority: 40
+    conda:
+        "../../envs/model.yaml"
+    params:
+        job=lambda wildcards: json.dumps(generate_job(wildcards.model, wildcards.language, "none"), sort_keys=True),
+        plan=str(PLAN),
+        code=code("forward"),
+    message:
+        "Completions of {wildcards.model} in {wildcards.language}, no steering"
+    shell:
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+
+
+rule complete_steered:
+    input:
+        prompts="<results>/prompts/{language}.parquet",
+        model=model_folder,
+        steering="<results>/{model}/steering/{language}.safetensors",
+    output:
+        "<results>/{model}/completions/{arm}/{language}.parquet",
+    log:
+        "<logs>/{model}/completions/{arm}/{language}.log",
+    wildcard_constraints:
+        arm="|".join(STEERED),
+    group:
+        "steered_{model}"
+    threads: forward_threads
+    resources:
+        gpu=1,
+        mem=forward_mem,
+        runtime=forward_minutes,
+    priority: 40
+    conda:
+        "../../envs/model.yaml"
+    params:
+        job=lambda wildcards: json.dumps(
+            generate_job(wildcards.model, wildcards.language, wildcards.arm), sort_keys=True
+        ),
+        plan=str(PLAN),
+        code=code("forward"),
+    message:
+        "Completions of {wildcards.model} in {wildcards.language}, {wildcards.arm} on every prompt"
+    shell:
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+
+
+rule route:
+    input:
+        scores="<results>/{model}/gate_scores/{language}.parquet",
+        addition_completions="<results>/{model}/completions/addition/{language}.parquet",
+        ablation_completions="<results>/{model}/completions/ablation/{language}.parquet",
+        addition_judgements=f"<results>/{{model}}/judgements/{JUDGE}/addition/{{language}}.parquet",
+        ablation_judgements=f"<results>/{{model}}/judgements/{JUDGE}/ablation/{{language}}.parquet",
+    output:
+        completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ROUTED),
+        judgements=expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ROUTED),
+    log:
+        "<logs>/{model}/route/{language}.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        budgets=BUDGETS,
+        code=code("route"),
+    message:
+        "Routing {wildcards.model} in {wildcards.language} by its gates"
+    shell:
+        "polygate route --scores {input.scores:q} --rank {params.rank}"
+        " --addition-completions {input.addition_completions:q} --ablation-completions {input.ablation_completions:q}"
+        " --addition-judgements {input.addition_judgements:q} --ablation-judgements {input.ablation_judgements:q}"
+        " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q} 2> {log:q}"
