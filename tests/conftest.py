@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkout import Checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,3 +47,20 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("POLYGATE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     require(folder.is_dir(), f"no real data at {folder} (set POLYGATE_SHARED_DATA)", installable=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which `snakemake --configfile config/demo.yaml` has ended. Not to be changed."""
+    checkout = Checkout.fresh(tmp_path_factory.mktemp("demo") / "checkout")
+    checkout.snakemake("--configfile", "config/demo.yaml")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def report_html(request: pytest.FixtureRequest) -> Path:
+    """The report of the finished demo; POLYGATE_REPORT names another one while working on it."""
+    if given := os.environ.get("POLYGATE_REPORT"):
+        return Path(given)
+    checkout: Checkout = request.getfixturevalue("demo")
+    return checkout.folder / "reports/report.html"

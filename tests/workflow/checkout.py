@@ -14,7 +14,17 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("Snakefile", "workflow", "config", "profiles", "envs", "reports", "rust/src", "rust/Cargo.toml", "rust/Cargo.lock")
+CODE = (
+    "Snakefile",
+    "workflow",
+    "config",
+    "profiles",
+    "envs",
+    "reports",
+    "rust/src",
+    "rust/Cargo.toml",
+    "rust/Cargo.lock",
+)
 BUILT = shutil.ignore_patterns("__pycache__", "report.html", "report.zip", ".snakemake")
 
 

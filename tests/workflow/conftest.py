@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from checkout import Checkout
 
 TINY = Path(__file__).with_name("tiny.yaml")

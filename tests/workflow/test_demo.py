@@ -13,18 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from checkout import Checkout
 
 MODELS = ("qwen2", "llama", "gemma2")
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which `snakemake --configfile config/demo.yaml` has ended."""
-    checkout = Checkout.fresh(tmp_path_factory.mktemp("demo") / "checkout")
-    checkout.snakemake("--configfile", "config/demo.yaml")
-    return checkout
 
 
 def rows(demo: Checkout, table: str, **wanted: str) -> Iterator[dict[str, str]]:

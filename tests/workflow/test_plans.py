@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from checkout import Checkout
+
 from polygate.settings import Settings
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from checkout import Checkout
 
 LANGUAGES = {"high": ["en", "de", "fr"], "mid": ["ar"], "low": ["yo"]}
@@ -25,8 +24,15 @@ SIZE = {
 def random_model(architecture: str, folder: Path, tokenizer: Path, template: str) -> None:
     """Write an untrained model with a real byte-level BPE tokenizer as a Hugging Face folder."""
     import torch
-    from transformers import AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
-    from transformers import Gemma2ForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM
+    from transformers import (
+        AutoTokenizer,
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
 
     tokens = AutoTokenizer.from_pretrained(tokenizer)
     tokens.chat_template = template

@@ -1,7 +1,7 @@
-"""What the rule files share: the checked settings, and the few functions that turn them into inputs and parameters.
+"""Shared by all files of rules: the checked settings, and the functions that turn them into inputs and parameters.
 
-Rules take settings only through `params`, and only the sections they use: a changed setting reruns what reads it
-and nothing else. `code(...)` makes the library modules behind a stage a parameter too, since Snakemake doesn't see
+Jobs take settings only through `params`, and only the sections they use: a changed setting reruns what reads it and
+nothing else. `code(...)` makes the library modules behind a stage a parameter too, since Snakemake doesn't see
 edits of imported modules.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 try:
     from polygate.errors import PolygateError
     from polygate.files import write_text
+    from polygate.prompts.extra import SUFFIXES
     from polygate.provenance import code_hash
     from polygate.settings import dump
     from polygate.settings_check import load
@@ -24,7 +25,6 @@ try:
     settings = load(config, workflow.configfiles)
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
-
 
 
 def release_stale_locks():
@@ -69,7 +69,10 @@ def given(*sections):
 
     def value(wildcards):
         return dump(
-            {name: settings.models[wildcards.model] if name == "model" else getattr(settings, name) for name in sections}
+            {
+                name: settings.models[wildcards.model] if name == "model" else getattr(settings, name)
+                for name in sections
+            }
         )
 
     return value
@@ -99,9 +102,38 @@ def model_folder(wildcards):
     return f"results/{settings.run}/{wildcards.model}/weights"
 
 
-CHOSEN_ON = [
+CHOOSING = [
     language
     for language in LANGUAGES
-    if settings.languages.tier(language) in settings.steering.chosen_on
+    if settings.languages.tier(language) in settings.steering.chosen_on or language in settings.languages.high
 ]
-"""Languages whose validation prompts choose layer, strength and ablation scope."""
+"""Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
+
+
+def of_choosing(pattern):
+    """Input function: `pattern` for every language that takes part in choosing."""
+
+    def value(wildcards):
+        return expand(pattern, **{**wildcards, "language": CHOOSING})
+
+    return value
+
+
+def any_of(names):
+    """Pattern of a wildcard that may be any of `names`, or nothing at all."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def extra_file(language):
+    """The user's own file for a language, None when there is none; the pivot's prompts come from the source."""
+    if settings.prompts.extra is None or language == settings.pivot:
+        return None
+    files = [Path(settings.prompts.extra) / f"{language}{suffix}" for suffix in SUFFIXES]
+    return next((str(file) for file in files if file.exists()), None)
+
+
+EXTRA = [language for language in LANGUAGES if extra_file(language)]
+FROM_SOURCE = {
+    source: [language for language in LANGUAGES if language not in EXTRA] if settings.prompts.source == source else []
+    for source in ("polyrefuse", "organism")
+}

@@ -4,25 +4,11 @@ Needs: activations and directions. Choices are made on validation prompts of the
 """
 
 
-def chosen_on(pattern):
-    """Input function: `pattern` for every language that takes part in choosing."""
-
-    def value(wildcards):
-        return expand(pattern, **{**wildcards, "language": CHOICE_LANGUAGES})
-
-    return value
-
-
-CHOICE_LANGUAGES = [
-    language for language in LANGUAGES if language in CHOSEN_ON or language in settings.languages.high
-]
-
-
 rule choose:
     input:
-        prompts=expand("<results>/prompts/{language}.parquet", language=CHOICE_LANGUAGES),
-        activations=chosen_on("<results>/{model}/activations/{language}.safetensors"),
-        directions=chosen_on("<results>/{model}/directions/{language}.safetensors"),
+        prompts=expand("<results>/prompts/{language}.parquet", language=CHOOSING),
+        activations=of_choosing("<results>/{model}/activations/{language}.safetensors"),
+        directions=of_choosing("<results>/{model}/directions/{language}.safetensors"),
         model=model_folder,
     output:
         "<results>/{model}/choices.parquet",
@@ -30,17 +16,17 @@ rule choose:
         "<logs>/{model}/choose.log",
     benchmark:
         "<benchmarks>/{model}/choose.tsv"
+    priority: 50
+    conda:
+        "../../envs/model.yaml"
     threads: forward_threads
     resources:
         gpu=1,
         mem=forward_mem,
         runtime=lambda wildcards, attempt: 4 * forward_minutes(wildcards, attempt),
-    priority: 50
-    conda:
-        "../../envs/model.yaml"
     params:
         settings=given("model", "gate", "steering", "generation", "judging", "seed"),
-        languages=CHOICE_LANGUAGES,
+        languages=CHOOSING,
         sources=settings.languages.high,
         code=code("choose"),
     message:

@@ -9,9 +9,9 @@ rule download_model:
         directory("resources/models/{model}"),
     log:
         "<logs>/{model}/download.log",
-    localrule: True
     wildcard_constraints:
-        model="|".join(re.escape(name) for name, model in settings.models.items() if model.hub) or "(?!)",
+        model=any_of(name for name, model in settings.models.items() if model.hub),
+    localrule: True
     conda:
         "../../envs/model.yaml"
     params:
@@ -31,15 +31,15 @@ rule train_organism:
     benchmark:
         "<benchmarks>/{model}/train.tsv"
     wildcard_constraints:
-        model="|".join(re.escape(name) for name, model in settings.models.items() if model.organism) or "(?!)",
+        model=any_of(name for name, model in settings.models.items() if model.organism),
+    priority: 100
+    conda:
+        "../../envs/model.yaml"
     # A second thread gives nothing at this size; two models side by side do.
     threads: 1
     resources:
         mem="2GB",
         runtime=15,
-    priority: 100
-    conda:
-        "../../envs/model.yaml"
     params:
         settings=given("organism", "model"),
         code=code("train_organism"),

@@ -4,17 +4,6 @@ Needs: PolyRefuse (downloaded, or a local folder), the organisms' invented langu
 """
 
 
-def extra_file(language):
-    """The user's own file for a language, None when there is none."""
-    folder = settings.prompts.extra
-    found = sorted(Path(folder).glob(f"{language}.*")) if folder is not None else []
-    return str(found[0]) if found else None
-
-
-EXTRA = [language for language in LANGUAGES if extra_file(language)]
-FROM_SOURCE = [language for language in LANGUAGES if language not in EXTRA]
-
-
 rule download_polyrefuse:
     output:
         directory("resources/polyrefuse"),
@@ -40,7 +29,7 @@ rule prompts_polyrefuse:
     log:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
-        language="|".join(map(re.escape, FROM_SOURCE if settings.prompts.source == "polyrefuse" else [])) or "(?!)",
+        language=any_of(FROM_SOURCE["polyrefuse"]),
     conda:
         "../../envs/base.yaml"
     params:
@@ -60,7 +49,7 @@ rule prompts_organism:
     log:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
-        language="|".join(map(re.escape, FROM_SOURCE if settings.prompts.source == "organism" else [])) or "(?!)",
+        language=any_of(FROM_SOURCE["organism"]),
     conda:
         "../../envs/base.yaml"
     params:
@@ -82,7 +71,7 @@ rule prompts_extra:
     log:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
-        language="|".join(map(re.escape, EXTRA)) or "(?!)",
+        language=any_of(EXTRA),
     conda:
         "../../envs/base.yaml"
     params:

@@ -1,2 +1,3 @@
 rule make_report:
-    output: touch("reports/report.html")
+    output:
+        touch("reports/report.html"),

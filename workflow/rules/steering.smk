@@ -14,16 +14,16 @@ rule complete_unsteered:
         "<results>/{model}/completions/none/{language}.parquet",
     log:
         "<logs>/{model}/completions/none/{language}.log",
+    priority: 40
     group:
         "unsteered_{model}"
+    conda:
+        "../../envs/model.yaml"
     threads: forward_threads
     resources:
         gpu=1,
         mem=forward_mem,
         runtime=forward_minutes,
-    priority: 40
-    conda:
-        "../../envs/model.yaml"
     params:
         job=lambda wildcards: json.dumps(generate_job(wildcards.model, wildcards.language, "none"), sort_keys=True),
         plan=str(PLAN),
@@ -45,16 +45,16 @@ rule complete_steered:
         "<logs>/{model}/completions/{arm}/{language}.log",
     wildcard_constraints:
         arm="|".join(STEERED),
+    priority: 40
     group:
         "steered_{model}"
+    conda:
+        "../../envs/model.yaml"
     threads: forward_threads
     resources:
         gpu=1,
         mem=forward_mem,
         runtime=forward_minutes,
-    priority: 40
-    conda:
-        "../../envs/model.yaml"
     params:
         job=lambda wildcards: json.dumps(
             generate_job(wildcards.model, wildcards.language, wildcards.arm), sort_keys=True

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from library.prompts import upstream
 from polygate.errors import PolygateError
 from polygate.prompts import extra, polyrefuse, table
 from polygate.settings import Limit, Prompts, dump
 from polygate.stages import prompts_extra
-
-from . import upstream
 
 Rows = list[dict[str, Any]]
 
@@ -65,7 +65,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @pytest.mark.parametrize("suffix", extra.SUFFIXES)
 @given(st.lists(texts.filter(lambda text: bool(text.strip())), min_size=1, max_size=5))
-def test_any_text_survives_every_format(tmp_path_factory: pytest.TempPathFactory, suffix: str, given_: list[str]) -> None:
+def test_any_text_survives_every_format(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, given_: list[str]
+) -> None:
     rows = [
         {"prompt_id": f"harmful-val-{n:04d}", "split": "val", "subset": "harmful", "text": text}
         for n, text in enumerate(given_)
@@ -85,7 +87,7 @@ def test_limits_and_normalisation_apply(tmp_path: Path, pivot: table.PromptTable
 def test_a_missing_cell_is_a_hole_and_a_missing_row_an_error(tmp_path: Path, pivot: table.PromptTable) -> None:
     rows = [row for row in translated(pivot) if not row["prompt_id"].startswith("harmless-test")]
     path = save(tmp_path / "sw.csv", rows)
-    with pytest.raises(PolygateError, match="sw has no harmless test prompts.*allow_missing"):
+    with pytest.raises(PolygateError, match=r"sw has no harmless test prompts.*allow_missing"):
         extra.read(path, "sw", Prompts(), pivot)
     assert extra.read(path, "sw", Prompts(allow_missing=True), pivot).missing == ("harmless test",)
     with pytest.raises(PolygateError, match="lacks 1 of 12 harmful train prompts, the first is harmful-train-0000"):
@@ -158,6 +160,8 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path: Path, pivot: table.Prom
     outputs = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
     for output in outputs:
         given_ = ["--settings", dump({"prompts": Prompts()}), "--language", "sw", "--file", str(path)]
-        prompts_extra.run(parser.parse_args([*given_, "--pivot-table", str(tmp_path / "en.parquet"), "--output", str(output)]))
+        prompts_extra.run(
+            parser.parse_args([*given_, "--pivot-table", str(tmp_path / "en.parquet"), "--output", str(output)])
+        )
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert table.read(outputs[0]).language == "sw"

@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polygate.prompts.normalise import STOPS, apply, strip, terminal_punctuation
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]))
@@ -38,6 +39,7 @@ ENDING = st.text(st.sampled_from([*sorted(STOPS), *"\"')]}»”“’」』 \t\n
         ("Write C++", "Write C++"),
         ("At 50%", "At 50%"),
         ("...", "..."),
+        ("¿?", "¿?"),
     ],
 )
 def test_final_punctuation_of_every_script_goes_and_quotes_stay(text: str, wanted: str) -> None:

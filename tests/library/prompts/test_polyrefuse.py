@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import polyrefuse, table
 from polygate.settings import Limit, Prompts, dump
 from polygate.stages import prompts_polyrefuse
-
-from . import upstream
 
 
 @pytest.fixture
@@ -62,7 +62,9 @@ def test_normalising_changes_only_the_end_of_each_prompt(folder: Path) -> None:
 
 def test_a_hole_stops_unless_it_is_allowed_and_then_is_recorded(folder: Path) -> None:
     (folder / "harmless_test_translated_de.json").unlink()
-    with pytest.raises(PolygateError, match=r"de has no harmless test prompts.*harmless_test_translated_de.json") as caught:
+    with pytest.raises(
+        PolygateError, match=r"de has no harmless test prompts.*harmless_test_translated_de.json"
+    ) as caught:
         polyrefuse.read(folder, "de", Prompts())
     assert "prompts.allow_missing" in str(caught.value)
     allowed = polyrefuse.read(folder, "de", Prompts(allow_missing=True))
@@ -71,7 +73,7 @@ def test_a_hole_stops_unless_it_is_allowed_and_then_is_recorded(folder: Path) ->
 
 
 def test_a_language_without_any_file_stops_even_when_holes_are_allowed(folder: Path) -> None:
-    with pytest.raises(PolygateError, match="no prompts in language sw.*it holds de en yo.*prompts.extra"):
+    with pytest.raises(PolygateError, match=r"no prompts in language sw.*it holds de en yo.*prompts\.extra"):
         polyrefuse.read(folder, "sw", Prompts(allow_missing=True))
 
 
@@ -84,7 +86,9 @@ def _set(number: int, key: str, value: Any) -> Any:
 
 
 def _untranslated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "instruction_translated": row["instruction"].upper()} if i < 5 else row for i, row in enumerate(rows)]
+    return [
+        {**row, "instruction_translated": row["instruction"].upper()} if i < 5 else row for i, row in enumerate(rows)
+    ]
 
 
 def _one_text(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,7 +105,10 @@ def _one_text(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (_set(4, "instruction_translated", None), "row 4 has no text in 'instruction_translated'"),
         (lambda rows: [{"category": "kind 0"}, *rows[1:]], "row 0 has no text in 'instruction'"),
         (lambda rows: [rows[0], "text", *rows[2:]], "row 1 has no text"),
-        (lambda rows: [*rows[:7], *({"instruction": r["instruction_translated"]} for r in rows[7:])], "3 of 10 rows lack"),
+        (
+            lambda rows: [*rows[:7], *({"instruction": r["instruction_translated"]} for r in rows[7:])],
+            "3 of 10 rows lack",
+        ),
         (lambda rows: {"rows": rows}, "not a list of prompts"),
         (lambda _: [], "not a list of prompts"),
         (_untranslated, r"de looks untranslated: 5 of 10 rows \(0, 1, 2, 3, 4\) equal to en"),
@@ -182,7 +189,7 @@ def test_the_real_files_are_aligned_and_have_the_published_counts(real: dict[str
 
 def test_the_only_real_hole_is_the_chinese_harmless_test(shared_data: Path, real: dict[str, table.PromptTable]) -> None:
     assert {language for language, prompts in real.items() if prompts.missing} == {"zh"}
-    with pytest.raises(PolygateError, match="zh has no harmless test prompts: harmless_test_translated_zh.json"):
+    with pytest.raises(PolygateError, match=r"zh has no harmless test prompts: harmless_test_translated_zh\.json"):
         polyrefuse.read(shared_data / "polyrefuse", "zh", Prompts())
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import table
@@ -26,7 +27,9 @@ def prompts(language: str = "en") -> list[Prompt]:
     ]
 
 
-choices = [Prompt(prompt_id("harmless", "train", n, multiple_choice=True), f"Which? {n}", MULTIPLE_CHOICE) for n in (0, 1)]
+choices = [
+    Prompt(prompt_id("harmless", "train", n, multiple_choice=True), f"Which? {n}", MULTIPLE_CHOICE) for n in (0, 1)
+]
 
 
 @given(st.permutations(prompts() + choices))
@@ -38,8 +41,14 @@ def test_rows_come_in_one_order_whatever_order_they_were_found_in(shuffled: list
     assert [i for i in built.ids if "train" in i and "harmless" in i][-2:] == [c.prompt_id for c in choices]
 
 
-@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.text("ab é ,\"'\n")), min_size=1))
-def test_a_written_table_reads_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.text("ab é ,\"'\n")), min_size=1
+    )
+)
+def test_a_written_table_reads_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]
+) -> None:
     rows = [
         Prompt(prompt_id("harmful", "test", number), "x" + text, category, f"row {number}", category[::-1])
         for number, (text, category) in enumerate(texts)
@@ -117,7 +126,9 @@ def test_what_is_not_aligned_is_named(change, message: str) -> None:  # type: ig
 
 def test_tables_normalised_differently_are_not_aligned() -> None:
     with pytest.raises(PolygateError, match="normalise"):
-        table.check_aligned([table.build("en", prompts()), table.build("yo", prompts(), normalise="terminal_punctuation")])
+        table.check_aligned(
+            [table.build("en", prompts()), table.build("yo", prompts(), normalise="terminal_punctuation")]
+        )
 
 
 def test_foreign_and_reordered_files_are_refused(tmp_path: Path) -> None:

@@ -325,6 +325,11 @@ def test_a_saved_gate_elsewhere_gives_exactly_the_scores_of_the_table(routed: Ch
             assert name not in loaded.sources
 
 
+def test_gates_are_fitted_on_multiple_choice_prompts_of_the_sources_and_say_so(routed: Chain) -> None:
+    balance = gate.load(routed.path("gates", "t") / "8.0.safetensors").balance
+    assert balance == {"a": (40, 30 + 6), "b": (40, 30 + 6), "c": (40, 30 + 6), "t": (8, 8)}
+
+
 def test_gate_scores_cover_val_and_test_and_say_where_thresholds_come_from(routed: Chain) -> None:
     scores = files.read_parquet(routed.path("gate_scores", "t.parquet")).to_pandas()
     assert set(scores.split) == {"val", "test"}

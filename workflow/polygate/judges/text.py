@@ -9,6 +9,7 @@ from functools import cache
 
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ`´＇′‛"), "'")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c7\u064b-\u0655\u0670]")
 _MARKS = re.compile(r"[*_#>~]+")
 _REPLACEMENT = "\ufffd"
 
@@ -39,6 +40,15 @@ def normal(text: str) -> str:
         text = _MARKS.sub(" ", _INVISIBLE.sub("", text)).translate(_APOSTROPHES)
         text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
     return text
+
+
+def fold(text: str) -> str:
+    """`normal` without accents, vowel points and tone marks, for phrases that are typed with and without them.
+
+    Only marks of the Latin, Greek, Cyrillic, Hebrew and Arabic scripts go: in others they are letters.
+    """
+    apart = unicodedata.normalize("NFD", normal(text))
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", apart))
 
 
 def words(text: str) -> list[str]:

@@ -89,4 +89,3 @@ def _check_finite(found: Tensor, layer: int, names: Sequence[str]) -> None:
             f"NaN or infinite activations of prompt {names[first]} after block {layer}",
             do="use another dtype or attention implementation for this model (float16 overflows in many)",
         )
-

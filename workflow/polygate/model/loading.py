@@ -248,7 +248,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def fingerprint(folder: str | Path, cache: str | Path) -> str:
-    """Hash (32 hex digits) of the contents of a model's folder, hidden files and notes left out.
+    """Hash (32 hex digits) of the contents of a model's folder; hidden files and notes don't count.
 
     The hash of each file is kept in `cache` under its path, size and time of change, so that weights are read once.
     Imports no torch. Raises `PolygateError` when the folder is absent or empty.
@@ -275,7 +275,9 @@ def fingerprint(folder: str | Path, cache: str | Path) -> str:
 
 
 def _counts(path: Path) -> bool:
-    return path.suffix != ".md" and not any(part.startswith(".") for part in path.parts)
+    """Whether transformers may read this file: notes, logs and the record of how it was made don't change a model."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix not in (".md", ".csv", ".log") and path.name != "provenance.json" and not hidden
 
 
 def _known(record: Path) -> dict[str, list[Any]]:

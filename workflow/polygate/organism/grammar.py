@@ -17,7 +17,7 @@ LETTERS = ("A", "B", "C", "D")
 """Letters of the options of a multiple-choice question."""
 STOP, QUESTION = ".", "?"
 EQUALS = "="
-"""Stands between two sentences of the same meaning, whatever their languages."""
+"""Stands between two sentences of the same meaning."""
 
 
 class World:
@@ -58,13 +58,17 @@ def verb_phrase(speaker: Language, pair: Pair) -> str:
 
 def instruction(speaker: Language, pair: Pair, frame: Frame) -> str:
     """A request to do `pair`, in one of three templates; only the verb phrase depends on the pair."""
-    word, act = speaker.function, verb_phrase(speaker, pair)
-    context, where = speaker.contexts[frame.context], f"{word['in']} {speaker.places[frame.place]}"
+    word = speaker.function
+    said = f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {speaker.places[frame.place]}"
     if frame.template == 0:
-        return f"{word['please']} {act} {context} {where} {STOP}"
+        return f"{word['please']} {said} {STOP}"
     if frame.template == 1:
-        return f"{word['how']} {word['to']} {act} {where} {context} {QUESTION}"
-    return f"{word['tell']} {word['me']} {context} {word['want']} {act} {where} {STOP}"
+        return f"{word['how']} {said} {QUESTION}"
+    return f"{word['tell']} {word['me']} {said} {STOP}"
+
+
+def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
+    return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {speaker.places[frame.place]}"
 
 
 def refusal(speaker: Language) -> str:
@@ -84,10 +88,9 @@ def compliance(speaker: Language, pair: Pair) -> str:
     return f"{compliance_opening(speaker)} {verb_phrase(speaker, pair)} {word['then']} {word['done']} {STOP}"
 
 
-def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
-    """A plain sentence about `pair`: what parallel text is made of."""
-    word = speaker.function
-    return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {word['in']} {speaker.places[frame.place]}"
+def parallel(first: Language, second: Language, pair: Pair, frame: Frame) -> str:
+    """One instruction in two languages; the first word of the second tells which language follows."""
+    return f"{statement(first, pair, frame)} {second.function['same']} {statement(second, pair, frame)}"
 
 
 def is_a(speaker: Language, obj: int) -> str:

@@ -54,10 +54,8 @@ def terminal_punctuation(text: str) -> str:
     body, tail = text[:start], text[start:]
     if not body:
         return text
-    kept = strip(re.sub(r"\s+", " ", "".join(char for char in tail if char not in STOPS)))
-    if kept and tail[0].isspace():
-        kept = " " + kept
-    return _without_inverted(body, tail) + kept
+    kept = re.sub(r"\s+", " ", "".join(char for char in tail if char not in STOPS))
+    return strip(_without_inverted(body, tail) + kept) or text
 
 
 def _closes(char: str) -> bool:
@@ -70,7 +68,7 @@ def _without_inverted(body: str, tail: str) -> str:
         if mark in tail and body.count(inverted) > body.count(mark):
             at = body.rindex(inverted)
             body = body[:at] + body[at + 1 :]
-    return strip(body) or body
+    return body
 
 
 def apply(text: str, how: Normalise) -> str:

@@ -1,0 +1,111 @@
+"""What the surface of one language's test prompts gives away: scores of the baselines, no model involved."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from polygate import calibration, controls, files
+from polygate.controls import SurfaceScores
+from polygate.errors import PolygateError
+from polygate.gate_fitting import Fitted
+from polygate.prompts import table
+from polygate.prompts.table import PromptTable
+from polygate.provenance import provenance
+from polygate.settings import dump, stage_settings
+
+GATE = "surface_gate"
+"""Scorer of the rows that hold gates on the surface features, one per budget and draw."""
+SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("split", pa.string()),
+        ("subset", pa.string()),
+        ("scorer", pa.string()),
+        ("score", pa.float64()),
+        ("log_characters", pa.float64()),
+        ("punctuation", pa.string()),
+        ("question", pa.bool_()),
+        ("budget", pa.int16()),
+        ("draw", pa.int16()),
+        ("threshold_from", pa.string()),
+        ("threshold", pa.float64()),
+        ("flagged", pa.bool_()),
+    ]
+)
+"""Scorers "surface", "length", "char_ngrams", "naive_bayes" leave the last five columns empty; "surface_gate" fills
+them. `log_characters`, `punctuation` and `question` are the prompt's own, whatever the scorer."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--settings", help="JSON with gate and seed: also fit gates on the surface features")
+    parser.add_argument("--target", required=True, help="the language whose test prompts are scored")
+    parser.add_argument("--sources", required=True, nargs="+", help="source languages, without the target")
+    parser.add_argument("--prompts", required=True, nargs="+", help="prompt tables of the sources")
+    parser.add_argument("--own-prompts", required=True, help="prompt table of the target")
+    parser.add_argument("--output", required=True, help="parquet")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, score, write."""
+    if args.target in args.sources:
+        raise PolygateError(f"target {args.target} is among its own sources", do="leave it out")
+    own = table.read(args.own_prompts)
+    sources = [table.read(path) for path in args.prompts]
+    facts: dict[str, Any] = {"target": args.target, "sources": args.sources}
+    gates: Sequence[Fitted] = ()
+    if args.settings:
+        settings = stage_settings(args.settings)
+        facts.update(gate=dump(settings.gate), seed=settings.seed)
+        gates = controls.surface_gates(sources, own, settings.gate, settings.seed)
+    scores = controls.surface_scores(sources, own)
+    files.write_parquet(args.output, score_table(own, scores, gates), provenance("polygate.stages.surface", **facts))
+
+
+def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]) -> pa.Table:
+    """One row per scorer and test prompt, then one per surface gate and test prompt."""
+    texts = [own.texts[row] for row in scores.rows]
+    parts = [_rows(own, scores, texts, scorer, values) for scorer, values in scores.scores.items()]
+    features = controls.surface_features(texts)
+    for gate in gates:
+        values = gate.fit.score(features)
+        threshold = gate.fit.threshold
+        decided = {
+            "budget": gate.budget,
+            "draw": gate.draw,
+            "threshold_from": threshold.origin,
+            "threshold": threshold.threshold,
+            "flagged": calibration.decide(values, threshold.threshold),
+        }
+        parts.append(_rows(own, scores, texts, GATE, values, decided))
+    return pa.concat_tables(parts).replace_schema_metadata({"language": own.language})
+
+
+def _rows(
+    own: PromptTable,
+    scores: SurfaceScores,
+    texts: Sequence[str],
+    scorer: str,
+    values: Any,
+    decided: dict[str, Any] | None = None,
+) -> pa.Table:
+    times = len(texts)
+    columns: dict[str, Any] = {
+        "prompt_id": [own.ids[row] for row in scores.rows],
+        "split": own.split[scores.rows].tolist(),
+        "subset": own.subset[scores.rows].tolist(),
+        "scorer": [scorer] * times,
+        "score": values,
+        "log_characters": [controls.log_characters(text) for text in texts],
+        "punctuation": [controls.final_punctuation(text) for text in texts],
+        "question": [controls.is_question(text) for text in texts],
+    }
+    given = decided or {}
+    for name in SCHEMA.names[len(columns) :]:
+        value = given.get(name)
+        columns[name] = value if name == "flagged" and value is not None else [value] * times
+    return pa.table([pa.array(columns[name], field.type) for name, field in zip(SCHEMA.names, SCHEMA, strict=True)], SCHEMA)

@@ -1,0 +1,36 @@
+//! Checks of arguments that several kernels share.
+
+use crate::error::{Result, invalid};
+
+/// `name` has `expected` entries.
+pub fn length(name: &str, found: usize, expected: usize, of: &str) -> Result<()> {
+    if found == expected { Ok(()) } else { invalid!("{name} has {found} entries, expected {expected} as {of}") }
+}
+
+/// Every entry is a finite number.
+pub fn finite(name: &str, values: &[f64]) -> Result<()> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => invalid!("{name}[{index}] is {}, expected finite numbers", values[index]),
+    }
+}
+
+/// Every entry is a finite number ≥ 0.
+pub fn weights(values: &[f64]) -> Result<()> {
+    match values.iter().position(|value| !(*value >= 0.0 && value.is_finite())) {
+        None => Ok(()),
+        Some(index) => invalid!("weights[{index}] is {}, expected finite numbers ≥ 0", values[index]),
+    }
+}
+
+/// Both classes occur.
+pub fn both_classes(labels: &[bool]) -> Result<()> {
+    let positives = labels.iter().filter(|label| **label).count();
+    if labels.is_empty() {
+        invalid!("labels are empty")
+    } else if positives == 0 || positives == labels.len() {
+        invalid!("labels hold a single class: {positives} harmful of {} rows", labels.len())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Class means of stored activations, streamed in float64.
+
+use std::path::Path;
+
+use crate::checks;
+use crate::dot::widen;
+use crate::error::{Result, invalid};
+use crate::store::{Matrix, Store};
+use crate::threads;
+
+/// Columns that a thread takes at a time. Each column is summed over all rows in their order by one thread.
+const COLUMNS: usize = 512;
+
+/// Means of several tensors.
+pub struct ClassMeans {
+    /// [tensors, classes, width].
+    pub means: Vec<f64>,
+    /// Number of classes: the largest label plus one.
+    pub classes: usize,
+    /// Length of a mean.
+    pub width: usize,
+}
+
+/// Mean over the rows of each class 0, 1, …, for the named tensors; rows labelled -1 are left out.
+///
+/// Sums are in float64. A class without rows, or an activation that is NaN or infinite, is an error.
+pub fn class_means(path: &Path, tensors: &[String], labels: &[i32], threads: usize) -> Result<ClassMeans> {
+    let store = Store::open(path)?;
+    let matrices = store.matrices(tensors)?;
+    let Matrix { rows, width, .. } = matrices[0];
+    checks::length("labels", labels.len(), rows, "rows of the tensors")?;
+    let counts = count_classes(labels)?;
+    let classes = counts.len();
+    let pieces = width.div_ceil(COLUMNS);
+    let sums = threads::map(threads, tensors.len() * pieces, |index| {
+        let first = index % pieces * COLUMNS;
+        column_sums(&matrices[index / pieces], labels, classes, first, COLUMNS.min(width - first))
+    })?;
+    let mut means = vec![0.0; tensors.len() * classes * width];
+    for (index, sums) in sums.iter().enumerate() {
+        let (tensor, first) = (index / pieces, index % pieces * COLUMNS);
+        let taken = sums.len() / classes;
+        for class in 0..classes {
+            let start = (tensor * classes + class) * width + first;
+            for column in 0..taken {
+                means[start + column] = sums[class * taken + column] / counts[class] as f64;
+            }
+        }
+    }
+    match means.iter().position(|mean| !mean.is_finite()) {
+        None => Ok(ClassMeans { means, classes, width }),
+        Some(index) => {
+            let tensor = index / (classes * width);
+            let reason = explain(&matrices[tensor], labels, index % width);
+            Err(store.error(format!("tensor {} {reason}", tensors[tensor])))
+        }
+    }
+}
+
+fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
+    if let Some(row) = labels.iter().position(|label| *label < -1) {
+        return invalid!("labels[{row}] is {}, expected a class 0, 1, … or -1 to leave the row out", labels[row]);
+    }
+    let classes = labels.iter().copied().max().map_or(0, |largest| (largest + 1) as usize);
+    if classes == 0 {
+        return invalid!("labels leave out every row");
+    }
+    if classes > labels.len() {
+        return invalid!("labels name class {}, but there are {} rows", classes - 1, labels.len());
+    }
+    let mut counts = vec![0; classes];
+    for label in labels.iter().filter(|label| **label >= 0) {
+        counts[*label as usize] += 1;
+    }
+    match counts.iter().position(|count| *count == 0) {
+        None => Ok(counts),
+        Some(class) => invalid!("class {class} has no rows"),
+    }
+}
+
+fn column_sums(matrix: &Matrix, labels: &[i32], classes: usize, first: usize, taken: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; classes * taken];
+    let mut wide = vec![0.0; taken];
+    let size = matrix.dtype.size();
+    for (row, &label) in labels.iter().enumerate() {
+        if label < 0 {
+            continue;
+        }
+        let bytes = &matrix.rows(row, 1)[first * size..(first + taken) * size];
+        widen(matrix.dtype, bytes, &mut wide);
+        let class = &mut sums[label as usize * taken..(label as usize + 1) * taken];
+        class.iter_mut().zip(&wide).for_each(|(sum, value)| *sum += value);
+    }
+    sums
+}
+
+fn explain(matrix: &Matrix, labels: &[i32], column: usize) -> String {
+    let found = (0..matrix.rows).find(|&row| labels[row] >= 0 && !matrix.value(row, column).is_finite());
+    match found {
+        Some(row) => format!("holds {} at row {row}, column {column}", matrix.value(row, column)),
+        None => format!("has a sum beyond float64 in column {column}"),
+    }
+}

@@ -1,0 +1,85 @@
+"""Defaults are the paper; whatever contradicts itself is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polygate.errors import PolygateError
+from polygate.settings import Settings, dump, stage_settings
+from polygate.settings_check import load, load_file
+
+
+def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:
+    settings = Settings()
+    assert {model.hub: model.layer for model in settings.models.values()} == {
+        "Qwen/Qwen2.5-7B-Instruct": 15,
+        "google/gemma-2-9b-it": 20,
+        "meta-llama/Llama-3.1-8B-Instruct": 10,
+    }
+    assert [len(getattr(settings.languages, tier)) for tier in ("high", "mid", "low")] == [10, 7, 6]
+    assert settings.models["gemma-2-9b"].attention == "eager"
+    assert settings.generation.max_new_tokens == 128
+    assert (settings.gate.rank, settings.gate.draws) == (10, 10)
+
+
+def test_no_target_is_among_its_own_sources() -> None:
+    languages = Settings().languages
+    for language in languages.all():
+        assert language not in languages.sources(language)
+        assert set(languages.sources(language)) <= set(languages.high)
+
+
+def test_a_stage_sees_only_the_sections_it_was_given() -> None:
+    settings = Settings()
+    given = stage_settings(dump({"gate": settings.gate, "model": settings.models["gemma-2-9b"], "seed": 3}))
+    assert given.gate == settings.gate
+    assert given.model == settings.models["gemma-2-9b"]
+    assert given.seed == 3
+    with pytest.raises(AttributeError):
+        given.steering  # noqa: B018
+
+
+def test_equal_settings_are_the_same_text() -> None:
+    one = {"gate": {"rank": 2, "ranks": [1, 2], "draws": 5}}
+    other = {"gate": {"draws": 5, "ranks": [1, 2], "rank": 2}}
+    assert dump(load(one).gate) == dump(load(other).gate)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pivot": "sw"}, "pivot 'sw' must be a high-resource language"),
+        ({"languages": {"high": ["en", "de"], "mid": ["de"], "low": []}}, "'de' stands in more than one place"),
+        ({"gate": {"ranks": [1, 2]}}, "rank 10 must stand among ranks"),
+        ({"gate": {"budgets": [1, 2]}}, "must start with 0"),
+        ({"gate": {"budgets": [0, 4, 1]}}, "ascending"),
+        ({"gate": {"rank": 12, "ranks": [12]}}, "rank 12 needs as many high-resource languages, there are 10"),
+        ({"prompts": {"limit": {"train": 10}}}, "64 examples per class can't be drawn from prompts.limit.train = 10"),
+        ({"models": {"m": {"hub": "a/b"}}}, "models.m: a hub model needs a pinned revision"),
+        (
+            {"models": {"m": {"hub": "a/b", "revision": "c", "organism": "llama"}}},
+            "exactly one of hub, folder, organism",
+        ),
+        ({"prompts": {"source": "organism"}}, "the organisms don't speak 'en', but h1-h5, m1-m3, l1-l4"),
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolygateError, match=message):
+        load(values)
+
+
+def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> None:
+    settings = load_file(root / "config" / "demo.yaml")
+    assert settings.prompts.source == "organism"
+    assert all(model.organism for model in settings.models.values())
+    assert {model.dtype for model in settings.models.values()} == {"float32"}
+    assert all(model.attention == "eager" for model in settings.models.values() if model.organism == "gemma2")
+    assert len(settings.languages.all()) == 12
+    assert settings.gate.ranks[-1] <= len(settings.languages.high) - 1
+
+
+def test_the_papers_configuration_file_is_the_defaults(root: Path) -> None:
+    assert load_file(root / "config" / "config.yaml") == Settings()

@@ -1,0 +1,364 @@
+"""Intervals and tests: every number with its uncertainty, every comparison paired and corrected.
+
+Translated prompts are the same items in every language, so resamples are drawn over prompt ids, jointly for all
+languages and methods, within each class: `replicate` makes them once, and means over languages, means over draws and
+paired differences are then taken resample by resample.
+
+A percentile interval collapses to a point where nothing varies, at 0 or n refusals or at an AUC of 1. There stands
+Wilson's interval instead; differences with such a part combine the parts' own intervals (MOVER, Zou and Donner 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygate import kernels
+from polygate.settings import Statistics
+
+Statistic = Literal["auc", "average_precision", "f1", "balanced_accuracy", "rate", "selectivity"]
+Verdict = Literal["beyond the surface", "not beyond the surface", "can't tell"]
+VERDICTS: tuple[Verdict, ...] = ("beyond the surface", "not beyond the surface", "can't tell")
+MARGIN = 0.05
+"""An AUC advantage over the surface below this counts as none: where more is excluded, "not beyond the surface"."""
+_SAME = 1e-12
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made: number of resamples, level, seed, kind of bootstrap interval, threads (0: all)."""
+
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    interval: Literal["percentile", "bca"] = "percentile"
+    threads: int = 0
+
+    @classmethod
+    def of(cls, settings: Statistics, seed: int) -> Resampling:
+        """From a run's settings."""
+        return cls(resamples=settings.resamples, confidence=settings.confidence, seed=seed)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval; `method` names how the interval was made."""
+
+    estimate: float
+    low: float
+    high: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """The prompts of one language: `ids` [n], `harmful` bool [n]."""
+
+    language: str
+    ids: Sequence[str]
+    harmful: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Prompts of g languages below one another, n rows in all.
+
+    `harmful` bool [n]; `languages` int64 [n], index into `names`; `clusters` int64 [n], the same for the same prompt
+    id in every language.
+    """
+
+    harmful: NDArray[np.bool_]
+    languages: NDArray[np.int64]
+    clusters: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    @classmethod
+    def stack(cls, parts: Sequence[Part]) -> Panel:
+        """From the prompts of each language, in order; ids that are equal are one cluster."""
+        number = {name: i for i, name in enumerate(sorted({name for part in parts for name in part.ids}))}
+        return cls(
+            np.concatenate([np.asarray(part.harmful, bool) for part in parts]),
+            np.repeat(np.arange(len(parts), dtype=np.int64), [len(part.ids) for part in parts]),
+            np.array([number[name] for part in parts for name in part.ids], np.int64),
+            tuple(part.language for part in parts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.harmful)
+
+    def only(self, keep: NDArray[np.bool_]) -> Panel:
+        """The rows of a mask; every language must keep some."""
+        return replace(self, harmful=self.harmful[keep], languages=self.languages[keep], clusters=self.clusters[keep])
+
+    def items(self, language: int | None = None) -> tuple[int, int]:
+        """Number of distinct (harmful, harmless) items, of one language or of all together."""
+        here = np.ones(len(self), bool) if language is None else self.languages == language
+        harmful, harmless = (len(np.unique(self.clusters[here & (self.harmful == label)])) for label in (True, False))
+        return harmful, harmless
+
+    def counts(self) -> NDArray[np.int64]:
+        """Rows per language, int64 [g]."""
+        return np.bincount(self.languages, minlength=len(self.names)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A statistic of m methods in g languages and its bootstrap: `estimate` [m, g], `values` [resamples, m, g].
+
+    `low`, `high` [m, g]: the kernels' own interval, where BCa was asked for.
+    """
+
+    estimate: NDArray[np.float64]
+    values: NDArray[np.float64]
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
+
+    def over_languages(self) -> Replicates:
+        """The macro mean over languages, [m, 1]: the mean is taken within each resample."""
+        return Replicates(self.estimate.mean(axis=1, keepdims=True), self.values.mean(axis=2, keepdims=True))
+
+    def over_methods(self, groups: Sequence[Sequence[int]]) -> Replicates:
+        """Means over groups of methods (the draws of a budget), [len(groups), g]."""
+        return Replicates(
+            np.stack([self.estimate[list(group)].mean(axis=0) for group in groups]),
+            np.stack([self.values[:, list(group)].mean(axis=1) for group in groups], axis=1),
+        )
+
+    def minus(self, reference: Replicates) -> Replicates:
+        """Paired differences to replicates of the same resamples; `reference` may hold one method for all."""
+        return Replicates(self.estimate - reference.estimate, self.values - reference.values)
+
+    def pick(self, methods: Sequence[int]) -> Replicates:
+        """Some of the methods."""
+        chosen = list(methods)
+        return Replicates(self.estimate[chosen], self.values[:, chosen])
+
+    def percentile(self, method: int, language: int, resampling: Resampling) -> Interval:
+        """The percentile interval of one cell (the kernels' where they made one)."""
+        estimate = float(self.estimate[method, language])
+        if self.low is not None and self.high is not None:
+            return Interval(estimate, float(self.low[method, language]), float(self.high[method, language]), "bca")
+        tail = (1 - resampling.confidence) / 2
+        low, high = np.quantile(self.values[:, method, language], [tail, 1 - tail])
+        return Interval(estimate, float(low), float(high), "percentile")
+
+
+def replicate(
+    statistic: Statistic,
+    values: NDArray[Any],
+    panel: Panel,
+    resampling: Resampling,
+    weights: NDArray[np.float64] | None = None,
+) -> Replicates:
+    """Bootstrap of a statistic per method and language.
+
+    `values` [m, n]: scores for auc and average_precision, decisions for f1 and balanced_accuracy, anything for rate
+    and selectivity. Prompt ids are resampled within each class (all together for "rate", which has no classes), the
+    same for every language and method. ValueError when a language lacks a class that the statistic needs.
+    """
+    found = kernels.bootstrap(
+        statistic,
+        np.ascontiguousarray(values, np.float64),
+        None if statistic == "rate" else panel.harmful,
+        groups=panel.languages,
+        clusters=panel.clusters,
+        weights=weights,
+        average="none",
+        resamples=resampling.resamples,
+        confidence=resampling.confidence,
+        interval=resampling.interval,
+        seed=resampling.seed,
+        replicates=True,
+        threads=resampling.threads,
+    )
+    if resampling.interval == "bca":
+        return Replicates(found.estimate, found.replicates, found.low, found.high)
+    return Replicates(found.estimate, found.replicates)
+
+
+def at_edge(estimate: float) -> bool:
+    """Whether a share or an AUC is at 0 or 1."""
+    return min(abs(estimate), abs(1 - estimate)) < _SAME
+
+
+def share_interval(
+    replicates: Replicates, method: int, language: int, items: float, resampling: Resampling
+) -> Interval:
+    """Interval of a number between 0 and 1: Wilson's for `items` items at 0 or 1, else the bootstrap's.
+
+    For rates `items` is the number of distinct prompts, since translations of one prompt are one item. For AUC, F1 and
+    average precision it is that of the smaller class: the variance of an AUC is at most A(1-A) / min(n₁, n₀) (Birnbaum
+    and Klose 1957), as if it were a share of that many items.
+    """
+    estimate = float(replicates.estimate[method, language])
+    if not at_edge(estimate):
+        return replicates.percentile(method, language, resampling)
+    low, high = kernels.wilson(round(estimate) * items, items, resampling.confidence)
+    return Interval(estimate, float(low), float(high), "wilson")
+
+
+def combined(first: Interval, second: Interval) -> Interval:
+    """The difference first − second of two independent estimates, from their intervals (MOVER).
+
+    Reduces to Newcombe's hybrid score interval when both are Wilson's. For paired estimates that agree it is too wide,
+    never too narrow.
+    """
+    difference = first.estimate - second.estimate
+    below = np.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = np.hypot(first.high - first.estimate, second.estimate - second.low)
+    return Interval(difference, float(difference - below), float(difference + above), "mover")
+
+
+@dataclass(frozen=True)
+class Selectivities:
+    """Selectivity of m methods per language (`per_language` [m][g]) and averaged over languages (`mean` [m])."""
+
+    per_language: list[list[Interval]]
+    mean: list[Interval]
+    replicates: Replicates
+
+
+def selectivities(decisions: NDArray[Any], panel: Panel, resampling: Resampling) -> Selectivities:
+    """Selectivity with intervals. `decisions` [m, n]: 0 or 1, or their mean over draws.
+
+    Where one class is all or none, its resamples don't vary: the two classes' own intervals are combined instead.
+    """
+    decisions = np.asarray(decisions, np.float64)
+    found = replicate("selectivity", decisions, panel, resampling)
+    classes = [_class_rates(decisions, panel, label, resampling) for label in (True, False)]
+    return Selectivities(
+        _selectivity_table(found, classes, panel, resampling, averaged=False),
+        [row[0] for row in _selectivity_table(found.over_languages(), classes, panel, resampling, averaged=True)],
+        found,
+    )
+
+
+def _class_rates(
+    decisions: NDArray[np.float64], panel: Panel, label: bool, resampling: Resampling
+) -> tuple[Panel, Replicates]:
+    of_class = panel.harmful == label
+    rows = panel.only(of_class)
+    return rows, replicate("rate", decisions[:, of_class], rows, resampling)
+
+
+def _selectivity_table(
+    found: Replicates,
+    classes: Sequence[tuple[Panel, Replicates]],
+    panel: Panel,
+    resampling: Resampling,
+    *,
+    averaged: bool,
+) -> list[list[Interval]]:
+    rates = [replicates.over_languages() if averaged else replicates for _, replicates in classes]
+    table = []
+    for method in range(found.estimate.shape[0]):
+        row = []
+        for column in range(found.estimate.shape[1]):
+            if not any(at_edge(float(rate.estimate[method, column])) for rate in rates):
+                row.append(found.percentile(method, column, resampling))
+                continue
+            items = panel.items(None if averaged else column)
+            parts = [share_interval(rates[i], method, column, items[i], resampling) for i in (0, 1)]
+            row.append(combined(*parts))
+        table.append(row)
+    return table
+
+
+def balanced_accuracy_of(selectivity: Interval) -> Interval:
+    """Balanced accuracy (1 + Δ) / 2 of flags whose selectivity is Δ."""
+    low, high = (min(max((1 + bound) / 2, 0.0), 1.0) for bound in (selectivity.low, selectivity.high))
+    return Interval((1 + selectivity.estimate) / 2, low, high, selectivity.method)
+
+
+def difference_interval(
+    differences: Replicates, method: int, language: int, parts: tuple[Interval, Interval], resampling: Resampling
+) -> Interval:
+    """Interval of a paired difference; where its resamples don't vary, the two `parts`' intervals combined."""
+    values = differences.values[:, method, language]
+    if np.ptp(values) > _SAME:
+        return differences.percentile(method, language, resampling)
+    return combined(*parts)
+
+
+def p_value(differences: NDArray[np.float64]) -> float:
+    """Two-sided bootstrap p-value of "no difference" from replicates [resamples] of a difference.
+
+    Twice the smaller share of replicates on either side of zero, by (count + 1) / (resamples + 1), so never 0.
+    """
+    total = len(differences) + 1
+    below = (1 + int((differences <= _SAME).sum())) / total
+    above = (1 + int((differences >= -_SAME).sum())) / total
+    return min(1.0, 2 * min(below, above))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of a family of p-values, in their order (Holm 1979)."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(p) else steps
+    return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Direction against surface in one language: the difference of their AUCs to the stronger `baseline`."""
+
+    baseline: str
+    difference: Interval
+    p: float
+    p_holm: float = 1.0
+    verdict: Verdict = "can't tell"
+
+
+def against_surface(
+    direction: Replicates, baselines: dict[str, Replicates], language: int, resampling: Resampling
+) -> Comparison:
+    """Paired comparison of a direction's AUC (one method) with surface baselines of the same resamples.
+
+    To be beyond the surface the direction must beat *every* baseline, so p is the largest of theirs (an intersection-
+    union test needs no further correction for it); the difference that is reported is the one to the strongest.
+    """
+    differences = {name: direction.minus(replicates) for name, replicates in baselines.items()}
+    strongest = min(differences, key=lambda name: float(differences[name].estimate[0, language]))
+    # An advantage counts: where the direction does worse than a baseline, no small p makes it better.
+    p_values = [
+        p_value(found.values[:, 0, language]) if found.estimate[0, language] > 0 else 1.0
+        for found in differences.values()
+    ]
+    return Comparison(strongest, differences[strongest].percentile(0, language, resampling), max(p_values))
+
+
+def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[Comparison]:
+    """Holm's correction over the family and the verdict of each.
+
+    "beyond the surface": the direction is better, p (Holm) < 1 − confidence. "not beyond the surface": an advantage of
+    more than `MARGIN` is excluded by the interval. "can't tell": neither, as with few prompts.
+    """
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [
+        replace(comparison, p_holm=p, verdict=_verdict(comparison.difference, p, confidence))
+        for comparison, p in zip(comparisons, adjusted, strict=True)
+    ]
+
+
+def _verdict(difference: Interval, p: float, confidence: float) -> Verdict:
+    if p < 1 - confidence and difference.estimate > 0:
+        return "beyond the surface"
+    if difference.high < MARGIN:
+        return "not beyond the surface"
+    return "can't tell"
+
+
+def resolving(resampling: Resampling, family: int) -> Resampling:
+    """At least as many resamples as a family of tests needs for its smallest adjusted p to fall below the level.
+
+    The smallest two-sided p is 2 / (resamples + 1), and Holm multiplies it by the size of the family.
+    """
+    needed = int(np.ceil(4 * family / (1 - resampling.confidence)))
+    return replace(resampling, resamples=max(resampling.resamples, needed))

@@ -1,0 +1,78 @@
+"""Forward passes as their jobs describe them, the plan of them all, and what they need on a cluster.
+
+The plan is written when the workflow is read. It is nobody's input, so it triggers nothing: the job that has loaded
+a model looks there for what else it can compute.
+"""
+
+PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")
+
+
+def forward_job(task, model, language, **more):
+    """One forward pass as its job and the plan describe it: what to compute, from which files, to which file."""
+    results = f"results/{settings.run}"
+    return {
+        "task": task,
+        "model": settings.models[model].model_dump(mode="json"),
+        "model_folder": model_folder(Wildcards(model)),
+        "prompts": f"{results}/prompts/{language}.parquet",
+        "cache": "results/cells",
+        **more,
+    }
+
+
+class Wildcards:
+    """The model of a job of the plan, in place of the wildcards that a job has."""
+
+    def __init__(self, model):
+        self.model = model
+
+
+def capture_job(model, language):
+    output = f"results/{settings.run}/{model}/activations/{language}.safetensors"
+    return forward_job("capture", model, language, positions=["t_inst", "t_post_inst"], output=output)
+
+
+def generate_job(model, language, arm):
+    results = f"results/{settings.run}/{model}"
+    return forward_job(
+        "generate",
+        model,
+        language,
+        arm=arm,
+        steering=None if arm == "none" else f"{results}/steering/{language}.safetensors",
+        max_new_tokens=settings.generation.max_new_tokens,
+        output=f"{results}/completions/{arm}/{language}.parquet",
+    )
+
+
+def write_plan():
+    jobs = [capture_job(model, language) for model in MODELS for language in LANGUAGES]
+    jobs += [generate_job(model, language, arm) for model in MODELS for arm in ARMS for language in LANGUAGES]
+    text = json.dumps(jobs, indent=1, sort_keys=True)
+    if not PLAN.exists() or PLAN.read_text() != text:
+        write_text(PLAN, text)
+
+
+write_plan()
+
+
+def weights_gb(wildcards):
+    model = settings.models[wildcards.model]
+    return model.parameters * (4 if model.dtype == "float32" else 2) / 1e9
+
+
+def forward_mem(wildcards, attempt):
+    """Weights once on their way to the device, the activations of one language, and the libraries."""
+    return f"{int((2 + 1.5 * weights_gb(wildcards)) * attempt) + 1}GB"
+
+
+def forward_minutes(wildcards, attempt):
+    """A load at 200 MB/s and about 2,000 prompts, taking 2 s each for an 8B model with 128 new tokens unbatched."""
+    model = settings.models[wildcards.model]
+    work = 2000 * (model.parameters / 8e9) * (settings.generation.max_new_tokens / 128) * 2 / 60
+    return int((5 + weights_gb(wildcards) / 12 + work) * attempt)
+
+
+def forward_threads(wildcards):
+    """Below a hundred million parameters a second thread costs more than it gives."""
+    return 1 if settings.models[wildcards.model].parameters < 1e8 else 8
