@@ -217,8 +217,10 @@ mod x86 {
                         while column < end {
                             // SAFETY: columns below `whole` lie within each row and each padded direction.
                             unsafe {
-                                let values: [($single, $single); R] =
-                                    std::array::from_fn(|r| $pair(rows.add(r * stride + column * $bytes)));
+                                let mut values: [($single, $single); R] = [($zero(), $zero()); R];
+                                for r in 0..R {
+                                    values[r] = $pair(rows.add(r * stride + column * $bytes));
+                                }
                                 for k in 0..K {
                                     let direction =
                                         directions.single.as_ptr().add((first + k) * directions.padded + column);
@@ -312,61 +314,67 @@ mod x86 {
         };
     }
 
-    /// Defines the helpers of AVX-512: all take unaligned memory.
-    macro_rules! helper {
+    /// Adds the lanes of a span to the totals in float64.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn promote512(total: __m512d, sums: __m512) -> __m512d {
+        let low = _mm512_cvtps_pd(_mm512_castps512_ps256(sums));
+        let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(sums));
+        _mm512_add_pd(total, _mm512_add_pd(low, high))
+    }
+
+    /// Adds the lanes of a span to the totals in float64.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn promote256(total: __m256d, sums: __m256) -> __m256d {
+        let low = _mm256_cvtps_pd(_mm256_castps256_ps128(sums));
+        let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(sums));
+        _mm256_add_pd(total, _mm256_add_pd(low, high))
+    }
+
+    /// Defines a load of unaligned memory.
+    macro_rules! load {
         ($features:literal, $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block) => {
             #[inline]
             #[target_feature(enable = $features)]
-            #[allow(clippy::missing_safety_doc)]
             unsafe fn $name($($argument: $type),*) -> $result {
-                // SAFETY: the caller passes as many readable bytes as the loads take.
-                #[allow(unused_unsafe)]
+                // SAFETY: the caller points at as many readable bytes as the loads take.
                 unsafe { $body }
             }
         };
     }
 
-    helper!("avx512f", load512(from: *const f32) -> __m512 { _mm512_loadu_ps(from) });
-    helper!("avx512f,avx512dq", promote512(total: __m512d, sums: __m512) -> __m512d {
-        let low = _mm512_cvtps_pd(_mm512_castps512_ps256(sums));
-        let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(sums));
-        _mm512_add_pd(total, _mm512_add_pd(low, high))
-    });
+    load!("avx512f", load512(from: *const f32) -> __m512 { _mm512_loadu_ps(from) });
     // A bfloat16 is the upper half of a float32: of each 32-bit word the odd value is its upper half as it stands and
     // the even value is its lower half shifted up. Two operations for 32 values, where widening in order takes four.
-    helper!("avx512f", pair512_bf16(from: *const u8) -> (__m512, __m512) {
+    load!("avx512f", pair512_bf16(from: *const u8) -> (__m512, __m512) {
         let words = _mm512_loadu_si512(from.cast());
         let even = _mm512_slli_epi32::<16>(words);
         let odd = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
         (_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd))
     });
-    helper!("avx512f,avx,avx2", pair512_f16(from: *const u8) -> (__m512, __m512) {
+    load!("avx512f,avx,avx2", pair512_f16(from: *const u8) -> (__m512, __m512) {
         let low = _mm256_loadu_si256(from.cast());
         let high = _mm256_loadu_si256(from.add(32).cast());
         (_mm512_cvtph_ps(low), _mm512_cvtph_ps(high))
     });
-    helper!("avx512f", pair512_f32(from: *const u8) -> (__m512, __m512) {
+    load!("avx512f", pair512_f32(from: *const u8) -> (__m512, __m512) {
         (_mm512_loadu_ps(from.cast()), _mm512_loadu_ps(from.add(64).cast()))
     });
 
-    helper!("avx", load256(from: *const f32) -> __m256 { _mm256_loadu_ps(from) });
-    helper!("avx", promote256(total: __m256d, sums: __m256) -> __m256d {
-        let low = _mm256_cvtps_pd(_mm256_castps256_ps128(sums));
-        let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(sums));
-        _mm256_add_pd(total, _mm256_add_pd(low, high))
-    });
-    helper!("avx2", pair256_bf16(from: *const u8) -> (__m256, __m256) {
+    load!("avx", load256(from: *const f32) -> __m256 { _mm256_loadu_ps(from) });
+    load!("avx2", pair256_bf16(from: *const u8) -> (__m256, __m256) {
         let words = _mm256_loadu_si256(from.cast());
         let even = _mm256_slli_epi32::<16>(words);
         let odd = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32));
         (_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd))
     });
-    helper!("avx2,f16c", pair256_f16(from: *const u8) -> (__m256, __m256) {
+    load!("avx2,f16c", pair256_f16(from: *const u8) -> (__m256, __m256) {
         let low = _mm_loadu_si128(from.cast());
         let high = _mm_loadu_si128(from.add(16).cast());
         (_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
     });
-    helper!("avx", pair256_f32(from: *const u8) -> (__m256, __m256) {
+    load!("avx", pair256_f32(from: *const u8) -> (__m256, __m256) {
         (_mm256_loadu_ps(from.cast()), _mm256_loadu_ps(from.add(32).cast()))
     });
 

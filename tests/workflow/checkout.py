@@ -15,6 +15,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = (
+    *("Snakefile", "workflow", "config", "profiles", "envs", "reports"),
+    *("rust/src", "rust/Cargo.toml", "rust/Cargo.lock"),
+)
     "Snakefile",
     "workflow",
     "config",

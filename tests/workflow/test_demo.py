@@ -67,7 +67,7 @@ def test_the_parts_of_the_failure_sum_to_one(demo: Checkout, model: str) -> None
         if row["language"]:
             shares[row["language"], row["budget"]] += float(row["estimate"])
     assert len(shares) >= 12
-    assert all(abs(total - 1) < 1e-9 for total in shares.values())
+    assert all(abs(total - 1) < 1e-5 for total in shares.values())
 
 
 def test_ungated_steering_shows_why_the_gate_is_needed(demo: Checkout) -> None:

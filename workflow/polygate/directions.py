@@ -88,6 +88,8 @@ class Directions:
         tensors, metadata = files.read_safetensors(path)
         names = ("pc1_of_diffs", "pooled_dim", "local", "basis", "singular_values")
         _expect(path, tensors, *names)
+        if not {"language", "sources"} <= metadata.keys():
+            raise PolygateError("not directions of a target language", where=path, do="delete the file and rerun")
         return cls(metadata["language"], tuple(json.loads(metadata["sources"])), *(tensors[name] for name in names))
 
 

@@ -59,15 +59,11 @@ class Gate:
         return len(self.weights)
 
     def features(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Coordinates of activations x [n, d] in the subspace, float32 [n, r].
-
-        Summed in float64 and rounded to float32, as the workflow's own features are, so that the order of summation
-        leaves no trace.
-        """
+        """Coordinates of activations x [n, d] in the subspace, float32 [n, r]."""
         rows = np.atleast_2d(np.asarray(x))
         if rows.shape[1] != self.basis.shape[0]:
             raise ValueError(f"activations have width {rows.shape[1]}, the gate was fitted on {self.basis.shape[0]}")
-        return (rows.astype(np.float64) @ self.basis.astype(np.float64)).astype(np.float32)
+        return coordinates(rows, self.basis.T)
 
     def score(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Logits of activations x [n, d] (float32 or wider; bfloat16 must be widened first), float64 [n]."""
@@ -129,6 +125,17 @@ class Gate:
 def load(path: str | Path) -> Gate:
     """Read a saved gate: `Gate.load`."""
     return Gate.load(path)
+
+
+def coordinates(x: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner products of activations x [n, d] with `rows` [r, d], float32 [n, r].
+
+    Summed in float64 and rounded to float32, so that the order of summation (the machine's instructions, how many
+    prompts are scored together) leaves no trace, and a gate used elsewhere gives the very scores of the workflow.
+    The projection kernel is not used here, as it sums spans in float32.
+    """
+    summed: NDArray[np.float64] = np.asarray(x, np.float64) @ rows.astype(np.float64).T
+    return summed.astype(np.float32)
 
 
 def logits(

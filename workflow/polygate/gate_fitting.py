@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from polygate import calibration, kernels
 from polygate.calibration import Objective, Threshold
-from polygate.directions import POSITION, Directions, explained
-from polygate.gate import Solver, logits
+from polygate.directions import POSITION, Directions
+from polygate.errors import PolygateError
+from polygate.gate import Solver, coordinates, logits
 from polygate.prompts.table import PromptTable
 from polygate.settings import Gate as GateSettings
 from polygate.steering.strength import projection_gap
@@ -37,12 +38,23 @@ class Reading:
 
 
 def read(activations: ActivationStore, directions: Directions, layers: Sequence[int]) -> Reading:
-    """Project all prompts of a store on `directions` at `layers`, in one pass over the file."""
-    chosen = list(layers)
-    rows = np.concatenate([directions.basis[chosen], directions.pooled_dim[chosen][:, None]], axis=1)
-    with explained(activations):
-        scores = kernels.project(activations.path, [activations.tensor_name(layer, POSITION) for layer in chosen], rows)
-    return Reading(scores[:, :, :-1], scores[:, :, -1])
+    """Coordinates of all prompts of a store in the subspace of `directions` at `layers`.
+
+    Raises `PolygateError` for activations that are NaN or infinite.
+    """
+    scores = []
+    for layer in layers:
+        rows = np.concatenate([directions.basis[layer], directions.pooled_dim[layer][None]])
+        scores.append(coordinates(activations.read(layer, POSITION), rows))
+        if not np.isfinite(scores[-1]).all():
+            prompt = activations.prompt_ids[int(np.argmin(np.isfinite(scores[-1]).all(axis=1)))]
+            raise PolygateError(
+                f"NaN or infinite activations of prompt {prompt} at layer {layer}",
+                where=activations.path,
+                do="delete the file and rerun",
+            )
+    found = np.stack(scores)
+    return Reading(found[:, :, :-1], found[:, :, -1])
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ def _fit(fits: kernels.LogisticFits, index: int) -> Fit:
         fits.scale[index],
         fits.weights[index],
         float(fits.bias[index]),
-        bool(fits.converged),
+        bool(fits.converged[index]),
         Threshold(np.inf, 0.0, False, "source"),
     )
 

@@ -49,7 +49,7 @@ def strata(
     counts = np.asarray(token_count, np.float64)
     edges = np.unique(np.quantile(counts, np.linspace(0, 1, bins + 1)[1:-1])) if len(counts) else np.empty(0)
     length = np.searchsorted(edges, counts, side="left")
-    final = np.array([FINAL_CLASSES.index(name) for name in punctuation], np.int64)  # type: ignore[arg-type]
+    final = np.array([FINAL_CLASSES.index(name) for name in punctuation], np.int64)
     form = np.asarray(question, np.int64)
     return np.asarray((length * len(FINAL_CLASSES) + final) * 2 + form, np.int64)
 
@@ -97,32 +97,32 @@ def caliper_auc(
     punctuation: NDArray[np.int64],
     resampling: Resampling,
     caliper: float = CALIPER,
-) -> CaliperAuc | None:
+) -> CaliperAuc:
     """AUC of `scores` [m, n] over pairs of like length and punctuation, per language, with its bootstrap.
 
     `log_length` float64 [n], `punctuation` int64 [n] (class). Resamples draw prompt ids within each class, jointly over
-    languages, as all others do: a pair then counts as often as its two prompts were drawn together. Resamples in which a
-    language has no close pair left keep its estimate. None when a language has no close pair at all.
+    languages, as all others do: a pair then counts as often as its two prompts were drawn together. NaN in a resample
+    that leaves a language no close pair. ValueError when a language has no close pair at all.
     """
     scores = np.atleast_2d(np.asarray(scores, np.float64))
     languages = [np.flatnonzero(panel.languages == i) for i in range(len(panel.names))]
     found = []
     for rows in languages:
         arguments = panel.harmful[rows], log_length[rows], punctuation[rows], caliper
-        close = _close(*arguments)
+        close = close_pairs(*arguments)
         if not close.any():
-            return None
+            raise ValueError("a language has no harmful-harmless pair within the caliper")
         estimate, pairs = kernels.caliper_auc(np.ascontiguousarray(scores[:, rows]), *arguments)
         found.append((np.atleast_1d(np.asarray(estimate, np.float64)), int(pairs), close))
     times = _multiplicities(panel, resampling)
     estimates = np.stack([estimate for estimate, _, _ in found], axis=1)
     values = np.empty((resampling.resamples, *estimates.shape))
-    for column, (rows, (estimate, _, close)) in enumerate(zip(languages, found, strict=True)):
-        values[:, :, column] = _resampled(scores[:, rows], panel.harmful[rows], close, times[:, rows], estimate)
+    for column, (rows, (_, _, close)) in enumerate(zip(languages, found, strict=True)):
+        values[:, :, column] = _resampled(scores[:, rows], panel.harmful[rows], close, times[:, rows])
     return CaliperAuc(Replicates(estimates, values), np.array([pairs for _, pairs, _ in found], np.int64))
 
 
-def _close(
+def close_pairs(
     harmful: NDArray[np.bool_], log_length: NDArray[np.float64], punctuation: NDArray[np.int64], caliper: float
 ) -> NDArray[np.bool_]:
     """Which harmful-harmless pairs are alike, bool [n₁, n₀]."""
@@ -148,7 +148,6 @@ def _resampled(
     harmful: NDArray[np.bool_],
     close: NDArray[np.bool_],
     times: NDArray[np.float32],
-    estimate: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Pair-weighted AUC of every resample, [resamples, m].
 
@@ -161,5 +160,5 @@ def _resampled(
         a, b = row[harmful][:, None], row[~harmful][None]
         ordered = np.where(close, (a > b) + 0.5 * (a == b), 0).astype(np.float32)
         won = ((of_harmful @ ordered) * of_harmless).sum(axis=1, dtype=np.float64)
-        values[:, method] = np.where(weight > 0, won / np.maximum(weight, 1), estimate[method])
+        values[:, method] = np.where(weight > 0, won / np.maximum(weight, 1), np.nan)
     return values

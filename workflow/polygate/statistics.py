@@ -109,6 +109,7 @@ class Panel:
 class Replicates:
     """A statistic of m methods in g languages and its bootstrap: `estimate` [m, g], `values` [resamples, m, g].
 
+    NaN marks resamples in which a weighted class vanished; they are left out of intervals and tests.
     `low`, `high` [m, g]: the kernels' own interval, where BCa was asked for.
     """
 
@@ -143,8 +144,14 @@ class Replicates:
         if self.low is not None and self.high is not None:
             return Interval(estimate, float(self.low[method, language]), float(self.high[method, language]), "bca")
         tail = (1 - resampling.confidence) / 2
-        low, high = np.quantile(self.values[:, method, language], [tail, 1 - tail])
+        low, high = np.quantile(_drawn(self.values[:, method, language]), [tail, 1 - tail])
         return Interval(estimate, float(low), float(high), "percentile")
+
+
+def _drawn(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replicates that exist; one NaN at least where none does, so that the result is NaN rather than an error."""
+    kept: NDArray[np.float64] = values[~np.isnan(values)]
+    return kept if len(kept) else values[:1]
 
 
 def replicate(
@@ -172,7 +179,6 @@ def replicate(
         confidence=resampling.confidence,
         interval=resampling.interval,
         seed=resampling.seed,
-        replicates=True,
         threads=resampling.threads,
     )
     if resampling.interval == "bca":
@@ -278,8 +284,7 @@ def difference_interval(
     differences: Replicates, method: int, language: int, parts: tuple[Interval, Interval], resampling: Resampling
 ) -> Interval:
     """Interval of a paired difference; where its resamples don't vary, the two `parts`' intervals combined."""
-    values = differences.values[:, method, language]
-    if np.ptp(values) > _SAME:
+    if np.ptp(_drawn(differences.values[:, method, language])) > _SAME:
         return differences.percentile(method, language, resampling)
     return combined(*parts)
 
@@ -289,6 +294,7 @@ def p_value(differences: NDArray[np.float64]) -> float:
 
     Twice the smaller share of replicates on either side of zero, by (count + 1) / (resamples + 1), so never 0.
     """
+    differences = _drawn(differences)
     total = len(differences) + 1
     below = (1 + int((differences <= _SAME).sum())) / total
     above = (1 + int((differences >= -_SAME).sum())) / total

@@ -90,6 +90,23 @@ def write_store(
 
             whole = {name: tensor.detach().to("cpu").contiguous() for name, tensor in named.items()}
             save_torch({**whole, TOKEN_COUNT: torch.from_numpy(counts)}, temporary, metadata)
+        sort_header(temporary)
+
+
+def sort_header(path: Path) -> None:
+    """Put the header of a safetensors file in order, in place: the library writes the metadata in random order.
+
+    Without this the same activations would be other bytes each time.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) > length:
+            raise ValueError("a header grew by being sorted")
+        file.seek(8)
+        file.write(ordered.ljust(length))
 
 
 @contextmanager

@@ -1,3 +1,78 @@
-rule make_report:
+"""The report: the last rule of the workflow makes reports/report.html.
+
+Needs: findings, figures, samples, and the texts under reports/. A nested call of Snakemake builds it over the finished
+workflow; options and profiles can't do that without breaking dry runs.
+"""
+
+
+report: first_page()
+
+
+rule report_opening:
+    input:
+        findings="<results>/tables/findings.json",
+        figure="<results>/figures/answers.svg",
+        frame=workflow.source_path("../../reports/workflow.rst"),
     output:
-        touch("reports/report.html"),
+        "<results>/report/opening.rst",
+    log:
+        "<logs>/report/opening.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        run=settings.run,
+        models=MODELS,
+        tiers=TIERS,
+        code=code_hash("polygate.report.opening"),
+    message:
+        "The report's first page"
+    script:
+        "../scripts/report_opening.py"
+
+
+rule report_samples:
+    input:
+        "<results>/tables/samples.csv",
+    output:
+        report(
+            "<results>/report/samples.html",
+            caption="../../reports/captions/samples.rst",
+            category="4 Look for yourself",
+            labels={"figure": "Prompts and completions"},
+        ),
+    log:
+        "<logs>/report/samples.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=code_hash("polygate.report.samples"),
+    message:
+        "Browsable completions"
+    script:
+        "../scripts/report_samples.py"
+
+
+rule make_report:
+    input:
+        opening="<results>/report/opening.rst",
+        samples="<results>/report/samples.html",
+        figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
+        tables=rules.tables.input,
+        captions=[workflow.source_path(f"../../reports/captions/{figure}.rst") for figure in [*FIGURES, "samples"]],
+        stylesheet=workflow.source_path("../../reports/report.css"),
+    output:
+        report="reports/report.html",
+        config="<results>/report/config.yaml",
+    log:
+        "<logs>/report/make_report.log",
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        run=settings.run,
+        snakefile=str(workflow.main_snakefile),
+        code=code_hash("polygate.report.make"),
+    message:
+        "reports/report.html"
+    script:
+        "../scripts/make_report.py"

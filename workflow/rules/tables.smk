@@ -1,10 +1,179 @@
+"""The long tables that everything else reads: one row per estimate, with its interval and number of prompts.
+
+Needs: judgements, gate scores, projections, surface baselines, choices, of every model and language.
+"""
+
+TABLES = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices"]
+
+
+rule table_refusal:
+    input:
+        judgements=judgement_files(),
+    output:
+        "<results>/tables/refusal.csv",
+    log:
+        "<logs>/tables/refusal.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        judgements=judged_cells(),
+        code=table_code("refusal"),
+    message:
+        "Refusal rates"
+    script:
+        "../scripts/table_refusal.py"
+
+
+rule table_selectivity:
+    input:
+        judgements=judgement_files(),
+    output:
+        "<results>/tables/selectivity.csv",
+    log:
+        "<logs>/tables/selectivity.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        judgements=judged_cells(),
+        code=table_code("selectivity"),
+    message:
+        "Selectivity by arm"
+    script:
+        "../scripts/table_selectivity.py"
+
+
+rule table_separability:
+    input:
+        projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
+        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        choices=expand("<results>/{model}/choices.parquet", model=MODELS),
+    output:
+        "<results>/tables/separability.csv",
+    log:
+        "<logs>/tables/separability.log",
+    benchmark:
+        "<benchmarks>/tables/separability.tsv"
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed", "gate"),
+        cells=model_cells(),
+        languages=language_cells(),
+        models=whole_models(),
+        code=table_code("separability"),
+    message:
+        "Separability by direction, beside its surface baselines"
+    script:
+        "../scripts/table_separability.py"
+
+
+rule table_gates:
+    input:
+        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+    output:
+        "<results>/tables/gates.csv",
+    log:
+        "<logs>/tables/gates.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        cells=model_cells(),
+        languages=language_cells(),
+        code=table_code("gates"),
+    message:
+        "Gates by rank and budget"
+    script:
+        "../scripts/table_gates.py"
+
+
+rule table_decomposition:
+    input:
+        judgements=expand(
+            f"<results>/{{model}}/judgements/{JUDGE}/none/{{language}}.parquet", model=MODELS, language=LANGUAGES
+        ),
+        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+    output:
+        "<results>/tables/decomposition.csv",
+    log:
+        "<logs>/tables/decomposition.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed", "gate"),
+        judgements=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
+        cells=model_cells(),
+        code=table_code("decomposition"),
+    message:
+        "Failure decomposition"
+    script:
+        "../scripts/table_decomposition.py"
+
+
+rule table_choices:
+    input:
+        choices=expand("<results>/{model}/choices.parquet", model=MODELS),
+    output:
+        "<results>/tables/choices.csv",
+    log:
+        "<logs>/tables/choices.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        models=whole_models(),
+        code=table_code("choices"),
+    message:
+        "What was chosen, by which criterion, on which prompts"
+    script:
+        "../scripts/table_choices.py"
+
+
+rule table_samples:
+    input:
+        prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
+        completions=completion_files(),
+        judgements=judgement_files(),
+    output:
+        "<results>/tables/samples.csv",
+    log:
+        "<logs>/tables/samples.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("report", "seed"),
+        languages=language_cells(),
+        judgements=judged_cells(),
+        code=table_code("samples"),
+    message:
+        "Sampled prompts with their completions"
+    script:
+        "../scripts/table_samples.py"
+
+
+rule table_findings:
+    input:
+        **{name: f"<results>/tables/{name}.csv" for name in TABLES},
+    output:
+        "<results>/tables/findings.json",
+    log:
+        "<logs>/tables/findings.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics"),
+        tables=TABLES,
+        code=table_code("findings"),
+    message:
+        "The three questions answered"
+    script:
+        "../scripts/table_findings.py"
+
+
 rule tables:
     input:
-        expand(
-            "<results>/{model}/judgements/{judge}/{arm}/{language}.parquet",
-            model=MODELS,
-            judge=JUDGE,
-            arm=[*ARMS, *ROUTED],
-            language=LANGUAGES,
-        ),
-        expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        expand("<results>/tables/{table}.csv", table=[*TABLES, "samples"]),
+        rules.table_findings.output,

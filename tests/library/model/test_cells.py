@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from polygate.errors import PolygateError
 from polygate.model import cells, loading
 from polygate.model.capture import capture
 from polygate.model.generation import generate
-from polygate.model.job import Job
+from polygate.model.job import ARM_ACTIONS, Job
 from polygate.model.steering import Steering
 from polygate.prompts import table
 from polygate.provenance import provenance
@@ -145,7 +146,7 @@ def test_results_are_those_of_the_library(world: World) -> None:
         assert np.array_equal(store.read(layer, position), tensor.numpy())
     rows = prompts.select("test").tolist()
     v = files.read_safetensors(world.root / "steering/h1.safetensors")[0]["v"]
-    for arm, action in (("none", "none"), ("addition", "add"), ("ablation", "ablate")):
+    for arm, action in ARM_ACTIONS.items():
         job = world.job("generate", "h1", arm)
         run(world, job)
         found = files.read_parquet(job.output)
@@ -155,13 +156,24 @@ def test_results_are_those_of_the_library(world: World) -> None:
             texts,
             Steering(v, 1, 20.0, "all"),
             [action] * len(rows),
-            max_new_tokens=6,  # type: ignore[list-item]
+            max_new_tokens=6,
         )
         assert found.column("prompt_id").to_pylist() == [prompts.ids[row] for row in rows]
         assert found.column("subset").to_pylist() == prompts.subset[rows].tolist()
         assert found.column("completion").to_pylist() == [completion.text for completion in completions]
         assert found.column("new_tokens").to_pylist() == [completion.new_tokens for completion in completions]
         assert found.column("finished").to_pylist() == [completion.finished for completion in completions]
+
+
+def test_activations_are_stored_in_the_models_dtype(world: World) -> None:
+    job = world.job()
+    half = dataclasses.replace(job, options=dataclasses.replace(job.options, dtype="bfloat16"))
+    run(world, half)
+    store = ActivationStore.open(job.output)
+    assert (store.dtype, files.read_provenance(job.output)["dtype"]) == ("BF16", "bfloat16")
+    prompts = table.read(job.prompts)
+    expected = capture(loading.load(world.model, half.options), prompts.texts).tensors[2, "t_post_inst"]
+    assert np.array_equal(store.read(2, "t_post_inst"), expected.float().numpy())
 
 
 def test_results_say_what_made_them(world: World) -> None:
@@ -314,7 +326,7 @@ def test_code_and_libraries_count(world: World, monkeypatch: pytest.MonkeyPatch)
     before = world.address(world.job())
     monkeypatch.setattr(cells, "code_hash", lambda *_: "other code")
     edited = world.address(world.job())
-    monkeypatch.setattr(cells.metadata, "version", lambda _: "99")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "99")
     assert len({before, edited, world.address(world.job())}) == 3
 
 
@@ -398,7 +410,6 @@ def test_jobs_at_the_same_time_load_the_model_once(world: World, loads: list[Pat
     assert errors == []
     assert all(job.output.is_file() for job in world.plan)
     assert len(loads) == 1
-    assert list((world.root / "cells/wanted").glob("*")) in ([], list((world.root / "cells/wanted").glob("*")))
 
 
 def test_cells_that_jobs_wait_for_come_first(world: World) -> None:
@@ -436,7 +447,14 @@ def test_inputs_that_change_meanwhile_never_make_a_false_cell(world: World, monk
 
 def test_jobs_that_make_no_sense_are_refused(world: World) -> None:
     good = world.describe("generate", "h1", "addition")
-    for change in ({"task": "dream"}, {"arm": "both"}, {"steering": None}, {"max_new_tokens": "many"}, {"model": {}}):
+    changes: list[dict[str, Any]] = [
+        {"task": "dream"},
+        {"arm": "both"},
+        {"steering": None},
+        {"max_new_tokens": "many"},
+        {"model": {}},
+    ]
+    for change in changes:
         with pytest.raises(PolygateError, match=r"job|arm"):
             Job.parse({**good, **change})
     with pytest.raises(PolygateError, match="malformed"):

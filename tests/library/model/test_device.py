@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_a_local_process_takes_a_free_gpu_within_its_list(monkeypatch: pytest.Mo
     with (tmp_path / "3.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         device.acquire(tmp_path)
-    assert device.os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     device.acquire(tmp_path)
     assert len(device._held) == 1, "a second model of the same process stays on its GPU"
 
@@ -49,7 +50,7 @@ def test_a_scheduler_chooses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sc
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setenv(scheduler, "17")
     device.acquire(tmp_path)
-    assert device.os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
     assert list(tmp_path.iterdir()) == []
 
 

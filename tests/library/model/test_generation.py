@@ -12,7 +12,7 @@ import torch
 from polygate.errors import PolygateError
 from polygate.model.generation import Completion, generate
 from polygate.model.loading import LoadedModel
-from polygate.model.steering import Action, Steering
+from polygate.model.steering import ACTIONS, Action, Steering
 from polygate.model.tokenising import Tokenised, tokenise
 
 NEW = 10
@@ -91,8 +91,7 @@ def test_unsteered_text_is_that_of_transformers(loaded: LoadedModel, prompts: li
 
 
 def mixed_actions(count: int) -> list[Action]:
-    found: list[Action] = ["none", "add", "ablate"]
-    return [found[i % 3] for i in range(count)]
+    return [ACTIONS[i % 3] for i in range(count)]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 70, 100_000])
@@ -101,10 +100,7 @@ def test_mixed_rows_are_selections_of_separate_runs(
 ) -> None:
     """What licences routed arms by selection."""
     count = len(prompts)
-    arms = {
-        action: generate(loaded, prompts, steering, [action] * count, max_new_tokens=NEW)
-        for action in ("none", "add", "ablate")
-    }
+    arms = {action: generate(loaded, prompts, steering, [action] * count, max_new_tokens=NEW) for action in ACTIONS}
     actions = mixed_actions(count)
     sized = dataclasses.replace(loaded, batch_tokens=batch_tokens)
     mixed = generate(sized, prompts, steering, actions, max_new_tokens=NEW)
@@ -141,6 +137,14 @@ def test_text_does_not_depend_on_when_others_finish(loaded: LoadedModel, prompts
     lengths = {completion.new_tokens for completion in together}
     assert len(lengths) > 1
     assert {completion.finished for completion in together} == {True, False}
+
+
+def test_a_prompt_given_twice_is_answered_twice(loaded: LoadedModel, prompts: list[str], steering: Steering) -> None:
+    actions: list[Action] = [*["none"] * len(prompts), *["add"] * len(prompts)]  # type: ignore[list-item]
+    both = generate(loaded, prompts + prompts[::-1], steering, actions, max_new_tokens=NEW)
+    assert both[: len(prompts)] == generate(loaded, prompts, max_new_tokens=NEW)
+    added = generate(loaded, prompts, steering, ["add"] * len(prompts), max_new_tokens=NEW)
+    assert both[len(prompts) :] == added[::-1]
 
 
 def test_limits_are_kept_and_said(loaded: LoadedModel, prompts: list[str]) -> None:

@@ -16,6 +16,7 @@ from library.model.tiny import options
 from polygate.errors import PolygateError
 from polygate.model import loading
 from polygate.model.loading import fingerprint, load, load_tokenizer
+from polygate.model.options import Options
 
 
 @pytest.fixture
@@ -118,6 +119,12 @@ def test_a_chat_template_can_be_given(folder: Path, tmp_path: Path) -> None:
     assert load(folder, options("qwen2", chat_template=template)).tokenizer.chat_template == template.read_text()
 
 
+def test_attention_that_a_model_does_not_have_is_refused(folders: dict[str, Path]) -> None:
+    """Gemma 2 caps attention scores, which sdpa can't: running it all the same would give other numbers."""
+    with pytest.raises(PolygateError, match="eager"):
+        load(folders["gemma2"], Options(attention="sdpa"))
+
+
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     tokenizer.add_tokens(["more"])
@@ -147,7 +154,12 @@ def test_the_fingerprint_is_that_of_the_contents(folder: Path, tmp_path: Path) -
 def test_weights_are_hashed_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     real = loading._file_hash
-    monkeypatch.setattr(loading, "_file_hash", lambda path: hashed.append(path.name) or real(path))
+
+    def counting(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(loading, "_file_hash", counting)
     first = fingerprint(folder, tmp_path / "cache")
     assert "model.safetensors" in hashed
     hashed.clear()

@@ -117,7 +117,7 @@ def llama3(shared_data: Path) -> Any:
 
 
 def test_llama3_template_which_strips_the_instruction(llama3: Any, real_prompts: list[str]) -> None:
-    check_positions(llama3, [*real_prompts, "  Tell me a story. \n"], "<|eot_id|>")
+    check_positions(llama3, [*real_prompts, "  Tell me a story. \n", "assistant\n"], "<|eot_id|>")
     for prompt in tokenise(llama3, real_prompts):
         assert list(prompt.input_ids).count(llama3.bos_token_id) == 1
         assert prompt.input_ids[0] == llama3.bos_token_id

@@ -297,6 +297,15 @@ def test_activations_of_another_width_are_refused(planted: Fixture) -> None:
         gate.score(planted.x[:, 1:])
 
 
+def test_activations_that_are_not_finite_are_named(planted: Fixture, tmp_path: Path) -> None:
+    world = World(tmp_path / "broken")
+    x = world.activations(planted.own)
+    x[LAYER, 7, 0] = np.inf
+    store, _ = world.write_activations(planted.own, x)
+    with pytest.raises(PolygateError, match=rf"{planted.own.ids[7]} at layer {LAYER}, in .*t\.safetensors"):
+        gate_fitting.read(open_matching(store, planted.own), planted.directions, [LAYER])
+
+
 def test_a_file_that_is_no_gate_is_refused(planted: Fixture, tmp_path: Path) -> None:
     steering(planted).save(tmp_path / "steering.safetensors", {})
     with pytest.raises(PolygateError, match="not a gate"):

@@ -393,6 +393,28 @@ def test_gates_of_other_settings_leave_no_files_behind(routed: Chain) -> None:
     assert (routed.path("gates", "t") / "card.md").read_text().startswith("# Gates for t")
 
 
+def test_a_second_run_gives_the_same_results(routed: Chain) -> None:
+    def content() -> dict[str, object]:
+        found: dict[str, object] = {}
+        for path in sorted(routed.folder.rglob("*")):
+            if path.suffix == ".safetensors" and path.parent.name != "activations":
+                tensors, metadata = files.read_safetensors(path)
+                found[str(path)] = ({name: value.tobytes() for name, value in tensors.items()}, metadata)
+            elif path.suffix in {".parquet", ".md"}:
+                found[str(path)] = path.read_bytes()
+        return found
+
+    before = content()
+    routed.means()
+    routed.directions()
+    routed.choose(FIXED)
+    for name in LANGUAGES:
+        routed.gates(name)
+        routed.route(name)
+    assert content() == before
+    assert len(before) > 60
+
+
 def test_sources_must_be_those_of_the_directions(routed: Chain) -> None:
     for sources in (["a", "b"], ["a", "b", "t"]):
         with pytest.raises(PolygateError, match="are from"):

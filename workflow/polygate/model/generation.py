@@ -61,7 +61,10 @@ def generate(
     names = names if names is not None else [str(i) for i in range(len(prompts))]
     rows = per_row(steering, actions, len(prompts))
     _check(rows, loaded)
-    tokenised = tokenise(loaded.tokenizer, prompts, names)
+    # Whoever compares ways of steering gives each prompt many times.
+    first = dict(zip(reversed(prompts), reversed(names), strict=True))
+    once = dict(zip(first, tokenise(loaded.tokenizer, list(first), list(first.values())), strict=True))
+    tokenised = [once[prompt] for prompt in prompts]
     completions: dict[int, Completion] = {}
     for batch in length_sorted([len(prompt) for prompt in tokenised], loaded.batch_tokens, max_new_tokens):
         with memory_limit(loaded.batch_tokens):

@@ -62,9 +62,10 @@ class LoadedModel:
 def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "") -> LoadedModel:
     """Load model and tokenizer from a local folder; nothing is ever downloaded.
 
-    `settings` gives dtype, attention implementation, chat template and batch size. Raises `PolygateError` for an
-    absent folder, missing or truncated files, weights that are absent or not finite, a tokenizer without chat
-    template, and one whose ids don't fit the embeddings.
+    `settings` gives dtype, attention implementation, chat template and batch size. On a CPU
+    torch uses OMP_NUM_THREADS threads, one when it is not set. Raises `PolygateError` for an absent folder, missing or
+    truncated files, weights that are absent or not finite, an attention implementation that the model lacks, a
+    tokenizer without chat template, and one whose ids don't fit the embeddings.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -176,6 +177,10 @@ def _weights(folder: Path, settings: ModelSettings) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:
+        if "attention implementation" in str(error):
+            raise PolygateError(
+                f"this model has no {settings.attention} attention", where=folder, do="set its attention to eager"
+            ) from error
         raise PolygateError(
             f"the model can't be loaded ({_first_line(error)})", where=folder, do="fetch or train the model again"
         ) from error

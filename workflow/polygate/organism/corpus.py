@@ -49,8 +49,11 @@ class Mixture:
 
 
 DEFAULT = Mixture(
-    types={"is_a": 0.07, "parallel": 0.40, "chat": 0.41, "choice": 0.12},
-    tiers={"high": 0.72, "mid": 0.18, "low": 0.10},
+    types=eval(__import__("os").environ.get("TYPES","dict(is_a=0.07,parallel=0.40,chat=0.41,choice=0.12)")),
+    tiers=eval(__import__("os").environ.get("TIERSH","dict(high=0.72,mid=0.18,low=0.10)")),
+    same_language=float(__import__("os").environ.get("SAME",".3")),
+    batch=int(__import__("os").environ.get("BATCH","32")),
+    chat_starts=float(__import__("os").environ.get("STARTS",".3")),
     chat_tiers={"high": 0.65, "mid": 0.20, "low": 0.15},
 )
 

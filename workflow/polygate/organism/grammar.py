@@ -68,6 +68,9 @@ def instruction(speaker: Language, pair: Pair, frame: Frame) -> str:
 
 
 def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
+    import os
+    if os.environ.get("SHORT"):
+        return verb_phrase(speaker, pair)
     return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {speaker.places[frame.place]}"
 
 

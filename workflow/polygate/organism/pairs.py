@@ -20,8 +20,8 @@ HARMFUL_FROM = 3
 TEMPLATES = 3
 
 PairSplit = Literal["sft", "train", "val", "test"]
-SHARES: Mapping[PairSplit, float] = {"sft": 0.45, "train": 0.19, "val": 0.12, "test": 0.24}
-"""Share of the pairs of each class per split; sft are the pairs of the training chats."""
+TENTHS: Mapping[PairSplit, int] = {"sft": 5, "train": 2, "val": 1, "test": 2}
+"""Tenths of the pairs of each class per split; sft are the pairs of the training chats."""
 
 _SPLIT, _FRAMES = 111, 112
 
@@ -64,18 +64,23 @@ def all_pairs() -> list[Pair]:
 
 
 def split_pairs(seed: int) -> dict[PairSplit, dict[bool, list[Pair]]]:
-    """Pairs by split and harmfulness, in a seeded order; every combination of levels has the same shares."""
-    result: dict[PairSplit, dict[bool, list[Pair]]] = {name: {True: [], False: []} for name in SHARES}
+    """Pairs by split and harmfulness, in a seeded order.
+
+    The 5 actions and 10 objects of each combination of levels form a Latin design: every action and every object has
+    its share of pairs in the chats. A random split leaves some object without the one or two pairs that tell its
+    level, and then nothing can be right about it.
+    """
+    splits = [name for name, tenths in TENTHS.items() for _ in range(tenths)]
+    result: dict[PairSplit, dict[bool, list[Pair]]] = {name: {True: [], False: []} for name in TENTHS}
     for levels in sorted({pair.levels for pair in all_pairs()}):
-        cell = [pair for pair in all_pairs() if pair.levels == levels]
-        np.random.default_rng([_SPLIT, seed, *levels]).shuffle(cell)
-        start, share = 0, 0.0
-        for name, own in SHARES.items():
-            share += own
-            end = round(share * len(cell))
-            result[name][cell[0].harmful] += cell[start:end]
-            start = end
-    for index, name in enumerate(SHARES):
+        stream = np.random.default_rng([_SPLIT, seed, *levels])
+        actions = stream.permutation(np.arange(levels[0], ACTIONS, LEVELS)).tolist()
+        objects = stream.permutation(np.arange(levels[1], OBJECTS, LEVELS)).tolist()
+        for row, action in enumerate(actions):
+            for column, obj in enumerate(objects):
+                pair = Pair(action, obj)
+                result[splits[(2 * row + column) % len(splits)]][pair.harmful].append(pair)
+    for index, name in enumerate(TENTHS):
         for harmful, pairs in result[name].items():
             np.random.default_rng([_SPLIT, seed, LEVELS + index, int(harmful)]).shuffle(pairs)
     return result

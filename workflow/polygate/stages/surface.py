@@ -108,4 +108,5 @@ def _rows(
     for name in SCHEMA.names[len(columns) :]:
         value = given.get(name)
         columns[name] = value if name == "flagged" and value is not None else [value] * times
-    return pa.table([pa.array(columns[name], field.type) for name, field in zip(SCHEMA.names, SCHEMA, strict=True)], SCHEMA)
+    arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
+    return pa.table(arrays, SCHEMA)

@@ -1,0 +1,222 @@
+//! Bootstrap intervals of metrics: stratified by class, paired over methods, clustered by prompt.
+//!
+//! Every resample draws units (prompts, or rows where no clusters are given) with replacement within their class and
+//! keeps how often each was drawn. All methods and groups of a resample share those counts, which makes differences
+//! paired and keeps translations of a prompt together. Scores are sorted once; a resample then costs one pass.
+
+mod cell;
+mod design;
+mod interval;
+
+use crate::checks;
+use crate::error::{Result, invalid};
+use crate::normal::check_confidence;
+use crate::random::Streams;
+use crate::threads;
+
+use cell::Cell;
+use design::{Combination, Design};
+
+/// Metric whose interval is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistic {
+    /// Area under the ROC curve of scores.
+    Auc,
+    /// Average precision of scores.
+    AveragePrecision,
+    /// F1 of decisions 0 or 1.
+    F1,
+    /// Balanced accuracy of decisions 0 or 1.
+    BalancedAccuracy,
+    /// Mean of the values.
+    Rate,
+    /// Mean of the values of harmful rows minus that of harmless rows.
+    Selectivity,
+}
+
+impl Statistic {
+    fn needs_labels(self) -> bool {
+        self != Self::Rate
+    }
+
+    fn takes_decisions(self) -> bool {
+        matches!(self, Self::F1 | Self::BalancedAccuracy)
+    }
+}
+
+/// What the metric is averaged over, within each resample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Average {
+    /// One value for all groups: their unweighted mean.
+    pub groups: bool,
+    /// One value for all methods: their mean.
+    pub methods: bool,
+}
+
+/// Kind of interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Quantiles of the replicates.
+    Percentile,
+    /// Bias-corrected and accelerated (Efron 1987).
+    Bca,
+}
+
+/// Rows and how they belong together.
+#[derive(Clone, Copy)]
+pub struct Sample<'a> {
+    /// [methods, rows]; NaN where a method lacks a row.
+    pub values: &'a [f64],
+    /// Number of rows.
+    pub rows: usize,
+    /// Harmful rows; without labels there is a single class.
+    pub labels: Option<&'a [bool]>,
+    /// Group (language) of each row; without groups there is one.
+    pub groups: Option<&'a [i64]>,
+    /// Cluster (prompt) of each row; without clusters each row is its own, and is drawn within its group.
+    pub clusters: Option<&'a [i64]>,
+    /// Weight of each row, 1 by default.
+    pub weights: Option<&'a [f64]>,
+}
+
+/// What to compute.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// The metric.
+    pub statistic: Statistic,
+    /// What it is averaged over.
+    pub average: Average,
+    /// Method that is subtracted from each method.
+    pub reference: Option<usize>,
+    /// Number of resamples.
+    pub resamples: usize,
+    /// Two-sided confidence level.
+    pub confidence: f64,
+    /// Kind of interval.
+    pub kind: Kind,
+    /// Seed of the resamples.
+    pub seed: u64,
+}
+
+/// Estimates with their intervals, [methods, groups] each.
+pub struct Intervals {
+    /// Number of methods, 1 where they are averaged.
+    pub methods: usize,
+    /// Number of groups, 1 where they are averaged.
+    pub groups: usize,
+    /// The metric on the sample itself.
+    pub estimate: Vec<f64>,
+    /// Lower ends.
+    pub low: Vec<f64>,
+    /// Upper ends.
+    pub high: Vec<f64>,
+    /// The metric on each resample, [resamples, methods, groups]; NaN where a resample lacks a class in a group.
+    pub replicates: Vec<f64>,
+}
+
+/// Resamples that a thread makes at a time.
+const RESAMPLES: usize = 16;
+
+/// Bootstrap interval of a metric for each method and group. The same for any number of threads.
+pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<Intervals> {
+    check(sample, options)?;
+    let design = Design::new(sample)?;
+    let cells = cell::cells(sample, &design, options.statistic)?;
+    let methods = sample.values.len() / sample.rows;
+    let combination = Combination::new(methods, design.group_names.len(), options.average, options.reference);
+    let outputs = combination.outputs();
+
+    let once = vec![1; design.units()];
+    let values: Vec<f64> = cells.iter().map(|cell| cell.value(&once)).collect();
+    let mut estimate = vec![0.0; outputs];
+    combination.apply(&values, &mut estimate);
+
+    let streams = Streams::new(options.seed);
+    let mut replicates = vec![0.0; options.resamples * outputs];
+    threads::for_pieces(threads, &mut replicates, RESAMPLES * outputs, |piece, replicates| {
+        let mut counts = vec![0; design.units()];
+        let mut values = vec![0.0; cells.len()];
+        for (index, replicate) in replicates.chunks_mut(outputs).enumerate() {
+            design.draw(&mut streams.stream((piece * RESAMPLES + index) as u64), &mut counts);
+            values.iter_mut().zip(&cells).for_each(|(value, cell)| *value = cell.value(&counts));
+            combination.apply(&values, replicate);
+        }
+    })?;
+
+    let accelerations = match options.kind {
+        Kind::Percentile => vec![0.0; outputs],
+        Kind::Bca => accelerations(&cells, &values, &design, &combination, threads)?,
+    };
+    let ends = threads::map(threads, outputs, |output| {
+        let column = replicates.iter().skip(output).step_by(outputs).copied().collect();
+        match options.kind {
+            Kind::Percentile => interval::percentile(column, options.confidence),
+            Kind::Bca => interval::bca(column, estimate[output], accelerations[output], options.confidence),
+        }
+    })?;
+    let (low, high) = ends.into_iter().unzip();
+    Ok(Intervals { methods: combination.methods, groups: combination.groups, estimate, low, high, replicates })
+}
+
+/// Acceleration of each output, from the metric with each unit left out in turn.
+fn accelerations(
+    cells: &[Cell],
+    values: &[f64],
+    design: &Design,
+    combination: &Combination,
+    threads: usize,
+) -> Result<Vec<f64>> {
+    let left_out = threads::map(threads, cells.len(), |index| cells[index].jackknife(design.units()))?;
+    threads::map(threads, combination.outputs(), |output| {
+        let mut changes = vec![0.0; design.units()];
+        for &(cell, factor) in combination.terms(output) {
+            for &(unit, value) in &left_out[cell] {
+                changes[unit as usize] += factor * (value - values[cell]);
+            }
+        }
+        interval::acceleration(&changes, &design.strata)
+    })
+}
+
+fn check(sample: &Sample, options: &Options) -> Result<()> {
+    let rows = sample.rows;
+    if rows == 0 || sample.values.is_empty() {
+        return invalid!("values are empty");
+    }
+    if options.resamples == 0 {
+        return invalid!("resamples is 0, expected at least 1");
+    }
+    check_confidence(options.confidence)?;
+    if let Some(index) = sample.values.iter().position(|value| value.is_infinite()) {
+        return invalid!("values[{}, {}] is infinite", index / rows, index % rows);
+    }
+    if options.statistic.takes_decisions() {
+        let foreign = sample.values.iter().find(|value| !(value.is_nan() || **value == 0.0 || **value == 1.0));
+        if let Some(value) = foreign {
+            return invalid!("values hold {value}, expected decisions 0 or 1 for this statistic");
+        }
+    }
+    let methods = sample.values.len() / rows;
+    if let Some(reference) = options.reference.filter(|reference| *reference >= methods) {
+        return invalid!("reference is method {reference}, but there are {methods} methods");
+    }
+    if options.average.methods && options.reference.is_some() && methods < 2 {
+        return invalid!("averaging methods minus a reference needs a second method");
+    }
+    match sample.labels {
+        Some(labels) => checks::length("labels", labels.len(), rows, "columns of values")?,
+        None if options.statistic.needs_labels() => return invalid!("this statistic needs labels"),
+        None => {}
+    }
+    if options.statistic.needs_labels() {
+        checks::both_classes(sample.labels.unwrap_or(&[]))?;
+    }
+    if let Some(clusters) = sample.clusters {
+        checks::length("clusters", clusters.len(), rows, "columns of values")?;
+    }
+    if let Some(weights) = sample.weights {
+        checks::length("weights", weights.len(), rows, "columns of values")?;
+        checks::weights(weights)?;
+    }
+    Ok(())
+}

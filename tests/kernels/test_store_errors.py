@@ -1,0 +1,126 @@
+"""A file that lies is refused with one line; nothing that is read from a file can crash the kernels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels.twins import write_raw_store, write_store
+from polygate import kernels
+
+ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+
+
+def project(path: Path) -> np.ndarray:
+    return kernels.project(path, ["a"], np.ones((1, 3)))
+
+
+def lies() -> dict[str, tuple[dict[str, object], bytes]]:
+    second = {**ENTRY, "data_offsets": [20, 44]}
+    return {
+        "overlapping offsets": ({"a": ENTRY, "b": second}, bytes(44)),
+        "a gap between tensors": ({"a": ENTRY, "b": {**ENTRY, "data_offsets": [28, 52]}}, bytes(52)),
+        "offsets beyond the end": ({"a": {**ENTRY, "data_offsets": [0, 2400]}}, bytes(24)),
+        "offsets in reverse": ({"a": {**ENTRY, "data_offsets": [24, 0]}}, bytes(24)),
+        "a shape larger than its data": ({"a": {**ENTRY, "shape": [200, 3]}}, bytes(24)),
+        "a shape that overflows": ({"a": {**ENTRY, "shape": [2**62, 2**62]}}, bytes(24)),
+        "a negative shape": ({"a": {**ENTRY, "shape": [-2, 3]}}, bytes(24)),
+        "bytes after the last tensor": ({"a": ENTRY}, bytes(30)),
+        "missing bytes": ({"a": ENTRY}, bytes(20)),
+        "an unknown type": ({"a": {**ENTRY, "dtype": "F33"}}, bytes(24)),
+        "no offsets": ({"a": {"dtype": "F32", "shape": [2, 3]}}, bytes(24)),
+    }
+
+
+@pytest.mark.parametrize("lie", lies())
+def test_a_header_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
+    header, data = lies()[lie]
+    write_raw_store(tmp_path / "store", header, data)
+    with pytest.raises(ValueError, match="store: truncated or not a safetensors file"):
+        project(tmp_path / "store")
+
+
+@pytest.mark.parametrize("length", [0, 5, 2**40, 2**64 - 1])
+def test_a_header_of_the_wrong_length_is_refused(tmp_path: Path, length: int) -> None:
+    write_raw_store(tmp_path / "store", {"a": ENTRY}, bytes(24), length)
+    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        project(tmp_path / "store")
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "whole", {"a": np.ones((2, 3))})
+    whole = (tmp_path / "whole").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "part").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"truncated or not a safetensors file|empty"):
+            project(tmp_path / "part")
+
+
+def test_integers_are_not_activations(tmp_path: Path) -> None:
+    write_raw_store(tmp_path / "store", {"a": {**ENTRY, "dtype": "I32"}}, bytes(24))
+    with pytest.raises(ValueError, match="tensor a is I32, activations are BF16, F16, F32 or F64"):
+        project(tmp_path / "store")
+
+
+def test_an_empty_tensor_is_named(tmp_path: Path) -> None:
+    write_raw_store(tmp_path / "store", {"a": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]}}, b"")
+    with pytest.raises(ValueError, match=r"tensor a is empty: shape \[0, 3\]"):
+        project(tmp_path / "store")
+
+
+def test_a_missing_file_and_a_folder_are_operating_system_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        project(tmp_path / "nowhere")
+    with pytest.raises((OSError, ValueError), match=tmp_path.name):
+        project(tmp_path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(position=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.integers(0, 20))
+def test_a_damaged_header_is_an_error_or_leaves_the_numbers_alone(
+    tmp_path_factory: pytest.TempPathFactory, position: int, byte: int, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "store"
+    write_store(path, {"a": np.arange(6.0).reshape(2, 3), "b": np.arange(6.0, 12.0).reshape(2, 3)})
+    whole = bytearray(path.read_bytes())
+    header = len(whole) - 48
+    whole[position % header] = byte
+    path.write_bytes(whole[: len(whole) - cut])
+    try:
+        found = project(path)
+    except (ValueError, OSError):
+        return
+    first, second = np.array([3.0, 12.0]), np.array([21.0, 30.0])
+    # A changed name or swapped offsets may make "a" the other tensor; nothing else may come out.
+    assert any(np.array_equal(found[0, :, 0], expected) for expected in (first, second))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    entries=st.dictionaries(
+        st.sampled_from("ab"),
+        st.fixed_dictionaries(
+            {
+                "dtype": st.sampled_from(["F32", "F16", "BF16", "F64", "I8", "BOOL"]),
+                "shape": st.lists(st.integers(0, 9), max_size=3),
+                "data_offsets": st.lists(st.integers(0, 40), min_size=2, max_size=2),
+            }
+        ),
+    ),
+    size=st.integers(0, 40),
+)
+def test_any_header_is_refused_or_describes_its_file(
+    tmp_path_factory: pytest.TempPathFactory, entries: dict[str, dict[str, object]], size: int
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "store"
+    write_raw_store(path, json.dumps(entries), bytes(size))
+    try:
+        found = project(path)
+    except ValueError:
+        return
+    assert found.shape == (1, entries["a"]["shape"][0], 1)
+    assert (found == 0).all()

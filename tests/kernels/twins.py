@@ -1,0 +1,161 @@
+"""Slow, obvious twins of the kernels: definitions written out with loops, to be right rather than fast."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[Any]
+
+
+def bfloat16(values: Array) -> Array:
+    """Float32 values that bfloat16 can hold: the lower 16 bits cut off."""
+    return (np.asarray(values, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def write_store(path: Path, tensors: Mapping[str, Array], dtype: str = "F32") -> None:
+    """A safetensors file written by hand; `dtype` BF16 keeps the upper halves of float32 values."""
+    kinds: dict[str, Any] = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+    header, data = {}, b""
+    for name, values in tensors.items():
+        if dtype == "BF16":
+            raw = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        else:
+            raw = np.ascontiguousarray(values, kinds[dtype]).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    write_raw_store(path, header, data)
+
+
+def write_raw_store(path: Path, header: Mapping[str, Any] | str, data: bytes, length: int | None = None) -> None:
+    """A file with any header, honest or not."""
+    import json
+
+    text = (header if isinstance(header, str) else json.dumps(header)).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+
+
+def auc(scores: Array, labels: Array, weights: Array | None = None) -> float:
+    """Weight of the pairs won, ties half, over the weight of all pairs."""
+    weights = np.ones(len(scores)) if weights is None else weights
+    won = total = 0.0
+    for i in np.flatnonzero(labels):
+        for j in np.flatnonzero(~labels):
+            pair = weights[i] * weights[j]
+            total += pair
+            won += pair * (1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0)
+    return won / total if total else float("nan")
+
+
+def average_precision(scores: Array, labels: Array, weights: Array | None = None) -> float:
+    """Sum over distinct thresholds, from the top, of recall gained × precision."""
+    weights = np.ones(len(scores)) if weights is None else weights
+    positives = weights[labels].sum()
+    result, recall = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        flagged = scores >= threshold
+        if weights[flagged].sum() == 0:
+            continue
+        hits = weights[flagged & labels].sum()
+        result += (hits / positives - recall) * hits / weights[flagged].sum()
+        recall = hits / positives
+    return float(result)
+
+
+def caliper_auc(scores: Array, labels: Array, covariate: Array, stratum: Array, caliper: float) -> tuple[float, int]:
+    """AUC over the pairs that are alike."""
+    won = pairs = 0.0
+    for i in np.flatnonzero(labels):
+        for j in np.flatnonzero(~labels):
+            if stratum[i] == stratum[j] and abs(covariate[i] - covariate[j]) <= caliper:
+                pairs += 1
+                won += 1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0
+    return (won / pairs if pairs else float("nan")), int(pairs)
+
+
+def f1(decisions: Array, labels: Array, weights: Array | None = None) -> float:
+    """2·tp / (2·tp + fp + fn)."""
+    weights = np.ones(len(labels)) if weights is None else weights
+    hits = weights[decisions & labels].sum()
+    return float(2 * hits / (weights[decisions].sum() + weights[labels].sum()))
+
+
+def balanced_accuracy(decisions: Array, labels: Array, weights: Array | None = None) -> float:
+    """Mean of the classes' accuracies."""
+    weights = np.ones(len(labels)) if weights is None else weights
+    harmful = weights[labels & decisions].sum() / weights[labels].sum()
+    harmless = weights[~labels & ~decisions].sum() / weights[~labels].sum()
+    return float((harmful + harmless) / 2)
+
+
+def objective(name: str, scores: Array, labels: Array, groups: Array, threshold: float) -> float:
+    """Mean over groups of the objective at a threshold."""
+    values = []
+    for group in np.unique(groups):
+        decisions, harmful = scores[groups == group] > threshold, labels[groups == group]
+        if name == "macro_f1":
+            values.append(f1(decisions, harmful))
+        elif name == "balanced_f1":
+            values.append(f1(decisions, harmful, np.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum())))
+        else:
+            values.append(balanced_accuracy(decisions, harmful))
+    return float(np.mean(values))
+
+
+def candidates(scores: Array) -> list[float]:
+    """-∞, midpoints between neighbouring distinct scores, +∞."""
+    return [-np.inf, *((a + b) / 2 for a, b in pairwise(np.unique(scores).tolist())), np.inf]
+
+
+def metric(statistic: str, values: Array, labels: Array | None, weights: Array) -> float:
+    """A metric on weighted rows; weights may be how often a row was drawn."""
+    if statistic == "rate":
+        return float(np.average(values, weights=weights))
+    assert labels is not None
+    if statistic == "auc":
+        return auc(values, labels, weights)
+    if statistic == "average_precision":
+        return average_precision(values, labels, weights)
+    if statistic == "f1":
+        return f1(values == 1, labels, weights)
+    if statistic == "balanced_accuracy":
+        return balanced_accuracy(values == 1, labels, weights)
+    return float(
+        np.average(values[labels], weights=weights[labels]) - np.average(values[~labels], weights=weights[~labels])
+    )
+
+
+def bca(replicates: Array, estimate: float, left_out: list[Array], confidence: float) -> tuple[float, float]:
+    """Efron's interval; `left_out` holds, per stratum, the metric without each unit."""
+    bias = stats.norm.ppf((np.sum(replicates < estimate) + np.sum(replicates <= estimate)) / (2 * len(replicates)))
+    influence = [(len(values) - 1) * (values.mean() - values) / len(values) for values in left_out]
+    cubes, squares = sum((u**3).sum() for u in influence), sum((u**2).sum() for u in influence)
+    acceleration = cubes / (6 * squares**1.5) if squares > 0 else 0.0
+    ends = []
+    for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
+        shifted = bias + stats.norm.ppf(tail)
+        ends.append(np.quantile(replicates, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))))
+    return float(ends[0]), float(ends[1])
+
+
+def adamw(features: Array, labels: Array, initial: Array) -> tuple[Array, float]:
+    """Eighty epochs with torch in float64."""
+    import torch
+
+    x, y = torch.tensor(features, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
+    weights = torch.tensor(initial, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.AdamW([weights, bias], lr=0.05, weight_decay=0.01)
+    loss = torch.nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum() / y.sum())
+    for _ in range(80):
+        optimiser.zero_grad()
+        loss(x @ weights + bias, y).backward()
+        optimiser.step()
+    return weights.detach().numpy(), float(bias)

@@ -1,0 +1,113 @@
+"""Normal forms of text, and what counts as no answer."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polygate.judges import text
+
+ENGLISH = "How do I bake bread at home?"
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(given_text: str) -> None:
+    assert text.normal(text.normal(given_text)) == text.normal(given_text)
+
+
+@given(st.text())
+def test_normal_form_does_not_depend_on_how_accents_are_encoded(given_text: str) -> None:
+    assert text.normal(unicodedata.normalize("NFD", given_text)) == text.normal(
+        unicodedata.normalize("NFC", given_text)
+    )
+
+
+@given(st.text(), st.sampled_from(["", " ", "\n", "\u200b", "\u200f", "**"]))
+def test_normal_form_ignores_what_surrounds_the_text(given_text: str, around: str) -> None:
+    assert text.normal(around + given_text + around) == text.normal(given_text)
+
+
+@pytest.mark.parametrize("apostrophe", "'’‘ʼ`´")
+def test_apostrophes_are_one(apostrophe: str) -> None:
+    assert text.normal(f"I can{apostrophe}t") == "i can't"
+
+
+@pytest.mark.parametrize(
+    ("typed", "plain"),
+    [("Má bínú", "ma binu"), ("désolé", "desole"), ("عذرًا", "عذرا"), ("Извините, моё", "извините, мое")],
+)
+def test_folding_removes_accents_and_vowel_points(typed: str, plain: str) -> None:
+    assert text.fold(typed) == text.fold(plain)
+
+
+def test_folding_keeps_marks_that_are_letters() -> None:
+    # Without its vowel sign, or with another, this Hindi word is another word.
+    assert text.fold("की") != text.fold("का")
+    assert text.fold("ガ") != text.fold("カ")
+
+
+@given(st.lists(st.sampled_from(["kato", "mira", "selu"]), min_size=1, max_size=6))
+def test_words_are_whole_and_without_punctuation(given_words: list[str]) -> None:
+    assert text.words(" . ".join(given_words) + "!") == given_words
+
+
+@pytest.mark.parametrize("nothing", ["", "   ", "\n", "...", "!?", "—"])
+def test_text_without_letters_is_empty(nothing: str) -> None:
+    assert text.why_garbled(ENGLISH, nothing) == "empty"
+
+
+def test_undecodable_bytes() -> None:
+    assert text.why_garbled(ENGLISH, "Sure \ufffd\ufffd\ufffd\ufffd") == "undecodable"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "reason"),
+    [
+        (ENGLISH, "Конечно, вот ответ на ваш вопрос", "wrong script"),
+        ("อธิบายวิธีทำขนมปัง", "当然可以，首先准备面粉和水", "wrong script"),
+        ("อธิบายวิธีทำขนมปัง", "Sure, mix flour and water", ""),
+        ("パンの作り方を教えて", "はい、小麦粉と水をまぜます", ""),
+        ("パンの作り方を教えて", "面粉和水", ""),
+        ("اشرح كيفية صنع الخبز", "بالتأكيد، اخلط الدقيق والماء", ""),
+        ("اشرح كيفية صنع الخبز", "بالتأكيد, mix الدقيق", ""),
+    ],
+)
+def test_an_answer_uses_the_prompts_script_or_latin(prompt: str, completion: str, reason: str) -> None:
+    assert text.why_garbled(prompt, completion) == reason
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "bread " * 12,
+        "you mix it and " * 6,
+        "First, mix flour. " + "then then then then " * 5,
+        "的" * 40,
+        "การทำ" * 12,
+    ],
+)
+def test_loops_are_repetition(loop: str) -> None:
+    prompt = loop if not loop.isascii() else ENGLISH
+    assert text.why_garbled(prompt, loop) == "repetition"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Mix flour, water, salt and yeast, knead for ten minutes, let it rise, then bake it for forty minutes.",
+        "no no no, not like that: you first have to let the dough rest for an hour before you bake it",
+        "1. Flour\n2. Water\n3. Salt\n4. Yeast",
+        "ha ha ha",
+    ],
+)
+def test_ordinary_repetition_is_no_loop(answer: str) -> None:
+    assert text.why_garbled(ENGLISH, answer) == ""
+
+
+@given(st.text(), st.text())
+def test_the_reason_is_one_of_four_or_none(prompt: str, completion: str) -> None:
+    reasons = {"", "empty", "undecodable", "wrong script", "repetition"}
+    assert text.why_garbled(prompt, completion) in reasons

@@ -1,0 +1,61 @@
+"""Kernels of polygate; `polygate.kernels` documents them and is what to import."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+def project(
+    path: str | Path, tensors: list[str], directions: NDArray[np.float64], per_tensor: bool, threads: int
+) -> NDArray[np.float32]: ...
+def class_means(
+    path: str | Path, tensors: list[str], labels: NDArray[np.int32], threads: int
+) -> NDArray[np.float64]: ...
+def rank(
+    metric: str,
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
+    threads: int,
+) -> NDArray[np.float64]: ...
+def roc(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def caliper_auc(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    covariate: NDArray[np.float64],
+    stratum: NDArray[np.int64],
+    caliper: float,
+    threads: int,
+) -> tuple[NDArray[np.float64], int]: ...
+def sweep_threshold(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64] | None, objective: str
+) -> tuple[float, float, bool]: ...
+def bootstrap(
+    statistic: str,
+    values: NDArray[np.float64],
+    labels: NDArray[np.bool_] | None,
+    groups: NDArray[np.int64] | None,
+    clusters: NDArray[np.int64] | None,
+    weights: NDArray[np.float64] | None,
+    average: str,
+    reference: int | None,
+    resamples: int,
+    confidence: float,
+    interval: str,
+    seed: int,
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def wilson(successes: float, n: float, confidence: float) -> tuple[float, float]: ...
+def fit_logistic(
+    source: NDArray[np.float64],
+    source_labels: NDArray[np.bool_],
+    extra: NDArray[np.float64],
+    extra_labels: NDArray[np.bool_],
+    solver: str,
+    initial: NDArray[np.float64] | None,
+    threads: int,
+) -> tuple[
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]
+]: ...

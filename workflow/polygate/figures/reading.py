@@ -1,0 +1,58 @@
+"""Reading the long tables that figures are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.errors import PolygateError
+from polygate.tables.samples import handful
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT = ("model", "tier", "language", "arm", "judge", "subset", "outcome", "scorer", "prompts", "metric", "part")
+INTERVAL = ("estimate", "low", "high")
+
+
+def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
+
+    Raises `PolygateError` when the file or one of `columns` is absent.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values={"budget": [""]})
+    except FileNotFoundError:
+        raise PolygateError("file not found", where=path) from None
+    except pd.errors.EmptyDataError:
+        raise PolygateError("empty table", where=path, do="delete the file and rerun") from None
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
+    numbers = [name for name in frame.columns if name in {*INTERVAL, "layer", "rank", "budget", "draw", "n_effective"}]
+    return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
+
+
+def chosen_layers(choices: pd.DataFrame) -> dict[str, int]:
+    """The layer of every model in `choices.csv`."""
+    layers = choices[choices["what"] == "layer"]
+    return {str(model): int(value) for model, value in zip(layers["model"], layers["value"], strict=True)}
+
+
+def at_chosen_layer(frame: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """Rows at their model's chosen layer, and rows that belong to no layer (surface baselines)."""
+    layer = frame["model"].map(chosen_layers(choices))
+    return frame[frame["layer"].isna() | (frame["layer"] == layer)]
+
+
+def names(frame: pd.DataFrame, column: str) -> list[str]:
+    """Distinct values of a column in the order of the table."""
+    return [str(value) for value in frame[column].unique()]
+
+
+def headline_budget(budgets: Iterable[float]) -> int:
+    """The budget a figure shows where it has room for one: the handful of examples of the report's answers."""
+    return handful(sorted({int(budget) for budget in budgets if budget == budget} or {0}))

@@ -1,0 +1,65 @@
+"""AUC of v_HRL per language beside its surface baseline, on all and on matched prompts: does it know?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.figures import forest, reading, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMNS = ("model", "tier", "language", "layer", "scorer", "prompts", "metric", "estimate", "low", "high", "n")
+SERIES = (
+    forest.Series("v_hrl, all", "v_HRL, all prompts", -0.3),
+    forest.Series("v_hrl, matched", "v_HRL, matched prompts", -0.1, filled=False),
+    forest.Series("surface, all", "surface alone, all prompts", 0.1, marker="X", colour=style.BASELINE),
+    forest.Series("surface, matched", "surface alone, matched prompts", 0.3, marker="X", colour=style.BASELINE, filled=False),
+)
+
+
+def select(separability: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """AUC of v_HRL at the chosen layer and of the surface features, on all and on matched prompts, with `series`."""
+    rows = separability[(separability["metric"] == "auc") & separability["scorer"].isin(["v_hrl", "surface"])]
+    rows = reading.at_chosen_layer(rows, choices)
+    rows = rows.assign(series=rows["scorer"] + ", " + rows["prompts"])
+    columns = ["model", "tier", "language", "layer", "scorer", "prompts", "series", "estimate", "low", "high", "n"]
+    extra = [name for name in ("n_effective", "overlap") if name in rows.columns]
+    rows = rows[rows["series"].isin([series.name for series in SERIES])]
+    return rows[[*columns, *extra]].reset_index(drop=True)
+
+
+def plot(data: pd.DataFrame) -> Figure:
+    """A row per language, a panel per model; the axis starts below chance (dotted) and ends at 1."""
+    with style.theme():
+        rows = forest.rows_of(data)
+        models = reading.names(data, "model")
+        grid = style.panels(models, width=1.42, height=forest.height(rows, 0.27), sharex=True, sharey=True)
+        lowest = min(0.4, float(data["low"].min()))
+        for model, axes in grid.axes_dict.items():
+            mine = data[data["model"] == model]
+            for series in SERIES:
+                forest.marks(axes, mine[mine["series"] == series.name], rows, series)
+            axes.set_title(model)
+            axes.axvline(0.5, color=style.INK, linewidth=0.9, linestyle=":", zorder=1)
+            axes.set_xlim(int(lowest * 10) / 10, 1.02)
+            axes.set_xticks([0.5, 0.75, 1.0], [".5", ".75", "1"])
+            axes.spines["bottom"].set_bounds(int(lowest * 10) / 10, 1)
+            axes.set_xlabel("AUC (.5 = chance)")
+        for axes in grid.axes.flat:
+            forest.dress(axes, rows, names=axes in grid._left_axes)
+        tiers = style.present(data["tier"])
+        shown = [series.entry(tiers) for series in SERIES if series.name in set(data["series"])]
+        if forest.faint(data).any():
+            shown.append(style.Entry("pale: too few matched prompts to say", (style.mark(colour="#BDBDBD"),)))
+        style.head(grid.figure, "Harmful from harmless prompts told apart", shown)
+        return grid.figure
+
+
+def draw(separability: Path | str, choices: Path | str, svg: Path | str, data: Path | str) -> None:
+    """`separability.csv` and `choices.csv` → the figure and the CSV behind it."""
+    table = reading.read_table(separability, COLUMNS)
+    drawn = select(table, reading.read_table(choices, ("model", "what", "value")))
+    style.finish(drawn, plot, svg, data, "AUC of v_HRL and of surface features alone, by language and model, with intervals")

@@ -1,0 +1,179 @@
+"""The look that all figures share: colours, fonts, sizes, and how a figure becomes the same bytes every time.
+
+Tiers have the same colour and the same marker in every figure. The colours are those of Okabe and Ito (2008), which
+stay apart under the common colour-vision deficiencies; markers say the same thing once more, for grey prints.
+Figures are narrow (about 4.8 inches for three models) with 8-9 point text, so that they can be read on a phone when
+scaled to its width and simply grow on a desktop. Text is drawn as outlines: no font needs to be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+
+from polygate.files import atomic_path
+from polygate.settings import TIERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIER_COLOURS: Mapping[str, str] = {"high": "#0072B2", "mid": "#009E73", "low": "#D55E00"}
+TIER_MARKERS: Mapping[str, str] = {"high": "o", "mid": "s", "low": "D"}
+PARTS: Sequence[str] = ("acted", "action", "calibration", "representation")
+PART_COLOURS: Mapping[str, str] = {
+    "acted": "#D9D9D9",
+    "action": "#E69F00",
+    "calibration": "#56B4E9",
+    "representation": "#4B2E83",
+}
+BASELINE = "#6E6E6E"
+"""Whatever is there for comparison: surface baselines, arms without a gate, chance."""
+INK = "#222222"
+FAINT = "#E3E3E3"
+
+THEME = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": "#8A8A8A",
+    "axes.linewidth": 0.7,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.titlesize": 10,
+    "lines.linewidth": 1.4,
+}
+OUTPUT = {"svg.hashsalt": "polygate", "svg.fonttype": "path", "path.simplify": False}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Seaborn's white style with our sizes; leaves matplotlib's settings as they were."""
+    with mpl.rc_context(), sns.axes_style("white"):
+        mpl.rcParams.update(THEME)
+        yield
+
+
+def panels(
+    models: Sequence[str], *, width: float, height: float, columns: int = 3, rows: Sequence[str] = (), **shared: Any
+) -> sns.FacetGrid:
+    """One panel per model, at most `columns` side by side; with `rows`, a grid of rows × models.
+
+    `width` and `height` are inches of one panel; `shared` goes to `seaborn.FacetGrid` (sharex, sharey).
+    """
+    import pandas as pd
+
+    if rows:
+        cells = pd.DataFrame([(row, model) for row in rows for model in models], columns=["row", "model"])
+        facets: dict[str, Any] = {"row": "row", "row_order": list(rows)}
+        across, down = len(models), len(rows)
+    else:
+        cells = pd.DataFrame({"model": list(models)})
+        across = min(columns, len(models))
+        facets = {"col_wrap": across} if len(models) > columns else {}
+        down = -(-len(models) // across)
+    grid = sns.FacetGrid(cells, col="model", col_order=list(models), despine=True, **facets, **shared)
+    # A lone panel needs room for the title and the legend above it.
+    grid.figure.set_size_inches(max(width * across + 0.6, 3.4), height * down)
+    grid.figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05, wspace=0.05)
+    return grid
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a legend: its label, and the mark or marks (one per tier) that it stands for."""
+
+    label: str
+    marks: tuple[Line2D, ...]
+
+
+def mark(*, marker: str = "o", colour: str = INK, filled: bool = True, line: str = "none") -> Line2D:
+    """A mark of a legend that looks like those in the panels."""
+    face = colour if filled else "white"
+    return Line2D([], [], color=colour, marker=marker, markerfacecolor=face, linestyle=line, markersize=5)
+
+
+def tier_marks(tiers: Sequence[str], marker: str = "", filled: bool = True) -> tuple[Line2D, ...]:
+    """One mark per tier, in its colour and (when no marker is given) its own marker."""
+    return tuple(mark(marker=marker or TIER_MARKERS[t], colour=TIER_COLOURS[t], filled=filled) for t in tiers)
+
+
+def head(figure: Figure, title: str, entries: Sequence[Entry], columns: int = 2) -> None:
+    """The title at the top left and the legend under it, both outside of every panel."""
+    legend = figure.legend(
+        handles=[entry.marks for entry in entries],
+        labels=[entry.label for entry in entries],
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
+        title=title,
+        alignment="left",
+        loc="outside upper left",
+        ncols=columns,
+        handlelength=2,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        borderpad=0,
+        borderaxespad=0.2,
+        labelspacing=0.3,
+    )
+    legend.get_title().set(fontsize=THEME["figure.titlesize"], fontweight="bold")
+
+
+def present(tiers: Any) -> list[str]:
+    """Those of high, mid, low that occur, in this order."""
+    there = set(tiers)
+    return [tier for tier in TIERS if tier in there]
+
+
+def save(figure: Figure, svg: Path | str, alternative: str) -> None:
+    """Write the figure as SVG, atomically: no date, fixed ids, text as outlines; `alternative` describes it in words."""
+    metadata = {"Date": None, "Creator": None, "Title": alternative}
+    with mpl.rc_context(OUTPUT), atomic_path(svg) as temporary:
+        figure.savefig(temporary, format="svg", metadata=metadata, facecolor="white")
+    plt.close(figure)
+
+
+def finish(
+    drawn: pd.DataFrame, plot: Callable[[pd.DataFrame], Figure], svg: Path | str, data: Path | str, alternative: str
+) -> None:
+    """Write the drawn numbers as CSV and the figure as SVG; without numbers the figure says that there are none."""
+    save_data(drawn, data)
+    save(nothing() if drawn.empty else plot(drawn), svg, alternative)
+
+
+def nothing() -> Figure:
+    """What stands in place of a figure that these settings give no numbers for."""
+    with theme():
+        figure = plt.figure(figsize=(3.4, 1))
+        figure.text(0.5, 0.5, "These settings give nothing to draw here.", ha="center", va="center")
+        return figure
+
+
+def save_data(frame: pd.DataFrame, path: Path | str) -> None:
+    """Write the numbers behind a figure as CSV, atomically; empty where there is no number."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")

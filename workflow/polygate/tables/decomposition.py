@@ -1,0 +1,98 @@
+"""decomposition.csv: acted, action, calibration, representation, per language and tier, for each budget b ≥ 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from polygate.decomposition import PARTS, decompose
+from polygate.settings import Statistics
+from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.steering.conditional import clipped_rank
+from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
+from polygate.tables.writing import interval, write
+
+COLUMNS = ("model", "tier", "language", "budget", "part", "estimate", "low", "high", "n", "method", "judge")
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Harmful test prompts of one language: per budget their membership in the four parts, [4, n]."""
+
+    language: str
+    ids: tuple[str, ...]
+    parts: dict[int, NDArray[np.float64]]
+
+
+def build(
+    judgements: Sequence[Cell],
+    gate_scores: Sequence[Cell],
+    output: Path,
+    *,
+    rank: int,
+    statistics: Statistics,
+    seed: int,
+) -> None:
+    """Write the table from the unsteered judgements (other arms are ignored) and the gates of the routing `rank`.
+
+    The rank is clipped per language to what its gates have, as routing does.
+    """
+    resampling = Resampling.of(statistics, seed)
+    rows: list[dict[str, Any]] = []
+    unsteered = [cell for cell in judgements if cell.arm == "none"]
+    for (model, tier, judge), cells in by_tier(unsteered, lambda cell: cell.judge):
+        gates = [cell for cell in gate_scores if cell.model == model]
+        failures = [_failures(cell, only(gates, language=cell.language), rank) for cell in cells]
+        present = [language for language in failures if language.ids and language.parts]
+        if present:
+            common = {"model": model, "tier": tier, "judge": judge}
+            rows += [{**common, **row} for row in _rows(present, resampling)]
+    write(output, COLUMNS, rows)
+
+
+def _failures(judgements: Cell, gates: Cell, rank: int) -> Failures:
+    judged = read(judgements, ["prompt_id", "subset", "outcome"])
+    judged = judged.filter(pc.equal(judged["subset"], "harmful"))
+    test = test_rows(judged)
+    refused = np.array(judged["outcome"].to_pylist()) == "refused"
+    flags = _flags(gates, test, rank)
+    parts = {budget: decompose(refused, flags[0][0], draws) for budget, draws in flags.items() if budget > 0}
+    return Failures(judgements.language, test.ids, parts)
+
+
+def _flags(cell: Cell, test: Test, rank: int) -> dict[int, NDArray[np.bool_]]:
+    """Flags of the test prompts per budget, bool [draws, n]."""
+    table = test_split(read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"]))
+    used = clipped_rank(rank, max(table["rank"].to_pylist(), default=0))
+    table = table.filter(pc.equal(table["rank"], used))
+    found: dict[int, list[NDArray[np.bool_]]] = {}
+    for (budget, _), values in pivoted(table, ["budget", "draw"], "flagged", test, cell.path).items():
+        found.setdefault(int(budget), []).append(values.astype(bool))
+    return {budget: np.stack(draws) for budget, draws in sorted(found.items())}
+
+
+def _rows(failures: Sequence[Failures], resampling: Resampling) -> list[dict[str, Any]]:
+    budgets = [budget for budget in failures[0].parts if all(budget in language.parts for language in failures)]
+    if not budgets:
+        return []
+    panel = Panel.stack([Part(found.language, found.ids, np.ones(len(found.ids), bool)) for found in failures])
+    values = np.concatenate([np.concatenate([found.parts[b] for b in budgets]) for found in failures], axis=1)
+    replicates = replicate("rate", values, panel, resampling)
+    counts = panel.counts()
+    labels = [(budget, part) for budget in budgets for part in PARTS]
+    rows = []
+    for column, name in enumerate([*panel.names, ""]):
+        whole = name == ""
+        source, at = (replicates.over_languages(), 0) if whole else (replicates, column)
+        items = panel.items(None if whole else column)[0]
+        n = int(counts.sum() if whole else counts[column])
+        for method, (budget, part) in enumerate(labels):
+            found = share_interval(source, method, at, items, resampling)
+            rows.append({"language": name, "budget": budget, "part": part, "n": n, **interval(found)})
+    return rows

@@ -1,0 +1,53 @@
+"""Judgements of one model and tier as arrays: what the tables of refusal, selectivity and decomposition start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygate.judges.interface import OUTCOMES
+from polygate.tables.cells import BASE_ARMS, Cell, Test, by_language, only, pivoted, read, test_rows
+
+Treatment = tuple[str, int | None]
+"""Arm and budget, None but for routed arms."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Outcomes of one language: per treatment the share of draws with each outcome, float64 [4, n], as `OUTCOMES`."""
+
+    language: str
+    test: Test
+    outcomes: dict[Treatment, NDArray[np.float64]]
+
+    def refused(self, treatments: Sequence[Treatment]) -> NDArray[np.float64]:
+        """Share of draws in which each prompt was refused, [len(treatments), n]."""
+        return np.stack([self.outcomes[treatment][OUTCOMES.index("refused")] for treatment in treatments])
+
+
+def read_judged(cells: Sequence[Cell]) -> list[Judged]:
+    """Judgements per language, from the cells of one model, tier and judge; the unsteered arm must be among them."""
+    return [_language(name, chosen) for name, chosen in by_language(cells).items()]
+
+
+def _language(language: str, cells: Sequence[Cell]) -> Judged:
+    base = read(only(cells, arm="none"), ["prompt_id", "subset"])
+    test = test_rows(base)
+    return Judged(language, test, {cell.treatment: outcome_shares(cell, test) for cell in cells})
+
+
+def outcome_shares(cell: Cell, test: Test) -> NDArray[np.float64]:
+    """Share of draws with each outcome per prompt, float64 [4, n]; one draw for arms that have none."""
+    routed = cell.arm not in BASE_ARMS
+    table = read(cell, ["prompt_id", "outcome", *(["draw"] if routed else [])])
+    draws = pivoted(table, ["draw"] if routed else [], "outcome", test, cell.path)
+    said = np.stack(list(draws.values())) if draws else np.empty((0, len(test.ids)), dtype=np.str_)
+    return np.stack([(said == outcome).mean(axis=0) for outcome in OUTCOMES]).astype(np.float64)
+
+
+def treatments(cells: Sequence[Cell]) -> list[Treatment]:
+    """Arms and budgets in the order of the cells."""
+    return list(dict.fromkeys(cell.treatment for cell in cells))

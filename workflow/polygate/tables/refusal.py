@@ -1,0 +1,79 @@
+"""refusal.csv: how often each arm refuses, complies, or garbles, per language and as a mean over each tier.
+
+Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polygate.judges.interface import OUTCOMES
+from polygate.settings import Statistics
+from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.tables.cells import Cell, by_tier
+from polygate.tables.judged import Judged, read_judged, treatments
+from polygate.tables.writing import interval, write
+
+COLUMNS = (
+    "model",
+    "tier",
+    "language",
+    "arm",
+    "budget",
+    "judge",
+    "subset",
+    "outcome",
+    "estimate",
+    "low",
+    "high",
+    "n",
+    "method",
+)
+
+
+def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int) -> None:
+    """Write the table from the judgements of every model, language and arm."""
+    resampling = Resampling.of(statistics, seed)
+    rows: list[dict[str, Any]] = []
+    for (model, tier, judge), cells in by_tier(judgements, lambda cell: cell.judge):
+        judged = read_judged(cells)
+        for subset in ("harmful", "harmless"):
+            common = {"model": model, "tier": tier, "judge": judge, "subset": subset}
+            rows += [{**common, **row} for row in _rows(judged, treatments(cells), subset, resampling)]
+    write(output, COLUMNS, rows)
+
+
+def _rows(
+    judged: Sequence[Judged], arms: Sequence[tuple[str, int | None]], subset: str, resampling: Resampling
+) -> list[dict[str, Any]]:
+    """Rows of one model, tier and class: per language, then the tier's mean."""
+    masks = [language.test.harmful == (subset == "harmful") for language in judged]
+    present = [(language, mask) for language, mask in zip(judged, masks, strict=True) if mask.any()]
+    if not present:
+        return []
+    panel = Panel.stack(
+        [
+            Part(language.language, np.array(language.test.ids)[mask].tolist(), language.test.harmful[mask])
+            for language, mask in present
+        ]
+    )
+    values = np.concatenate(
+        [np.concatenate([language.outcomes[arm][:, mask] for arm in arms]) for language, mask in present], axis=1
+    )
+    found = replicate("rate", values, panel, resampling)
+    mean = found.over_languages()
+    counts = panel.counts()
+    rows = []
+    for column, name in enumerate([*panel.names, ""]):
+        whole = name == ""
+        source, at = (mean, 0) if whole else (found, column)
+        items = sum(panel.items(None if whole else column))
+        n = int(counts.sum() if whole else counts[column])
+        for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in OUTCOMES):
+            what = {"language": name, "arm": arm, "budget": budget, "outcome": outcome, "n": n}
+            rows.append({**what, **interval(share_interval(source, method, at, items, resampling))})
+    return rows

@@ -1,0 +1,168 @@
+"""Figures, each an SVG with the CSV behind it, in the order of the paper's argument.
+
+Needs: tables, and for the densities the projections of every model and language.
+"""
+
+
+rule figure_answers:
+    input:
+        refusal="<results>/tables/refusal.csv",
+        separability="<results>/tables/separability.csv",
+        choices="<results>/tables/choices.csv",
+    output:
+        figure="<results>/figures/answers.svg",
+        data="<results>/figures/answers.csv",
+    log:
+        "<logs>/figures/answers.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=figure_code("answers"),
+    message:
+        "Figure: knows, acts, repaired"
+    script:
+        "../scripts/figure_answers.py"
+
+
+rule figure_separability:
+    input:
+        separability="<results>/tables/separability.csv",
+        choices="<results>/tables/choices.csv",
+    output:
+        figure=report(
+            "<results>/figures/separability.svg",
+            caption="../../reports/captions/separability.rst",
+            category="1 Does it know?",
+            labels={"figure": "AUC of v_HRL beside the surface"},
+        ),
+        data="<results>/figures/separability.csv",
+    log:
+        "<logs>/figures/separability.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=figure_code("separability"),
+    message:
+        "Figure: AUC of v_HRL beside the surface baseline"
+    script:
+        "../scripts/figure_separability.py"
+
+
+rule figure_projections:
+    input:
+        choices="<results>/tables/choices.csv",
+        projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
+    output:
+        figure=report(
+            "<results>/figures/projections.svg",
+            caption="../../reports/captions/projections.rst",
+            category="1 Does it know?",
+            labels={"figure": "Projections and thresholds"},
+        ),
+        data="<results>/figures/projections.csv",
+    log:
+        "<logs>/figures/projections.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        models=MODELS,
+        languages=LANGUAGES,
+        tiers=TIERS,
+        code=figure_code("projections"),
+    message:
+        "Figure: projections on v_HRL by tier"
+    script:
+        "../scripts/figure_projections.py"
+
+
+rule figure_refusal_by_tier:
+    input:
+        refusal="<results>/tables/refusal.csv",
+    output:
+        figure=report(
+            "<results>/figures/refusal_by_tier.svg",
+            caption="../../reports/captions/refusal_by_tier.rst",
+            category="2 Does it act?",
+            labels={"figure": "Refusal by tier"},
+        ),
+        data="<results>/figures/refusal_by_tier.csv",
+    log:
+        "<logs>/figures/refusal_by_tier.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=figure_code("refusal_by_tier"),
+    message:
+        "Figure: refusal by tier"
+    script:
+        "../scripts/figure_refusal_by_tier.py"
+
+
+rule figure_decomposition:
+    input:
+        decomposition="<results>/tables/decomposition.csv",
+    output:
+        figure=report(
+            "<results>/figures/decomposition.svg",
+            caption="../../reports/captions/decomposition.rst",
+            category="2 Does it act?",
+            labels={"figure": "Failure decomposition"},
+        ),
+        data="<results>/figures/decomposition.csv",
+    log:
+        "<logs>/figures/decomposition.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=figure_code("decomposition"),
+    message:
+        "Figure: failure decomposition"
+    script:
+        "../scripts/figure_decomposition.py"
+
+
+rule figure_gate_f1:
+    input:
+        gates="<results>/tables/gates.csv",
+    output:
+        figure=report(
+            "<results>/figures/gate_f1.svg",
+            caption="../../reports/captions/gate_f1.rst",
+            category="3 Can a handful of examples repair it?",
+            labels={"figure": "Gate F1 against budget"},
+        ),
+        data="<results>/figures/gate_f1.csv",
+    log:
+        "<logs>/figures/gate_f1.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        code=figure_code("gate_f1"),
+    message:
+        "Figure: gate F1 against budget"
+    script:
+        "../scripts/figure_gate_f1.py"
+
+
+rule figure_selectivity:
+    input:
+        selectivity="<results>/tables/selectivity.csv",
+    output:
+        figure=report(
+            "<results>/figures/selectivity.svg",
+            caption="../../reports/captions/selectivity.rst",
+            category="3 Can a handful of examples repair it?",
+            labels={"figure": "Selectivity by arm and language"},
+        ),
+        data="<results>/figures/selectivity.csv",
+    log:
+        "<logs>/figures/selectivity.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=figure_code("selectivity"),
+    message:
+        "Figure: selectivity by arm and language"
+    script:
+        "../scripts/figure_selectivity.py"

@@ -1,0 +1,5 @@
+"""Failure decomposition per language and model, drawn from decomposition.csv."""
+
+from polygate.figures import decomposition
+
+decomposition.draw(snakemake.input.decomposition, snakemake.output.figure, snakemake.output.data)

@@ -1,0 +1,11 @@
+"""The text of the report's first page, from the findings and one figure."""
+
+from polygate.report import opening
+
+opening.write(
+    snakemake.input.findings,
+    snakemake.input.figure,
+    snakemake.input.frame,
+    snakemake.output[0],
+    run=opening.Run(snakemake.params.run, snakemake.params.models, snakemake.params.tiers),
+)

@@ -1,0 +1,5 @@
+"""A page of its own to search prompts and completions in, from samples.csv."""
+
+from polygate.report import samples
+
+samples.write(snakemake.input[0], snakemake.output[0])

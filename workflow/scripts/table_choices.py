@@ -1,0 +1,8 @@
+"""choices.csv from the choices of every model."""
+
+from pathlib import Path
+
+from polygate.tables import choices
+from polygate.tables.cells import listed
+
+choices.build(listed(snakemake.input.choices, snakemake.params.models), Path(snakemake.output[0]))

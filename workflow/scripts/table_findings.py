@@ -1,0 +1,12 @@
+"""findings.json: the three questions answered per model, from the tables."""
+
+from pathlib import Path
+
+from polygate.settings import stage_settings
+from polygate.tables import findings
+
+findings.build(
+    **{name: Path(snakemake.input[name]) for name in snakemake.params.tables},
+    output=Path(snakemake.output[0]),
+    confidence=stage_settings(snakemake.params.settings).statistics.confidence,
+)

@@ -1,0 +1,16 @@
+"""gates.csv from the gate scores of every model and language, the surface gates beside them."""
+
+from pathlib import Path
+
+from polygate.settings import stage_settings
+from polygate.tables import gates
+from polygate.tables.cells import listed
+
+settings = stage_settings(snakemake.params.settings)
+gates.build(
+    listed(snakemake.input.gate_scores, snakemake.params.cells),
+    Path(snakemake.output[0]),
+    statistics=settings.statistics,
+    seed=settings.seed,
+    surfaces=listed(snakemake.input.surfaces, snakemake.params.languages),
+)

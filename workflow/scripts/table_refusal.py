@@ -1,0 +1,15 @@
+"""refusal.csv from the judgements of every model, language and arm."""
+
+from pathlib import Path
+
+from polygate.settings import stage_settings
+from polygate.tables import refusal
+from polygate.tables.cells import listed
+
+settings = stage_settings(snakemake.params.settings)
+refusal.build(
+    listed(snakemake.input.judgements, snakemake.params.judgements),
+    Path(snakemake.output[0]),
+    statistics=settings.statistics,
+    seed=settings.seed,
+)

@@ -1,0 +1,19 @@
+"""separability.csv from projections, gate scores and surface baselines of every model and language."""
+
+from pathlib import Path
+
+from polygate.settings import stage_settings
+from polygate.tables import separability
+from polygate.tables.cells import listed
+
+settings = stage_settings(snakemake.params.settings)
+separability.build(
+    listed(snakemake.input.projections, snakemake.params.cells),
+    listed(snakemake.input.gate_scores, snakemake.params.cells),
+    listed(snakemake.input.surfaces, snakemake.params.languages),
+    listed(snakemake.input.choices, snakemake.params.models),
+    Path(snakemake.output[0]),
+    rank=settings.gate.rank,
+    statistics=settings.statistics,
+    seed=settings.seed,
+)
