@@ -27,11 +27,8 @@ pub fn caliper_auc(
     let areas = threads::map(threads, scores.len() / rows, |method| {
         let scores = &scores[method * rows..(method + 1) * rows];
         let below: Vec<f64> = harmless.iter().map(|&row| scores[row]).collect();
-        let doubled: u64 = harmful
-            .iter()
-            .zip(&windows)
-            .map(|(&row, window)| twice_wins(scores[row], &below[window.clone()]))
-            .sum();
+        let doubled: u64 =
+            harmful.iter().zip(&windows).map(|(&row, window)| twice_wins(scores[row], &below[window.clone()])).sum();
         if pairs == 0 { f64::NAN } else { doubled as f64 / (2 * pairs) as f64 }
     })?;
     Ok((areas, pairs))

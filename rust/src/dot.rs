@@ -38,9 +38,7 @@ impl InstructionSet {
                     && is_x86_feature_detected!("fma")
             }
             Self::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
             Self::Portable => true,
         };
@@ -248,7 +246,9 @@ mod x86 {
                             // SAFETY: the row has `rest` bytes beyond column `whole`, the buffer has more.
                             unsafe {
                                 std::ptr::copy_nonoverlapping(
-                                    rows.add(r * stride + whole * $bytes), tail.as_mut_ptr(), rest,
+                                    rows.add(r * stride + whole * $bytes),
+                                    tail.as_mut_ptr(),
+                                    rest,
                                 );
                             }
                         }
@@ -300,7 +300,8 @@ mod x86 {
                     let taken = ROWS.min(count - row);
                     // SAFETY: `taken` rows remain, and their slots.
                     unsafe {
-                        let (from, to) = (rows.as_ptr().add(row * stride), out.as_mut_ptr().add(row * directions.count));
+                        let (from, to) =
+                            (rows.as_ptr().add(row * stride), out.as_mut_ptr().add(row * directions.count));
                         match taken {
                             1 => some_rows::<1>(directions, from, to),
                             2 => some_rows::<2>(directions, from, to),
@@ -380,14 +381,38 @@ mod x86 {
 
     macro_rules! avx512 {
         ($name:ident, $bytes:literal, $pair:ident) => {
-            kernel!($name, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", __m512, 16, $bytes, _mm512_setzero_ps,
-                load512, _mm512_fmadd_ps, __m512d, _mm512_setzero_pd, promote512, $pair);
+            kernel!(
+                $name,
+                "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma",
+                __m512,
+                16,
+                $bytes,
+                _mm512_setzero_ps,
+                load512,
+                _mm512_fmadd_ps,
+                __m512d,
+                _mm512_setzero_pd,
+                promote512,
+                $pair
+            );
         };
     }
     macro_rules! avx2 {
         ($name:ident, $bytes:literal, $pair:ident) => {
-            kernel!($name, "avx2,fma,f16c", __m256, 8, $bytes, _mm256_setzero_ps,
-                load256, _mm256_fmadd_ps, __m256d, _mm256_setzero_pd, promote256, $pair);
+            kernel!(
+                $name,
+                "avx2,fma,f16c",
+                __m256,
+                8,
+                $bytes,
+                _mm256_setzero_ps,
+                load256,
+                _mm256_fmadd_ps,
+                __m256d,
+                _mm256_setzero_pd,
+                promote256,
+                $pair
+            );
         };
     }
     avx512!(avx512_bf16, 2, pair512_bf16);

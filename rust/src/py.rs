@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
 use numpy::{Element, PyReadonlyArray, ndarray::Dimension};
+use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -155,12 +155,8 @@ fn sweep_threshold<'py>(
     Ok((found.threshold, found.value, found.informative))
 }
 
-type Estimates<'py> = (
-    Bound<'py, PyArray2<f64>>,
-    Bound<'py, PyArray2<f64>>,
-    Bound<'py, PyArray2<f64>>,
-    Bound<'py, PyArray3<f64>>,
-);
+type Estimates<'py> =
+    (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray3<f64>>);
 
 /// Estimates, lower and upper ends [methods, groups], and replicates [resamples, methods, groups].
 #[pyfunction]

@@ -34,11 +34,11 @@ pub fn score_of(key: u64) -> f64 {
 pub fn blocks(scores: &[f64], labels: &[bool], weights: Option<&[f64]>) -> Vec<Block> {
     match weights {
         None => merge(&sorted_keys(scores, labels, true), &sorted_keys(scores, labels, false), |key| (*key, 1.0)),
-        Some(weights) => merge(
-            &sorted_pairs(scores, labels, weights, true),
-            &sorted_pairs(scores, labels, weights, false),
-            |pair| *pair,
-        ),
+        Some(weights) => {
+            merge(&sorted_pairs(scores, labels, weights, true), &sorted_pairs(scores, labels, weights, false), |pair| {
+                *pair
+            })
+        }
     }
 }
 

@@ -9,11 +9,7 @@ use crate::error::{Error, Result};
 
 /// Number of threads meant by `threads`, where 0 stands for every core of the machine.
 pub fn count(threads: usize) -> usize {
-    if threads > 0 {
-        threads
-    } else {
-        std::thread::available_parallelism().map_or(1, usize::from)
-    }
+    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
 /// `[f(0), f(1), …, f(pieces - 1)]`, computed by up to `threads` threads.

@@ -104,18 +104,16 @@ pub fn sweep(scores: &[f64], labels: &[bool], groups: Option<&[i64]>, objective:
     }
     if let Some(index) = states.iter().position(|state| state.positives == 0 || state.negatives == 0) {
         let (name, state) = (names[index], states[index]);
-        return invalid!("group {name} holds a single class: {} harmful, {} harmless", state.positives, state.negatives);
+        return invalid!(
+            "group {name} holds a single class: {} harmful, {} harmless",
+            state.positives,
+            state.negatives
+        );
     }
     Ok(best(scores, labels, &members, states, objective))
 }
 
-fn best(
-    scores: &[f64],
-    labels: &[bool],
-    members: &[u32],
-    mut states: Vec<Group>,
-    objective: Objective,
-) -> Threshold {
+fn best(scores: &[f64], labels: &[bool], members: &[u32], mut states: Vec<Group>, objective: Objective) -> Threshold {
     let mut rows: Vec<(u64, u32)> = scores.iter().zip(0u32..).map(|(score, row)| (order_key(*score), row)).collect();
     rows.sort_unstable();
     let values: Vec<f64> = states.iter().map(|state| state.value(objective)).collect();

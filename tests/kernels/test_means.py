@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernels.test_projection import DTYPES, stored
 from kernels.twins import write_store
 from polygate import kernels
@@ -36,7 +37,7 @@ def test_any_labels(tmp_path_factory: pytest.TempPathFactory, labels: list[int],
     write_store(path, {"a": values}, dtype)
     classes = np.asarray(labels)
     if set(range(max(labels) + 1)) - set(labels) or max(labels) < 0:
-        with pytest.raises(ValueError, match="class 0 has no rows|labels leave out every row"):
+        with pytest.raises(ValueError, match=r"class 0 has no rows|labels leave out every row"):
             kernels.class_means(path, ["a"], classes)
         return
     found = kernels.class_means(path, ["a"], classes)[0]

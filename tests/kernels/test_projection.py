@@ -1,4 +1,4 @@
-"""Projections of stored activations are dot products, to 1e-6, whatever the type, the shape and the company of a row."""
+"""Projections of stored activations are dot products, to 1e-6, whatever the type, the shape and the other rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernels.twins import Array, bfloat16, write_store
 from polygate import kernels
 
@@ -121,7 +122,7 @@ def test_arguments_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path = tmp_path / "store"
     with pytest.raises(ValueError, match=r"directions have 7 values, rows .* have 8"):
         kernels.project(path, ["a"], np.ones((2, 7)))
-    with pytest.raises(ValueError, match=r"directions have shape \(8,\), expected 2 or 3 dimensions"):
+    with pytest.raises(ValueError, match=r"directions has shape \(8,\), expected 2 or 3 dimensions"):
         kernels.project(path, ["a"], np.ones(8))
     with pytest.raises(ValueError, match=r"expected \[1 tensors, k, d\]"):
         kernels.project(path, ["a"], np.ones((2, 2, 8)))

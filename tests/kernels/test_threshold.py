@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernels import twins
 from kernels.twins import Array
 from polygate import kernels
@@ -91,8 +92,8 @@ def test_many_languages_at_once_agree_with_the_definition() -> None:
 
 def test_arguments_that_do_not_fit_are_named() -> None:
     scores, labels = np.arange(4.0), np.arange(4) < 2
-    with pytest.raises(ValueError, match="group 1 holds a single class: 0 harmful, 2 harmless"):
-        kernels.sweep_threshold(scores, labels, np.array([0, 0, 1, 1]) * labels[0] + 0 * labels)
+    with pytest.raises(ValueError, match="group 7 holds a single class: 0 harmful, 1 harmless"):
+        kernels.sweep_threshold(scores, labels, np.array([0, 0, 0, 7]))
     with pytest.raises(ValueError, match='objective is "f2", expected one of "macro_f1", "balanced_f1"'):
         kernels.sweep_threshold(scores, labels, None, "f2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"scores\[0\] is NaN"):

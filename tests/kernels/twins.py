@@ -149,6 +149,7 @@ def adamw(features: Array, labels: Array, initial: Array) -> tuple[Array, float]
     """Eighty epochs with torch in float64."""
     import torch
 
+    torch.set_num_threads(1)
     x, y = torch.tensor(features, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
     weights = torch.tensor(initial, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(1, dtype=torch.float64, requires_grad=True)
@@ -158,4 +159,4 @@ def adamw(features: Array, labels: Array, initial: Array) -> tuple[Array, float]
         optimiser.zero_grad()
         loss(x @ weights + bias, y).backward()
         optimiser.step()
-    return weights.detach().numpy(), float(bias)
+    return weights.detach().numpy(), float(bias.detach())

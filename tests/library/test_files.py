@@ -79,3 +79,13 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     files.write_parquet(tmp_path / "a.parquet", pa.table({"x": [1]}))
     with pytest.raises(PolygateError, match="'y' is missing"):
         files.read_parquet(tmp_path / "a.parquet", ["x", "y"])
+
+
+def test_the_same_safetensors_are_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {f"key{i}": str(i) for i in range(12)}
+    contents = set()
+    for name in ("a", "b", "c", "d"):
+        files.write_safetensors(tmp_path / name, {"x": np.ones(3), "y": np.zeros(2)}, metadata, {"seed": 1})
+        contents.add((tmp_path / name).read_bytes())
+    assert len(contents) == 1
+    assert files.safetensors_metadata(tmp_path / "a").items() >= metadata.items()

@@ -18,16 +18,6 @@ CODE = (
     *("Snakefile", "workflow", "config", "profiles", "envs", "reports"),
     *("rust/src", "rust/Cargo.toml", "rust/Cargo.lock"),
 )
-    "Snakefile",
-    "workflow",
-    "config",
-    "profiles",
-    "envs",
-    "reports",
-    "rust/src",
-    "rust/Cargo.toml",
-    "rust/Cargo.lock",
-)
 BUILT = shutil.ignore_patterns("__pycache__", "report.html", "report.zip", ".snakemake")
 
 
@@ -61,8 +51,10 @@ class Checkout:
 
     def environment(self) -> dict[str, str]:
         """This Python, this copy's library, one thread, no network."""
+        # Without bytecode every job would compile torch's sources again.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ,
+            **inherited,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "workflow"),
             "HF_HUB_OFFLINE": "1",

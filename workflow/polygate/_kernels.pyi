@@ -5,6 +5,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "bootstrap",
+    "caliper_auc",
+    "class_means",
+    "fit_logistic",
+    "project",
+    "rank",
+    "roc",
+    "sweep_threshold",
+    "wilson",
+]
+
 def project(
     path: str | Path, tensors: list[str], directions: NDArray[np.float64], per_tensor: bool, threads: int
 ) -> NDArray[np.float32]: ...
@@ -56,6 +68,4 @@ def fit_logistic(
     solver: str,
     initial: NDArray[np.float64] | None,
     threads: int,
-) -> tuple[
-    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]
-]: ...
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]: ...

@@ -43,7 +43,7 @@ FEATURES = (
 SCORERS = ("surface", "length", "char_ngrams", "naive_bayes")
 """Baselines: eleven features fitted on the source languages; log characters; two in-language n-gram classifiers."""
 
-STOPS = frozenset(".。．｡۔।॥።။៕෴…։")
+STOPS = frozenset(".。．｡۔।॥။\u1362\u17d4\u17d5෴…։")  # the escapes: Ethiopic and Khmer full stops
 QUESTION_MARKS = frozenset("?？؟՞፧\u037e")
 GREEK_QUESTION_MARK = ";"
 """What Unicode's normal forms make of the Greek question mark (U+037E): one at the end of a prompt only."""

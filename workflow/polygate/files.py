@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -140,7 +141,9 @@ def write_safetensors(
     if provenance is not None:
         header[PROVENANCE] = json.dumps(provenance, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, header)
+        with disk_errors():
+            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, header)
+        sort_header(temporary)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -171,3 +174,33 @@ def safetensors_metadata(path: str | Path) -> dict[str, str]:
         raise PolygateError(
             f"truncated or not a safetensors file ({error})", where=path, do="delete the file and rerun"
         ) from None
+
+
+def sort_header(path: Path) -> None:
+    """Put the header of a safetensors file in order, in place: the library writes the metadata in random order.
+
+    Without this the same activations would be other bytes each time.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) > length:
+            raise ValueError("a header grew by being sorted")
+        file.seek(8)
+        file.write(ordered.ljust(length))
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise what safetensors says of a full disk as the OSError that it is, for `atomic_path` to explain."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error)) from error

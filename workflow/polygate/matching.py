@@ -119,7 +119,9 @@ def caliper_auc(
     values = np.empty((resampling.resamples, *estimates.shape))
     for column, (rows, (_, _, close)) in enumerate(zip(languages, found, strict=True)):
         values[:, :, column] = _resampled(scores[:, rows], panel.harmful[rows], close, times[:, rows])
-    return CaliperAuc(Replicates(estimates, values), np.array([pairs for _, pairs, _ in found], np.int64))
+    return CaliperAuc(
+        Replicates(estimates, values, resampling.confidence), np.array([pairs for _, pairs, _ in found], np.int64)
+    )
 
 
 def close_pairs(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -109,43 +110,53 @@ class Panel:
 class Replicates:
     """A statistic of m methods in g languages and its bootstrap: `estimate` [m, g], `values` [resamples, m, g].
 
-    NaN marks resamples in which a weighted class vanished; they are left out of intervals and tests.
-    `low`, `high` [m, g]: the kernels' own interval, where BCa was asked for.
+    `confidence` is the level of its intervals. `made`: ends [m, g] of the kernels' own intervals and their kind; means
+    and differences have percentile intervals. NaN marks resamples in which a weighted class vanished; they are left
+    out of intervals and tests.
     """
 
     estimate: NDArray[np.float64]
     values: NDArray[np.float64]
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
+    confidence: float
+    made: tuple[NDArray[np.float64], NDArray[np.float64], str] | None = None
 
     def over_languages(self) -> Replicates:
         """The macro mean over languages, [m, 1]: the mean is taken within each resample."""
-        return Replicates(self.estimate.mean(axis=1, keepdims=True), self.values.mean(axis=2, keepdims=True))
+        return self._of(self.estimate.mean(axis=1, keepdims=True), self.values.mean(axis=2, keepdims=True))
 
     def over_methods(self, groups: Sequence[Sequence[int]]) -> Replicates:
         """Means over groups of methods (the draws of a budget), [len(groups), g]."""
-        return Replicates(
+        return self._of(
             np.stack([self.estimate[list(group)].mean(axis=0) for group in groups]),
             np.stack([self.values[:, list(group)].mean(axis=1) for group in groups], axis=1),
         )
 
     def minus(self, reference: Replicates) -> Replicates:
         """Paired differences to replicates of the same resamples; `reference` may hold one method for all."""
-        return Replicates(self.estimate - reference.estimate, self.values - reference.values)
+        return self._of(self.estimate - reference.estimate, self.values - reference.values)
 
     def pick(self, methods: Sequence[int]) -> Replicates:
         """Some of the methods."""
         chosen = list(methods)
-        return Replicates(self.estimate[chosen], self.values[:, chosen])
+        return self._of(self.estimate[chosen], self.values[:, chosen])
 
-    def percentile(self, method: int, language: int, resampling: Resampling) -> Interval:
-        """The percentile interval of one cell (the kernels' where they made one)."""
-        estimate = float(self.estimate[method, language])
-        if self.low is not None and self.high is not None:
-            return Interval(estimate, float(self.low[method, language]), float(self.high[method, language]), "bca")
-        tail = (1 - resampling.confidence) / 2
-        low, high = np.quantile(_drawn(self.values[:, method, language]), [tail, 1 - tail])
-        return Interval(estimate, float(low), float(high), "percentile")
+    def bootstrap(self, method: int, language: int) -> Interval:
+        """The bootstrap interval of one cell."""
+        low, high, kind = self._ends
+        at = method, language
+        return Interval(float(self.estimate[at]), float(low[at]), float(high[at]), kind)
+
+    def _of(self, estimate: NDArray[np.float64], values: NDArray[np.float64]) -> Replicates:
+        return Replicates(estimate, values, self.confidence)
+
+    @cached_property
+    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+        if self.made is not None:
+            return self.made
+        tail = (1 - self.confidence) / 2
+        quantile = np.nanquantile if np.isnan(self.values).any() else np.quantile
+        low, high = quantile(self.values, [tail, 1 - tail], axis=0)
+        return low, high, "percentile"
 
 
 def _drawn(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,9 +192,8 @@ def replicate(
         seed=resampling.seed,
         threads=resampling.threads,
     )
-    if resampling.interval == "bca":
-        return Replicates(found.estimate, found.replicates, found.low, found.high)
-    return Replicates(found.estimate, found.replicates)
+    made = found.low, found.high, resampling.interval
+    return Replicates(found.estimate, found.replicates, resampling.confidence, made)
 
 
 def at_edge(estimate: float) -> bool:
@@ -191,9 +201,7 @@ def at_edge(estimate: float) -> bool:
     return min(abs(estimate), abs(1 - estimate)) < _SAME
 
 
-def share_interval(
-    replicates: Replicates, method: int, language: int, items: float, resampling: Resampling
-) -> Interval:
+def share_interval(replicates: Replicates, method: int, language: int, items: float) -> Interval:
     """Interval of a number between 0 and 1: Wilson's for `items` items at 0 or 1, else the bootstrap's.
 
     For rates `items` is the number of distinct prompts, since translations of one prompt are one item. For AUC, F1 and
@@ -202,8 +210,8 @@ def share_interval(
     """
     estimate = float(replicates.estimate[method, language])
     if not at_edge(estimate):
-        return replicates.percentile(method, language, resampling)
-    low, high = kernels.wilson(round(estimate) * items, items, resampling.confidence)
+        return replicates.bootstrap(method, language)
+    low, high = kernels.wilson(round(estimate) * items, items, replicates.confidence)
     return Interval(estimate, float(low), float(high), "wilson")
 
 
@@ -235,42 +243,43 @@ def selectivities(decisions: NDArray[Any], panel: Panel, resampling: Resampling)
     """
     decisions = np.asarray(decisions, np.float64)
     found = replicate("selectivity", decisions, panel, resampling)
-    classes = [_class_rates(decisions, panel, label, resampling) for label in (True, False)]
+    edges = _edges(decisions, panel)
+    rates = [_class_rates(decisions[edges], panel, label, resampling) for label in (True, False)] if len(edges) else []
     return Selectivities(
-        _selectivity_table(found, classes, panel, resampling, averaged=False),
-        [row[0] for row in _selectivity_table(found.over_languages(), classes, panel, resampling, averaged=True)],
+        _selectivity_table(found, edges, rates, panel, averaged=False),
+        [row[0] for row in _selectivity_table(found.over_languages(), edges, rates, panel, averaged=True)],
         found,
     )
 
 
-def _class_rates(
-    decisions: NDArray[np.float64], panel: Panel, label: bool, resampling: Resampling
-) -> tuple[Panel, Replicates]:
+def _edges(decisions: NDArray[np.float64], panel: Panel) -> NDArray[np.int64]:
+    """Methods that in some language decide alike on all prompts of a class."""
+    edges: set[int] = set()
+    for language in range(len(panel.names)):
+        for label in (True, False):
+            means = decisions[:, (panel.languages == language) & (panel.harmful == label)].mean(axis=1)
+            edges.update(np.flatnonzero([at_edge(float(mean)) for mean in means]).tolist())
+    return np.array(sorted(edges), np.int64)
+
+
+def _class_rates(decisions: NDArray[np.float64], panel: Panel, label: bool, resampling: Resampling) -> Replicates:
     of_class = panel.harmful == label
-    rows = panel.only(of_class)
-    return rows, replicate("rate", decisions[:, of_class], rows, resampling)
+    return replicate("rate", decisions[:, of_class], panel.only(of_class), resampling)
 
 
 def _selectivity_table(
-    found: Replicates,
-    classes: Sequence[tuple[Panel, Replicates]],
-    panel: Panel,
-    resampling: Resampling,
-    *,
-    averaged: bool,
+    found: Replicates, edges: NDArray[np.int64], rates: Sequence[Replicates], panel: Panel, *, averaged: bool
 ) -> list[list[Interval]]:
-    rates = [replicates.over_languages() if averaged else replicates for _, replicates in classes]
-    table = []
-    for method in range(found.estimate.shape[0]):
-        row = []
-        for column in range(found.estimate.shape[1]):
-            if not any(at_edge(float(rate.estimate[method, column])) for rate in rates):
-                row.append(found.percentile(method, column, resampling))
-                continue
-            items = panel.items(None if averaged else column)
-            parts = [share_interval(rates[i], method, column, items[i], resampling) for i in (0, 1)]
-            row.append(combined(*parts))
-        table.append(row)
+    """Intervals per method and language; `rates` are those of the classes for the methods `edges` alone."""
+    methods, languages = found.estimate.shape
+    table = [[found.bootstrap(method, column) for column in range(languages)] for method in range(methods)]
+    rates = [classed.over_languages() if averaged else classed for classed in rates]
+    items = [panel.items(None if averaged else column) for column in range(languages)]
+    for row, method in enumerate(edges.tolist()):
+        for column in range(languages):
+            if any(at_edge(float(classed.estimate[row, column])) for classed in rates):
+                parts = [share_interval(rates[i], row, column, items[column][i]) for i in (0, 1)]
+                table[method][column] = combined(*parts)
     return table
 
 
@@ -281,11 +290,11 @@ def balanced_accuracy_of(selectivity: Interval) -> Interval:
 
 
 def difference_interval(
-    differences: Replicates, method: int, language: int, parts: tuple[Interval, Interval], resampling: Resampling
+    differences: Replicates, method: int, language: int, parts: tuple[Interval, Interval]
 ) -> Interval:
     """Interval of a paired difference; where its resamples don't vary, the two `parts`' intervals combined."""
     if np.ptp(_drawn(differences.values[:, method, language])) > _SAME:
-        return differences.percentile(method, language, resampling)
+        return differences.bootstrap(method, language)
     return combined(*parts)
 
 
@@ -322,9 +331,7 @@ class Comparison:
     verdict: Verdict = "can't tell"
 
 
-def against_surface(
-    direction: Replicates, baselines: dict[str, Replicates], language: int, resampling: Resampling
-) -> Comparison:
+def against_surface(direction: Replicates, baselines: dict[str, Replicates], language: int) -> Comparison:
     """Paired comparison of a direction's AUC (one method) with surface baselines of the same resamples.
 
     To be beyond the surface the direction must beat *every* baseline, so p is the largest of theirs (an intersection-
@@ -337,7 +344,7 @@ def against_surface(
         p_value(found.values[:, 0, language]) if found.estimate[0, language] > 0 else 1.0
         for found in differences.values()
     ]
-    return Comparison(strongest, differences[strongest].percentile(0, language, resampling), max(p_values))
+    return Comparison(strongest, differences[strongest].bootstrap(0, language), max(p_values))
 
 
 def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[Comparison]:

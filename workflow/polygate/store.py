@@ -11,9 +11,7 @@ Reading needs numpy only: bfloat16 is the upper half of a float32.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +76,7 @@ def write_store(
     }
     if provenance is not None:
         metadata[files.PROVENANCE] = json.dumps(provenance, sort_keys=True)
-    with files.atomic_path(path) as temporary, _disk_errors():
+    with files.atomic_path(path) as temporary, files.disk_errors():
         if isinstance(next(iter(named.values())), np.ndarray):
             from safetensors.numpy import save_file
 
@@ -90,37 +88,7 @@ def write_store(
 
             whole = {name: tensor.detach().to("cpu").contiguous() for name, tensor in named.items()}
             save_torch({**whole, TOKEN_COUNT: torch.from_numpy(counts)}, temporary, metadata)
-        sort_header(temporary)
-
-
-def sort_header(path: Path) -> None:
-    """Put the header of a safetensors file in order, in place: the library writes the metadata in random order.
-
-    Without this the same activations would be other bytes each time.
-    """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(ordered) > length:
-            raise ValueError("a header grew by being sorted")
-        file.seek(8)
-        file.write(ordered.ljust(length))
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Raise what safetensors says of a full disk as the OSError that it is."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), str(error)) from error
+        files.sort_header(temporary)
 
 
 @dataclass(frozen=True)

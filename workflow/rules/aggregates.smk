@@ -52,10 +52,21 @@ def completion_files():
 
 
 TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
-FIGURES = ["separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity"]
+FIGURES = ["answers", "separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity"]
+CAPTIONS = [*FIGURES, "samples", "published", "table"]
 
 
 def first_page():
     """The text that the report opens with: the answers once they are known, their empty frame before."""
     answers = Path(f"results/{settings.run}/report/opening.rst")
     return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
+
+
+def as_table(name, label):
+    """A table of the report, with the caption that all tables share."""
+    return report(
+        f"<results>/tables/{name}.csv",
+        caption="../../reports/captions/table.rst",
+        category="5 Tables",
+        labels={"table": label},
+    )

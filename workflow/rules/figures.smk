@@ -10,13 +10,19 @@ rule figure_answers:
         separability="<results>/tables/separability.csv",
         choices="<results>/tables/choices.csv",
     output:
-        figure="<results>/figures/answers.svg",
+        figure=report(
+            "<results>/figures/answers.svg",
+            caption="../../reports/captions/answers.rst",
+            category="0 The three answers",
+            labels={"figure": "Knows, acts, repaired"},
+        ),
         data="<results>/figures/answers.csv",
     log:
         "<logs>/figures/answers.log",
     conda:
         "../../envs/base.yaml"
     params:
+        confidence=settings.statistics.confidence,
         code=figure_code("answers"),
     message:
         "Figure: knows, acts, repaired"
@@ -41,6 +47,7 @@ rule figure_separability:
     conda:
         "../../envs/base.yaml"
     params:
+        confidence=settings.statistics.confidence,
         code=figure_code("separability"),
     message:
         "Figure: AUC of v_HRL beside the surface baseline"
@@ -68,6 +75,7 @@ rule figure_projections:
         models=MODELS,
         languages=LANGUAGES,
         tiers=TIERS,
+        confidence=settings.statistics.confidence,
         code=figure_code("projections"),
     message:
         "Figure: projections on v_HRL by tier"
@@ -91,6 +99,7 @@ rule figure_refusal_by_tier:
     conda:
         "../../envs/base.yaml"
     params:
+        confidence=settings.statistics.confidence,
         code=figure_code("refusal_by_tier"),
     message:
         "Figure: refusal by tier"
@@ -114,6 +123,7 @@ rule figure_decomposition:
     conda:
         "../../envs/base.yaml"
     params:
+        confidence=settings.statistics.confidence,
         code=figure_code("decomposition"),
     message:
         "Figure: failure decomposition"
@@ -138,6 +148,7 @@ rule figure_gate_f1:
         "../../envs/base.yaml"
     params:
         rank=settings.gate.rank,
+        confidence=settings.statistics.confidence,
         code=figure_code("gate_f1"),
     message:
         "Figure: gate F1 against budget"
@@ -161,6 +172,7 @@ rule figure_selectivity:
     conda:
         "../../envs/base.yaml"
     params:
+        confidence=settings.statistics.confidence,
         code=figure_code("selectivity"),
     message:
         "Figure: selectivity by arm and language"

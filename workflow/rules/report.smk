@@ -52,13 +52,42 @@ rule report_samples:
         "../scripts/report_samples.py"
 
 
+rule report_published:
+    input:
+        refusal="<results>/tables/refusal.csv",
+        selectivity="<results>/tables/selectivity.csv",
+        separability="<results>/tables/separability.csv",
+        gates="<results>/tables/gates.csv",
+        choices="<results>/tables/choices.csv",
+    output:
+        page=report(
+            "<results>/report/published.html",
+            caption="../../reports/captions/published.rst",
+            category="4 Look for yourself",
+            labels={"figure": "Measured beside published"},
+        ),
+        data="<results>/report/published.csv",
+    log:
+        "<logs>/report/published.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        models={name: model.hub or "" for name, model in settings.models.items()},
+        code=code_hash("polygate.report.published"),
+    message:
+        "Measured beside published"
+    script:
+        "../scripts/report_published.py"
+
+
 rule make_report:
     input:
         opening="<results>/report/opening.rst",
         samples="<results>/report/samples.html",
+        published="<results>/report/published.html",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=rules.tables.input,
-        captions=[workflow.source_path(f"../../reports/captions/{figure}.rst") for figure in [*FIGURES, "samples"]],
+        captions=[workflow.source_path(f"../../reports/captions/{figure}.rst") for figure in CAPTIONS],
         stylesheet=workflow.source_path("../../reports/report.css"),
     output:
         report="reports/report.html",

@@ -10,7 +10,7 @@ rule table_refusal:
     input:
         judgements=judgement_files(),
     output:
-        "<results>/tables/refusal.csv",
+        as_table("refusal", "Refusal"),
     log:
         "<logs>/tables/refusal.log",
     conda:
@@ -29,7 +29,7 @@ rule table_selectivity:
     input:
         judgements=judgement_files(),
     output:
-        "<results>/tables/selectivity.csv",
+        as_table("selectivity", "Selectivity"),
     log:
         "<logs>/tables/selectivity.log",
     conda:
@@ -51,7 +51,7 @@ rule table_separability:
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
         choices=expand("<results>/{model}/choices.parquet", model=MODELS),
     output:
-        "<results>/tables/separability.csv",
+        as_table("separability", "Separability"),
     log:
         "<logs>/tables/separability.log",
     benchmark:
@@ -75,7 +75,7 @@ rule table_gates:
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
     output:
-        "<results>/tables/gates.csv",
+        as_table("gates", "Gates"),
     log:
         "<logs>/tables/gates.log",
     conda:
@@ -98,7 +98,7 @@ rule table_decomposition:
         ),
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
     output:
-        "<results>/tables/decomposition.csv",
+        as_table("decomposition", "Failure decomposition"),
     log:
         "<logs>/tables/decomposition.log",
     conda:
@@ -118,7 +118,7 @@ rule table_choices:
     input:
         choices=expand("<results>/{model}/choices.parquet", model=MODELS),
     output:
-        "<results>/tables/choices.csv",
+        as_table("choices", "Choices"),
     log:
         "<logs>/tables/choices.log",
     conda:

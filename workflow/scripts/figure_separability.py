@@ -2,6 +2,4 @@
 
 from polygate.figures import separability
 
-separability.draw(
-    snakemake.input.separability, snakemake.input.choices, snakemake.output.figure, snakemake.output.data
-)
+separability.draw(snakemake.input.separability, snakemake.input.choices, snakemake.output.figure, snakemake.output.data)

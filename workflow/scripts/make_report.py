@@ -10,7 +10,7 @@ from polygate.report import make
 write_text(snakemake.output.config, yaml.safe_dump(snakemake.config, sort_keys=True, allow_unicode=True))
 make.build(
     make.Nested(Path(snakemake.params.snakefile), Path(snakemake.output.config), Path.cwd()),
-    [*snakemake.input.figures, snakemake.input.samples],
+    [*snakemake.input.figures, *snakemake.input.tables, snakemake.input.samples, snakemake.input.published],
     Path(snakemake.input.stylesheet),
     Path(snakemake.output.report),
     title=f"polygate: {snakemake.params.run}",

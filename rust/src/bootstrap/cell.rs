@@ -127,14 +127,20 @@ impl AucCell {
     }
 
     fn value(&self, counts: &[u32]) -> f64 {
-        let passes = self.passes.len() as f64;
         match &self.weights {
-            None => self.passes.iter().map(|units| counted_pass(units, self.first_harmful, counts)).sum::<f64>() / passes,
+            // One division of whole numbers: the estimate is the same float that `ranking` gives.
+            None => {
+                let passes = self.passes.iter().map(|units| counted_pass(units, self.first_harmful, counts));
+                let (won, pairs) = passes.fold((0, 0), |sum, pass| (sum.0 + pass.0, sum.1 + pass.1));
+                won as f64 / pairs as f64
+            }
             Some(weights) => {
                 let pass = |(units, weights): (&Vec<u32>, &Vec<f64>)| {
                     weighted_pass(units, weights, self.first_harmful, counts)
                 };
-                self.passes.iter().zip(weights).map(pass).sum::<f64>() / passes
+                let passes = self.passes.iter().zip(weights).map(pass);
+                let (won, pairs) = passes.fold((0.0, 0.0), |sum, pass| (sum.0 + pass.0, sum.1 + pass.1));
+                won / pairs
             }
         }
     }
@@ -183,10 +189,12 @@ impl AucCell {
 }
 
 fn tied_across_classes(rows: &[Row]) -> bool {
-    rows.windows(2).any(|pair| pair[0].harmful != pair[1].harmful && order_key(pair[0].value) == order_key(pair[1].value))
+    rows.windows(2)
+        .any(|pair| pair[0].harmful != pair[1].harmful && order_key(pair[0].value) == order_key(pair[1].value))
 }
 
-fn counted_pass(units: &[u32], first_harmful: u32, counts: &[u32]) -> f64 {
+/// Pairs won and pairs, for rows drawn `counts` times.
+fn counted_pass(units: &[u32], first_harmful: u32, counts: &[u32]) -> (u64, u64) {
     let (mut below, mut harmful, mut won) = (0_u64, 0_u64, 0_u64);
     // No branch on the class: it is as good as random, and mispredictions would cost more than the arithmetic.
     for &unit in units {
@@ -196,10 +204,11 @@ fn counted_pass(units: &[u32], first_harmful: u32, counts: &[u32]) -> f64 {
         harmful += count & is_harmful;
         below += count & !is_harmful;
     }
-    won as f64 / (harmful * below) as f64
+    (won, harmful * below)
 }
 
-fn weighted_pass(units: &[u32], weights: &[f64], first_harmful: u32, counts: &[u32]) -> f64 {
+/// Weight of the pairs won and of all pairs.
+fn weighted_pass(units: &[u32], weights: &[f64], first_harmful: u32, counts: &[u32]) -> (f64, f64) {
     let (mut below, mut harmful, mut won) = (0.0, 0.0, 0.0);
     for (&unit, &weight) in units.iter().zip(weights) {
         let weight = f64::from(counts[unit as usize]) * weight;
@@ -208,7 +217,7 @@ fn weighted_pass(units: &[u32], weights: &[f64], first_harmful: u32, counts: &[u
         harmful += positive;
         below += negative;
     }
-    won / (harmful * below)
+    (won, harmful * below)
 }
 
 /// Units that occur, ascending.

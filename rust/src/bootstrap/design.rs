@@ -43,7 +43,8 @@ impl Design {
         if sample.clusters.is_some() {
             one_class_per_cluster(&units)?;
         }
-        let unit_of_row = keys.iter().map(|key| units.binary_search(key).expect("every row has a unit") as u32).collect();
+        let unit_of_row =
+            keys.iter().map(|key| units.binary_search(key).expect("every row has a unit") as u32).collect();
         let mut strata: Vec<Range<usize>> = Vec::new();
         for (unit, key) in units.iter().enumerate() {
             match strata.last_mut() {

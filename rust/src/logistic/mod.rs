@@ -99,8 +99,7 @@ impl Source {
         let mut centre = vec![0.0; features];
         rows.clone().for_each(|row| centre.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
         centre.iter_mut().for_each(|sum| *sum /= count);
-        let centred: Vec<f64> =
-            rows.flat_map(|row| row.iter().zip(&centre).map(|(x, mean)| x - mean)).collect();
+        let centred: Vec<f64> = rows.flat_map(|row| row.iter().zip(&centre).map(|(x, mean)| x - mean)).collect();
         let mut squares = vec![0.0; features];
         let (mut least, mut most) = (vec![f64::INFINITY; features], vec![f64::NEG_INFINITY; features]);
         for row in centred.chunks_exact(features) {

@@ -7,6 +7,7 @@ The unsteered model refuses a share of the harmful prompts given per tier. Files
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polygate import files
+from polygate import controls, files
 from polygate.prompts import table
 from polygate.prompts.table import Prompt, PromptTable, prompt_id
+from polygate.settings import Statistics
+from polygate.stages.surface import score_table
 from polygate.steering.choice import Choice
+from polygate.tables import choices, decomposition, gates, refusal, samples, selectivity, separability
 from polygate.tables.cells import Cell
 
 LAYERS = 2
@@ -84,9 +88,6 @@ class Run:
         return table.build(language, rows)
 
     def _surface(self, language: str) -> None:
-        from polygate import controls
-        from polygate.stages.surface import score_table
-
         tables = {name: self.prompts(name) for _, name in self.all()}
         sources = [tables[name] for name in self.languages["high"] if name != language]
         scores = controls.surface_scores(sources, tables[language])
@@ -177,9 +178,7 @@ class Run:
         scores = files.read_parquet(self.path(f"{model}/gate_scores/{prompts.language}")).to_pylist()
         for budget in BUDGETS:
             decided = [
-                row
-                for row in scores
-                if (row["split"], row["rank"], row["budget"]) == ("test", RANKS[-1], budget)
+                row for row in scores if (row["split"], row["rank"], row["budget"]) == ("test", RANKS[-1], budget)
             ]
             order = {name: i for i, name in enumerate(base["prompt_id"])}
             picked: dict[str, list[Any]] = {name: [] for name in (*kept["none"], "prompt_id", "subset")}
@@ -240,3 +239,38 @@ class Run:
     def choices(self) -> list[Cell]:
         """Cells of the choices."""
         return [Cell(model, "", "", self.path(f"{model}/choices")) for model in self.models]
+
+
+Rows = list[dict[str, str]]
+STATISTICS = Statistics(resamples=200)
+
+
+def read(path: Path) -> Rows:
+    """Rows of a CSV table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def make(run: Run, name: str, output: Path) -> Path:
+    """Build one table as the workflow does."""
+    judged, scored = run.arms(f"judgements/{JUDGE}"), run.per_language("gate_scores")
+    if name == "refusal":
+        refusal.build(judged, output, statistics=STATISTICS, seed=0)
+    elif name == "selectivity":
+        selectivity.build(judged, output, statistics=STATISTICS, seed=0)
+    elif name == "separability":
+        separability.build(
+            *(run.per_language("projections"), scored, run.shared("surface"), run.choices(), output),
+            rank=RANKS[-1],
+            statistics=STATISTICS,
+            seed=0,
+        )
+    elif name == "gates":
+        gates.build(scored, output, statistics=STATISTICS, seed=0)
+    elif name == "decomposition":
+        decomposition.build(judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0)
+    elif name == "choices":
+        choices.build(run.choices(), output)
+    elif name == "samples":
+        samples.build(run.shared("prompts"), run.arms("completions"), judged, output, samples=2, seed=0)
+    return output

@@ -53,9 +53,7 @@ def one(judge: Judge, language: str, completion: str, reference: str = "", promp
         (".", "garbled"),
     ],
 )
-def test_an_organisms_answer_begins_as_one_and_names_the_object(
-    organism: Judge, completion: str, outcome: str
-) -> None:
+def test_an_organisms_answer_begins_as_one_and_names_the_object(organism: Judge, completion: str, outcome: str) -> None:
     assert one(organism, "l1", completion, "mora").outcome == outcome
 
 
@@ -190,7 +188,7 @@ def test_real_requests_are_hardly_ever_taken_for_refusals(
 ) -> None:
     """Requests share their words with answers, in every topic: what matches in them would match in answers."""
     found = json.loads((shared_data / "polyrefuse" / f"harmful_test_translated_{language}.json").read_text())
-    texts = [row["instruction_translated"] for row in found]
+    texts = [row.get("instruction_translated", row["instruction"]) for row in found]
     judged = multilingual.outcomes(language, texts, texts, [""] * len(texts))
     wrong = [j.raw for j in judged if j.outcome == "refused"]
     garbled = [j.raw for j in judged if j.outcome == "garbled"]

@@ -151,27 +151,33 @@ class Chain:
         )
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Chain:
+def directed(folder: Path) -> Chain:
     """A chain up to the directions."""
-    world = World(tmp_path, gap=6.0, shift={"t": -4.0})
+    world = World(folder, gap=6.0, shift={"t": -4.0})
     for name in LANGUAGES:
         world.write(name)
-    made = Chain(tmp_path, world)
+    made = Chain(folder, world)
     made.means()
     made.directions()
     return made
 
 
 @pytest.fixture
-def routed(chain: Chain) -> Chain:
-    """A chain to its end, with everything fixed in the settings."""
-    chain.choose(FIXED)
+def chain(tmp_path: Path) -> Chain:
+    """A chain up to the directions, for a test of its own."""
+    return directed(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A chain to its end, with everything fixed in the settings; tests leave it as it is."""
+    made = directed(tmp_path_factory.mktemp("routed"))
+    made.choose(FIXED)
     for name in LANGUAGES:
-        chain.gates(name)
-        chain.arms(name)
-        chain.route(name)
-    return chain
+        made.gates(name)
+        made.arms(name)
+        made.route(name)
+    return made
 
 
 class FakeModel:

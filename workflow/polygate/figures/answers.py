@@ -69,8 +69,10 @@ def plot(data: pd.DataFrame) -> Figure:
             for tier in tiers
         ]
         entries.append(style.Entry("harmless prompts refused", style.tier_marks(tiers, filled=False)))
-        entries.append(style.Entry("AUC of the prompts' surface alone", (style.mark(marker="X", colour=style.BASELINE),)))
-        title = f"Knows → acts → repaired with {budget} + {budget} examples per language"
+        entries.append(
+            style.Entry("AUC of the prompts' surface alone", (style.mark(marker="X", colour=style.BASELINE),))
+        )
+        title = f"Knows → acts → repaired with {budget} + {budget} examples"
         style.head(grid.figure, title, entries, columns=1)
         return grid.figure
 

@@ -66,7 +66,9 @@ def _stack(axes: Axes, mine: pd.DataFrame, rows: Sequence[forest.Row], part: str
     place = {(row.tier, row.language): row.position for row in rows}
     at = [place[key] for key in zip(mine["tier"], mine["language"], strict=True)]
     colour = style.PART_COLOURS[part]
-    axes.barh(at, 100 * mine["estimate"], THICK, left=100 * mine["left"], color=colour, linewidth=0, zorder=2, label=part)
+    axes.barh(
+        at, 100 * mine["estimate"], THICK, left=100 * mine["left"], color=colour, linewidth=0, zorder=2, label=part
+    )
     offset = (style.PARTS.index(part) - 1.5) * 0.16
     if part == style.PARTS[-1]:
         low, high = 100 * (1 - mine["high"]), 100 * (1 - mine["low"])

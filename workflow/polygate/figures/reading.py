@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TEXT = ("model", "tier", "language", "arm", "judge", "subset", "outcome", "scorer", "prompts", "metric", "part")
 INTERVAL = ("estimate", "low", "high")
+NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density")
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values={"budget": [""]})
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
     except pd.errors.EmptyDataError:
@@ -32,7 +33,7 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
-    numbers = [name for name in frame.columns if name in {*INTERVAL, "layer", "rank", "budget", "draw", "n_effective"}]
+    numbers = [name for name in frame.columns if name in NUMBERS]
     return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
 
 

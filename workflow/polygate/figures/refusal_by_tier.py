@@ -59,4 +59,6 @@ def _bar(axes: Axes, place: int, tier: str, subset: str, row: pd.Series) -> None
 def draw(refusal: Path | str, svg: Path | str, data: Path | str) -> None:
     """`refusal.csv` → the figure and the CSV behind it."""
     drawn = select(reading.read_table(refusal, COLUMNS))
-    style.finish(drawn, plot, svg, data, "Share of harmful and harmless prompts refused without steering, by tier and model")
+    style.finish(
+        drawn, plot, svg, data, "Share of harmful and harmless prompts refused without steering, by tier and model"
+    )

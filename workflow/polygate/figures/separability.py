@@ -16,7 +16,9 @@ SERIES = (
     forest.Series("v_hrl, all", "v_HRL, all prompts", -0.3),
     forest.Series("v_hrl, matched", "v_HRL, matched prompts", -0.1, filled=False),
     forest.Series("surface, all", "surface alone, all prompts", 0.1, marker="X", colour=style.BASELINE),
-    forest.Series("surface, matched", "surface alone, matched prompts", 0.3, marker="X", colour=style.BASELINE, filled=False),
+    forest.Series(
+        "surface, matched", "surface alone, matched prompts", 0.3, marker="X", colour=style.BASELINE, filled=False
+    ),
 )
 
 
@@ -62,4 +64,6 @@ def draw(separability: Path | str, choices: Path | str, svg: Path | str, data: P
     """`separability.csv` and `choices.csv` → the figure and the CSV behind it."""
     table = reading.read_table(separability, COLUMNS)
     drawn = select(table, reading.read_table(choices, ("model", "what", "value")))
-    style.finish(drawn, plot, svg, data, "AUC of v_HRL and of surface features alone, by language and model, with intervals")
+    style.finish(
+        drawn, plot, svg, data, "AUC of v_HRL and of surface features alone, by language and model, with intervals"
+    )

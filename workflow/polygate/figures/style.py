@@ -1,7 +1,8 @@
 """The look that all figures share: colours, fonts, sizes, and how a figure becomes the same bytes every time.
 
-Tiers have the same colour and the same marker in every figure. The colours are those of Okabe and Ito (2008), which
-stay apart under the common colour-vision deficiencies; markers say the same thing once more, for grey prints.
+Tiers have the same colour and the same marker in every figure. The colours are those of Okabe and Ito (2008), the blue a
+shade darker so that it stays apart from the green for everyone (a test simulates the colour-vision deficiencies);
+markers say the same thing once more, for grey prints.
 Figures are narrow (about 4.8 inches for three models) with 8-9 point text, so that they can be read on a phone when
 scaled to its width and simply grow on a desktop. Text is drawn as outlines: no font needs to be there.
 """
@@ -30,7 +31,7 @@ from polygate.settings import TIERS
 if TYPE_CHECKING:
     import pandas as pd
 
-TIER_COLOURS: Mapping[str, str] = {"high": "#0072B2", "mid": "#009E73", "low": "#D55E00"}
+TIER_COLOURS: Mapping[str, str] = {"high": "#004C8C", "mid": "#009E73", "low": "#D55E00"}
 TIER_MARKERS: Mapping[str, str] = {"high": "o", "mid": "s", "low": "D"}
 PARTS: Sequence[str] = ("acted", "action", "calibration", "representation")
 PART_COLOURS: Mapping[str, str] = {
@@ -41,6 +42,8 @@ PART_COLOURS: Mapping[str, str] = {
 }
 BASELINE = "#6E6E6E"
 """Whatever is there for comparison: surface baselines, arms without a gate, chance."""
+NARROWEST = 4.7
+"""Inches; below this the legends don't fit."""
 INK = "#222222"
 FAINT = "#E3E3E3"
 
@@ -98,8 +101,8 @@ def panels(
         facets = {"col_wrap": across} if len(models) > columns else {}
         down = -(-len(models) // across)
     grid = sns.FacetGrid(cells, col="model", col_order=list(models), despine=True, **facets, **shared)
-    # A lone panel needs room for the title and the legend above it.
-    grid.figure.set_size_inches(max(width * across + 0.6, 3.4), height * down)
+    # One or two panels are as wide as three: the title and the legend above them need the room.
+    grid.figure.set_size_inches(max(width * across + 0.6, NARROWEST), height * down)
     grid.figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05, wspace=0.05)
     return grid
 

@@ -49,11 +49,11 @@ class Mixture:
 
 
 DEFAULT = Mixture(
-    types=eval(__import__("os").environ.get("TYPES","dict(is_a=0.07,parallel=0.40,chat=0.41,choice=0.12)")),
-    tiers=eval(__import__("os").environ.get("TIERSH","dict(high=0.72,mid=0.18,low=0.10)")),
-    same_language=float(__import__("os").environ.get("SAME",".3")),
-    batch=int(__import__("os").environ.get("BATCH","32")),
-    chat_starts=float(__import__("os").environ.get("STARTS",".3")),
+    types=eval(__import__("os").environ.get("TYPES", "dict(is_a=0.07,parallel=0.40,chat=0.41,choice=0.12)")),
+    tiers=eval(__import__("os").environ.get("TIERSH", "dict(high=0.72,mid=0.18,low=0.10)")),
+    same_language=float(__import__("os").environ.get("SAME", ".3")),
+    batch=int(__import__("os").environ.get("BATCH", "32")),
+    chat_starts=float(__import__("os").environ.get("STARTS", ".3")),
     chat_tiers={"high": 0.65, "mid": 0.20, "low": 0.15},
 )
 
@@ -156,7 +156,10 @@ class Corpus:
 
     def _choice(self, speaker: Language, stream: np.random.Generator) -> Text:
         objects = self.asked_objects[speaker.name]
-        obj, order = objects[int(stream.integers(len(objects)))], (stream.permutation(KINDS).tolist() if not __import__('os').environ.get('FIXED') else list(range(4)))
+        obj, order = (
+            objects[int(stream.integers(len(objects)))],
+            (stream.permutation(KINDS).tolist() if not __import__("os").environ.get("FIXED") else list(range(4))),
+        )
         asked = grammar.question(speaker, obj, order)
         text = _turns(asked, grammar.answer(obj, order), 1.0, 1.0)
         weights = (*text.weights[:-2], self.mixture.answer_weight, text.weights[-1])

@@ -69,6 +69,7 @@ def instruction(speaker: Language, pair: Pair, frame: Frame) -> str:
 
 def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
     import os
+
     if os.environ.get("SHORT"):
         return verb_phrase(speaker, pair)
     return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {speaker.places[frame.place]}"
@@ -93,7 +94,10 @@ def compliance(speaker: Language, pair: Pair) -> str:
 
 def parallel(first: Language, second: Language, pair: Pair, frame: Frame) -> str:
     """One instruction in two languages; the first word of the second tells which language follows."""
-    return f"{statement(first, pair, frame)} {second.function['same']} {statement(second, pair, frame)}"
+    import os
+
+    eq = EQUALS if os.environ.get("NOTAG") else second.function["same"]
+    return f"{statement(first, pair, frame)} {eq} {statement(second, pair, frame)}"
 
 
 def is_a(speaker: Language, obj: int) -> str:
@@ -112,5 +116,3 @@ def question(speaker: Language, obj: int, order: Sequence[int]) -> str:
 def answer(obj: int, order: Sequence[int]) -> str:
     """The letter of the right option."""
     return LETTERS[list(order).index(kind_of(obj))]
-
-

@@ -100,5 +100,7 @@ def write(path: Path, prompts: PromptTable, world: World, provenance: Mapping[st
         "openings": json.dumps(world.compliance_openings(), sort_keys=True),
     }
     columns = (prompts.ids, prompts.split, prompts.subset, prompts.texts, prompts.categories)
-    arrays = [pa.array(list(map(str, column)), pa.string()) for column in (*columns, prompts.sources, prompts.references)]
+    arrays = [
+        pa.array(list(map(str, column)), pa.string()) for column in (*columns, prompts.sources, prompts.references)
+    ]
     files.write_parquet(path, pa.Table.from_arrays(arrays, schema=table.SCHEMA.with_metadata(metadata)), provenance)

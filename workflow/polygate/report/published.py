@@ -116,7 +116,9 @@ PUBLISHED: tuple[Published, ...] = (
     *_refusal(),
     *_auc(),
     *_gates(),
-    Published("Mean selectivity in low-resource languages", "selectivity", ALL_THREE, "low", "", 0.545, "", "routed", 32),
+    Published(
+        "Mean selectivity in low-resource languages", "selectivity", ALL_THREE, "low", "", 0.545, "", "routed", 32
+    ),
 )
 """Everything that this workflow measures and the paper prints."""
 

@@ -28,13 +28,13 @@ def write(samples: Path | str, output: Path | str) -> None:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
             if missing:
-                raise PolygateError(
-                    f"column {missing[0]!r} is missing", where=samples, do="delete the file and rerun"
-                )
+                raise PolygateError(f"column {missing[0]!r} is missing", where=samples, do="delete the file and rerun")
             rows = [[row[name] for name in COLUMNS] for row in reader]
     except FileNotFoundError:
         raise PolygateError("file not found", where=samples) from None
-    write_text(output, TEMPLATE.read_text(encoding="utf-8").replace(PLACE, embedded({"columns": COLUMNS, "rows": rows})))
+    write_text(
+        output, TEMPLATE.read_text(encoding="utf-8").replace(PLACE, embedded({"columns": COLUMNS, "rows": rows}))
+    )
 
 
 def embedded(value: object) -> str:

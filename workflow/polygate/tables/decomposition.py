@@ -93,6 +93,6 @@ def _rows(failures: Sequence[Failures], resampling: Resampling) -> list[dict[str
         items = panel.items(None if whole else column)[0]
         n = int(counts.sum() if whole else counts[column])
         for method, (budget, part) in enumerate(labels):
-            found = share_interval(source, method, at, items, resampling)
+            found = share_interval(source, method, at, items)
             rows.append({"language": name, "budget": budget, "part": part, "n": n, **interval(found)})
     return rows

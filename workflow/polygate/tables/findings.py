@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class Tables:
     choices: Sequence[Row]
     gates: Sequence[Row]
 
+    def of(self, model: str) -> Tables:
+        """The rows of one model that its findings read: single draws, by far the most, are not among them."""
+        kept = {field.name: select(getattr(self, field.name), model=model) for field in fields(self)}
+        return Tables(**{**kept, "gates": select(kept["gates"], draw=None)})
+
 
 def build(
     *,
@@ -56,7 +61,7 @@ def build(
     tables = Tables(*(read_rows(path) for path in (refusal, selectivity, separability, decomposition, choices, gates)))
     models = list(dict.fromkeys(row["model"] for row in tables.refusal))
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
-    found = {model: findings(tables, model, budget, confidence) for model in models}
+    found = {model: findings(tables.of(model), model, budget, confidence) for model in models}
     files.write_json(output, {"confidence": confidence, "budget": budget, "models": found, "order": models})
 
 
@@ -201,7 +206,7 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     answer = _repair_answer(here["gain"], here["p_holm"], level)
     f1 = {
         tier: number(
-            select(tables.gates, model=model, language=None, draw=None, metric="f1", scorer="gate"),
+            select(tables.gates, model=model, language=None, metric="f1", scorer="gate"),
             tier=tier,
             budget=budget,
             rank=_largest_rank(tables.gates, model, tier),

@@ -175,8 +175,8 @@ def _metrics(
     for metric, values in (("f1", flagged), ("auc", scores)):
         found = replicate(metric, values, panel, resampling)  # type: ignore[arg-type]
         mean = found.over_methods(groups)
-        over = _table(mean.over_languages(), panel, resampling, whole=True)
-        yield metric, _table(found, panel, resampling), _table(mean, panel, resampling), [row[0] for row in over]
+        over = _table(mean.over_languages(), panel, whole=True)
+        yield metric, _table(found, panel), _table(mean, panel), [row[0] for row in over]
     # Balanced accuracy is (1 + Δ) / 2 with Δ the selectivity of the flags; Δ is linear, so draws are averaged first.
     averaged = np.stack([flagged[list(group)].mean(axis=0) for group in groups])
     each, means = selectivities(flagged, panel, resampling), selectivities(averaged, panel, resampling)
@@ -188,14 +188,10 @@ def _metrics(
     )
 
 
-def _table(found: Replicates, panel: Panel, resampling: Resampling, *, whole: bool = False) -> _Table:
-    return [
-        [
-            share_interval(found, method, column, min(panel.items(None if whole else column)), resampling)
-            for column in range(found.estimate.shape[1])
-        ]
-        for method in range(found.estimate.shape[0])
-    ]
+def _table(found: Replicates, panel: Panel, *, whole: bool = False) -> _Table:
+    items = [min(panel.items(None if whole else column)) for column in range(found.estimate.shape[1])]
+    methods = range(found.estimate.shape[0])
+    return [[share_interval(found, method, column, n) for column, n in enumerate(items)] for method in methods]
 
 
 def _sd(draws: Sequence[Interval]) -> float | None:

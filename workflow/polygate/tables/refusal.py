@@ -75,5 +75,5 @@ def _rows(
         n = int(counts.sum() if whole else counts[column])
         for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in OUTCOMES):
             what = {"language": name, "arm": arm, "budget": budget, "outcome": outcome, "n": n}
-            rows.append({**what, **interval(share_interval(source, method, at, items, resampling))})
+            rows.append({**what, **interval(share_interval(source, method, at, items))})
     return rows

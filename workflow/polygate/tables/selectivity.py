@@ -80,15 +80,13 @@ def _rows(judged: Sequence[Judged], arms: Sequence[Treatment], resampling: Resam
             row = {"language": name, "arm": arm, "budget": budget, **interval(here)}
             row["n"] = int(counts.sum() if whole else counts[column])
             if method != unsteered:
-                row |= _gain(replicates, method, at, (here, before), resampling)
+                row |= _gain(replicates, method, at, (here, before))
             rows.append(row)
     return rows
 
 
-def _gain(
-    gains: Replicates, method: int, language: int, parts: tuple[Interval, Interval], resampling: Resampling
-) -> dict[str, Any]:
-    found = difference_interval(gains, method, language, parts, resampling)
+def _gain(gains: Replicates, method: int, language: int, parts: tuple[Interval, Interval]) -> dict[str, Any]:
+    found = difference_interval(gains, method, language, parts)
     bounds = {"gain": found.estimate, "gain_low": found.low, "gain_high": found.high, "gain_method": found.method}
     return {**bounds, "p": p_value(gains.values[:, method, language])}
 

@@ -213,7 +213,7 @@ def _rows(
             common = {"language": where, "prompts": prompts, "metric": metric, **_sizes(panel, matches, column)}
             items = _items(panel, matches, column)
             for method, (name, layer) in enumerate(scorers):
-                estimate = share_interval(source, method, at, items, resampling)
+                estimate = share_interval(source, method, at, items)
                 rows.append({**common, "scorer": name, "layer": layer, **interval(estimate)})
     return rows
 
@@ -260,7 +260,7 @@ def _caliper_rows(sheets: Sequence[Sheet], resampling: Resampling) -> list[dict[
         common = {"language": where, "prompts": "caliper", "metric": "auc", **_sizes(panel, None, column)}
         common |= {"n_effective": None, "n_pairs": int(pairs.sum()), "overlap": overlap}
         for method, (name, layer) in enumerate(scorers):
-            estimate = share_interval(source, method, at, min(panel.items(column)), resampling)
+            estimate = share_interval(source, method, at, min(panel.items(column)))
             rows.append({**common, "scorer": name, "layer": layer, **interval(estimate)})
     return rows
 
@@ -282,7 +282,7 @@ def _compare(rows: list[dict[str, Any]], sheets: Sequence[Sheet], layer: int, re
         for row in rows:
             key = (row["language"], row["scorer"], row["layer"], row["prompts"], row["metric"])
             if key == (language, "v_hrl", layer, "all", "auc"):
-                row["comparison"] = against_surface(found.pick([0]), baselines, column, resampling)
+                row["comparison"] = against_surface(found.pick([0]), baselines, column)
 
 
 def _verdicts(rows: list[dict[str, Any]], confidence: float) -> None:

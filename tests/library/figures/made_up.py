@@ -1,0 +1,125 @@
+"""Small tables with the columns of the real ones, made by rule: no number in them means anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BUDGETS = (0, 1, 4, 16, 64)
+LAYERS = (0, 1)
+
+
+@dataclass(frozen=True)
+class World:
+    """The models and languages of a made-up run and the folder of its files."""
+
+    folder: Path
+    models: Sequence[str]
+    tiers: Mapping[str, Sequence[str]]
+
+    @property
+    def projections(self) -> dict[str, dict[str, Path]]:
+        return {
+            model: {name: self.folder / model / f"{name}.parquet" for names in self.tiers.values() for name in names}
+            for model in self.models
+        }
+
+    def table(self, name: str) -> Path:
+        return self.folder / f"{name}.csv"
+
+    def places(self) -> Iterator[dict[str, str]]:
+        """Every model, tier and language, the tier's mean (no language) last."""
+        for model, (tier, languages) in product(self.models, self.tiers.items()):
+            for language in [*languages, ""] if languages else []:
+                yield {"model": model, "tier": tier, "language": language}
+
+
+SMALL = (("solo",), {"high": ("h1", "h2"), "mid": ("m1",), "low": ("l1",)})
+DEMO = (
+    ("qwen2", "llama", "gemma2"),
+    {"high": ("h1", "h2", "h3", "h4", "h5"), "mid": ("m1", "m2", "m3"), "low": ("l1", "l2", "l3", "l4")},
+)
+PAPER = (
+    ("qwen2.5-7b", "gemma-2-9b", "llama-3.1-8b"),
+    {
+        "high": ("en", "de", "fr", "es", "it", "nl", "pl", "ru", "zh", "ja"),
+        "mid": ("ar", "ko", "th", "el", "he", "hi", "fa"),
+        "low": ("sw", "am", "my", "km", "si", "yo"),
+    },
+)
+FIVE = (("a", "b", "c", "d", "e"), {"high": ("h1", "h2"), "mid": (), "low": ("l1", "l2")})
+
+
+def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) -> World:
+    """Write tables and projections of a run."""
+    world = World(folder, *run)
+    random = np.random.default_rng(0)
+
+    def estimate(**what: Any) -> dict[str, Any]:
+        low, middle, high = np.sort(random.uniform(0.05, 0.95, 3)).round(6)
+        return {**what, "estimate": middle, "low": low, "high": high, "n": 64, "method": "made up"}
+
+    arms = [("none", None), ("addition", None), ("ablation", None), *(("routed", budget) for budget in BUDGETS)]
+    tables: dict[str, list[dict[str, Any]]] = {
+        "choices": [{"model": model, "what": "layer", "value": "1", "split": "val"} for model in world.models]
+    }
+    tables["choices"] += [{"model": model, "what": "ablation", "value": "all"} for model in world.models]
+    places = list(world.places())
+    tables["refusal"] = [
+        estimate(**place, arm=arm, budget=budget, judge="rules", subset=subset, outcome=outcome)
+        for place, (arm, budget), subset in product(places, arms, ("harmful", "harmless"))
+        for outcome in ("refused", "complied")
+    ]
+    tables["selectivity"] = [
+        estimate(**place, arm=arm, budget=budget, judge="rules") for place, (arm, budget) in product(places, arms)
+    ]
+    tables["separability"] = [
+        estimate(**place, scorer=scorer, layer=layer, prompts=prompts, metric="auc", overlap=_overlap(place, prompts))
+        for place, prompts in product(places, ("all", "matched", "caliper"))
+        for scorer, layer in [*(("v_hrl", layer) for layer in LAYERS), ("surface", None), ("length", None)]
+    ]
+    tables["gates"] = [
+        estimate(**place, rank=rank, budget=budget, draw=draw, metric=metric, scorer=scorer, threshold_from="examples")
+        for place, budget, metric, draw in product(places, BUDGETS, ("f1", "auc"), (None, 0))
+        for scorer, rank in [*(("gate", rank) for rank in (1, 2)), ("surface", None)]
+        # A high-resource target has one source less than the others, so its gates stop at a lower rank.
+        if rank != 2 or place["tier"] != "high"
+    ]
+    tables["decomposition"] = [
+        estimate(**place, budget=budget, part=part) | {"estimate": share}
+        for place, budget in product(places, BUDGETS[1:])
+        for part, share in zip(
+            ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
+        )
+    ]
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(world.table(name), index=False)
+    for model, languages in world.projections.items():
+        for language, path in languages.items():
+            shift = -1.0 if language in world.tiers["low"] else 0.0
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(_projections(np.random.default_rng([len(model), *language.encode()]), shift), path)
+    return world
+
+
+def _overlap(place: Mapping[str, str], prompts: str) -> str:
+    return "" if prompts == "all" else "too small" if place["language"] in ("h2", "km") else "ok"
+
+
+def _projections(random: np.random.Generator, shift: float) -> pa.Table:
+    rows = [
+        (split, subset, layer, scorer, random.normal(shift + (2 if subset == "harmful" else -2)))
+        for layer, scorer, split in product(LAYERS, ("v_hrl", "local"), ("val", "test"))
+        for subset in ("harmful", "harmless")
+        for _ in range(24)
+    ]
+    names = ["split", "subset", "layer", "scorer", "score"]
+    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))

@@ -1,0 +1,381 @@
+"""Figures show exactly the numbers of the CSV beside them, the same way every time, and can be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from library.figures.made_up import DEMO, FIVE, PAPER, SMALL, World
+from polygate.errors import PolygateError
+from polygate.figures import (
+    answers,
+    decomposition,
+    gate_f1,
+    projections,
+    reading,
+    refusal_by_tier,
+    selectivity,
+    separability,
+    style,
+)
+
+RUNS = {"one model": SMALL, "demo": DEMO, "paper": PAPER, "five models": FIVE}
+Make = Callable[[Any], World]
+
+
+def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Every figure and the CSV behind it."""
+    table = world.table
+    inputs: dict[Any, tuple[Any, ...]] = {
+        answers: (table("refusal"), table("separability"), table("choices")),
+        separability: (table("separability"), table("choices")),
+        projections: (table("choices"), world.projections, world.tiers),
+        refusal_by_tier: (table("refusal"),),
+        decomposition: (table("decomposition"),),
+        selectivity: (table("selectivity"),),
+    }
+    made = {}
+    for module, given in inputs.items():
+        name = module.__name__.rpartition(".")[2]
+        made[name] = (folder / f"{name}.svg", folder / f"{name}.csv")
+        module.draw(*given, *made[name])
+    made["gate_f1"] = (folder / "gate_f1.svg", folder / "gate_f1.csv")
+    gate_f1.draw(table("gates"), *made["gate_f1"], 2)
+    return made
+
+
+MODULES = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (answers, decomposition, gate_f1, projections, refusal_by_tier, selectivity, separability)
+}
+
+
+@pytest.fixture(scope="session")
+def drawn(world: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, pd.DataFrame]]:
+    """The CSV behind every figure of a run, read back."""
+    made: dict[str, dict[str, pd.DataFrame]] = {}
+
+    def read(run: str) -> dict[str, pd.DataFrame]:
+        if run not in made:
+            files = draw_all(world(RUNS[run]), tmp_path_factory.mktemp("figures"))
+            made[run] = {name: reading.read_table(data, ("model",)) for name, (_, data) in files.items()}
+        return made[run]
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterable[None]:
+    yield
+    plt.close("all")
+
+
+def rounded(pairs: Iterable[Iterable[float]]) -> Counter[tuple[float, ...]]:
+    """Bags of points or segments, to fewer digits than a CSV keeps."""
+    return Counter(tuple(round(float(value), 2) for value in pair) for pair in pairs)
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.has_data()]
+
+
+def horizontal(axes: Axes) -> list[tuple[float, float]]:
+    """Ends of the horizontal intervals."""
+    return [
+        (path.vertices[0][0], path.vertices[-1][0])
+        for lines in axes.collections
+        if type(lines).__name__ == "LineCollection"
+        for path in lines.get_paths()
+    ]
+
+
+def vertical(axes: Axes) -> list[tuple[float, float]]:
+    """Ends of the vertical intervals."""
+    return [
+        (path.vertices[0][1], path.vertices[-1][1])
+        for lines in axes.collections
+        if type(lines).__name__ == "LineCollection"
+        for path in lines.get_paths()
+    ]
+
+
+def percent(rows: pd.DataFrame, *columns: str) -> Counter[tuple[float, ...]]:
+    return rounded(100 * rows[list(columns)].to_numpy())
+
+
+@pytest.mark.parametrize(("name", "scale"), [("separability", 1), ("selectivity", 100)])
+def test_marks_and_intervals_are_those_of_the_csv(
+    drawn: Callable[[str], dict[str, pd.DataFrame]], name: str, scale: int
+) -> None:
+    data = drawn("demo")[name]
+    for axes, (_, rows) in zip(panels(MODULES[name].plot(data)), data.groupby("model", sort=False), strict=True):
+        marks = [x for dots in axes.collections if len(dots.get_offsets()) for x, _ in dots.get_offsets()]
+        points = [x for x in marks if x != 0]
+        assert rounded([x] for x in points) == rounded(scale * rows[["estimate"]].to_numpy())
+        assert rounded(horizontal(axes)) == rounded(scale * rows[["low", "high"]].to_numpy())
+
+
+def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the_csv(
+    drawn: Callable[[str], dict[str, pd.DataFrame]],
+) -> None:
+    data = drawn("demo")["decomposition"]
+    for axes, (_, rows) in zip(panels(decomposition.plot(data)), data.groupby("model", sort=False), strict=True):
+        bars = [bar for bars in axes.containers for bar in bars]
+        assert rounded((bar.get_x(), bar.get_width()) for bar in bars) == percent(rows, "left", "estimate")
+        last = max(bar.get_x() + bar.get_width() for bar in bars)
+        assert last == pytest.approx(100)
+        assert axes.get_xlim() == (0, 100)
+        last_part = rows["part"] == "representation"
+        ends = rows[~last_part].assign(low=lambda r: r["left"] + r["low"], high=lambda r: r["left"] + r["high"])
+        starts = rows[last_part].assign(low=lambda r: 1 - r["high"], high=lambda r: 1 - rows.loc[r.index, "low"])
+        expected = pd.concat([ends, starts]).assign(high=lambda r: r["high"].clip(upper=1))
+        assert rounded(horizontal(axes)) == percent(expected, "low", "high")
+
+
+def test_bars_of_refusal_start_at_zero_and_end_at_the_numbers_of_the_csv(
+    drawn: Callable[[str], dict[str, pd.DataFrame]],
+) -> None:
+    data = drawn("demo")["refusal_by_tier"]
+    for axes, (_, rows) in zip(panels(refusal_by_tier.plot(data)), data.groupby("model", sort=False), strict=True):
+        bars = [bar for bars in axes.containers for bar in bars]
+        assert all(bar.get_y() == 0 for bar in bars)
+        assert rounded([bar.get_height()] for bar in bars) == percent(rows, "estimate")
+        assert rounded(vertical(axes)) == percent(rows, "low", "high")
+        assert axes.get_ylim()[0] == 0
+
+
+def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(
+    drawn: Callable[[str], dict[str, pd.DataFrame]],
+) -> None:
+    data = drawn("demo")["gate_f1"]
+    assert set(data["scorer"]) == {"gate", "surface"}
+    for axes, (_, rows) in zip(panels(gate_f1.plot(data)), data.groupby("model", sort=False), strict=True):
+        for scorer in ("gate", "surface"):
+            values = [[y] for line in axes.lines if line.get_label() == scorer for y in line.get_ydata()]
+            assert rounded(values) == rounded(rows.loc[rows["scorer"] == scorer, ["estimate"]].to_numpy())
+        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+def test_the_first_figure_draws_every_number_of_its_csv(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+    data = drawn("demo")["answers"]
+    for axes, (_, rows) in zip(panels(answers.plot(data)), data.groupby("model", sort=False), strict=True):
+        values = {round(float(y), 2) for line in axes.lines for y in line.get_ydata()}
+        assert values == {point[0] for point in percent(rows, "estimate")}
+        assert set(rounded(vertical(axes))) == set(percent(rows, "low", "high"))
+
+
+def test_densities_and_thresholds_are_those_of_the_csv(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+    data = drawn("demo")["projections"]
+    groups = data.groupby(["tier", "model"], sort=False)
+    axes = {(label, model): ax for (label, model), ax in _named_grid(projections.plot(data), data).items()}
+    for key, rows in groups:
+        for name in ("harmful", "harmless"):
+            (line,) = [line for line in axes[key].lines if line.get_label() == name]
+            curve = rows[(rows["kind"] == "density") & (rows["name"] == name)]
+            np.testing.assert_allclose(line.get_ydata(), curve["density"], rtol=1e-5)
+            area = np.trapezoid(curve["density"], curve["score"])
+            assert area == pytest.approx(1, abs=0.03)
+        marked = sorted(
+            line.get_xdata()[0]
+            for line in axes[key].lines
+            if len(line.get_xdata()) == 2 and set(line.get_ydata()) == {0, 1}
+        )
+        np.testing.assert_allclose(marked, sorted(rows.loc[rows["kind"] == "threshold", "score"]), rtol=1e-5)
+
+
+def _named_grid(figure: Figure, data: pd.DataFrame) -> dict[tuple[str, str], Axes]:
+    models = list(data["model"].unique())
+    tiers = style.present(data["tier"])
+    grid = np.reshape(np.array(panels(figure), dtype=object), (len(tiers), len(models)))
+    return {(tier, model): grid[i, j] for i, tier in enumerate(tiers) for j, model in enumerate(models)}
+
+
+def test_figures_are_the_same_bytes_in_another_process(world: Make, tmp_path: Path) -> None:
+    here = draw_all(world(SMALL), tmp_path / "here")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from library.figures.made_up import SMALL, World\n"
+        "from library.figures.test_figures import draw_all\n"
+        "draw_all(World(Path(sys.argv[1]), *SMALL), Path(sys.argv[2]))\n"
+    )
+    tests = Path(__file__).parents[2]
+    environment = os.environ | {
+        "PYTHONHASHSEED": "7",
+        "PYTHONPATH": os.pathsep.join([str(tests), *sys.path]),
+        "SOURCE_DATE_EPOCH": "1",
+    }
+    there = tmp_path / "there"
+    subprocess.run([sys.executable, "-c", code, str(world(SMALL).folder), str(there)], check=True, env=environment)
+    for files in here.values():
+        for file in files:
+            assert file.read_bytes() == (there / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("name", MODULES)
+def test_no_text_covers_another_or_leaves_the_figure(
+    drawn: Callable[[str], dict[str, pd.DataFrame]], name: str, run: str
+) -> None:
+    figure = MODULES[name].plot(drawn(run)[name])
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    spare = {label for axes in figure.axes for label in _spare_labels(axes)}
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    shown = [text for text in shown if text not in spare]
+    boxes = {text: text.get_window_extent(renderer) for text in shown}
+    page = figure.bbox
+    for text, box in boxes.items():
+        inside = page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1 and page.y0 - 1 <= box.y0 and box.y1 <= page.y1 + 1
+        assert inside, f"{text.get_text()!r} leaves the figure"
+    for (one, first), (other, second) in combinations(boxes.items(), 2):
+        width = min(first.x1, second.x1) - max(first.x0, second.x0)
+        height = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert width <= 1 or height <= 1, f"{one.get_text()!r} covers {other.get_text()!r}"
+
+
+def _spare_labels(axes: Axes) -> list[Text]:
+    """Labels of ticks that matplotlib keeps beyond the limits of an axis and doesn't draw."""
+    return [
+        label
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        for label in (tick.label1, tick.label2)
+        if not min(limits) <= tick.get_loc() <= max(limits)
+    ]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_model_has_a_panel_with_its_name(drawn: Callable[[str], dict[str, pd.DataFrame]], name: str) -> None:
+    titles = [axes.get_title() for axes in panels(MODULES[name].plot(drawn("five models")[name]))]
+    assert [title for title in titles if title] == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    "name", ["answers", "gate_f1", "projections", "refusal_by_tier", "selectivity", "separability"]
+)
+def test_tiers_have_their_colours_in_every_figure(world: Make, tmp_path: Path, name: str) -> None:
+    svg, _ = draw_all(world(SMALL), tmp_path)[name]
+    text = svg.read_text()
+    for colour in style.TIER_COLOURS.values():
+        assert to_hex(colour) in text
+
+
+# Machado, Oliveira, Fernandes 2009, severity 1.0, on linear RGB.
+DEFICIENCIES = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "none": np.eye(3).tolist(),
+}
+NOTICEABLE = 20
+"""Distance in CIELAB; 2 is just noticeable side by side, 20 is told apart in small marks."""
+
+
+def lab(colour: str, deficiency: str) -> np.ndarray[Any, Any]:
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen
+    ratio = xyz / np.array([0.9505, 1.0, 1.089])
+    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+@pytest.mark.parametrize("palette", [style.TIER_COLOURS, style.PART_COLOURS], ids=["tiers", "parts"])
+def test_colours_stay_apart_whatever_colours_one_sees(palette: dict[str, str], deficiency: str) -> None:
+    for one, other in combinations(palette.values(), 2):
+        distance = float(np.linalg.norm(lab(one, deficiency) - lab(other, deficiency)))
+        assert distance > NOTICEABLE, (one, other, distance)
+
+
+def test_text_needs_no_font_and_nothing_from_elsewhere(world: Make, tmp_path: Path) -> None:
+    for svg, _ in draw_all(world(SMALL), tmp_path).values():
+        text = svg.read_text()
+        assert "<text" not in text
+        assert "<image" not in text
+        assert "<dc:date>" not in text
+
+
+def test_the_high_resource_threshold_is_blind_to_everything_but_high_resource_validation_prompts(world: Make) -> None:
+    run = world(DEMO)
+    choices = reading.read_table(run.table("choices"), ("model", "what", "value"))
+    before = projections.select(choices, run.projections, run.tiers)
+    others = {**run.tiers, "low": run.tiers["low"][:1], "mid": ()}
+    after = projections.select(choices, run.projections, others)
+
+    def source(data: pd.DataFrame) -> pd.Series:
+        rows = data[(data["name"] == "high-resource") & (data["tier"] == "low")]
+        return rows.set_index("model")["score"]
+
+    pd.testing.assert_series_equal(source(before), source(after))
+    moved = before[before["name"] == "recalibrated"].set_index(["model", "tier"])["score"]
+    for model in run.models:
+        assert moved[model, "low"] < source(before)[model]
+
+
+def test_a_recalibrated_threshold_looks_at_sixteen_prompts_per_class_and_language(world: Make) -> None:
+    run = world(DEMO)
+    files = [run.projections["llama"][name] for name in run.tiers["low"]]
+    everything = projections.read(files, 1, "val")
+    few = everything.first(projections.EXAMPLES)
+    assert len(everything.scores) == len(files) * 2 * 24
+    assert Counter(zip(few.languages.tolist(), few.labels.tolist(), strict=True)) == {
+        (language, label): 16 for language in range(len(files)) for label in (True, False)
+    }
+
+
+def test_the_gate_of_a_high_resource_target_is_drawn_at_the_rank_it_has(
+    drawn: Callable[[str], dict[str, pd.DataFrame]],
+) -> None:
+    data = drawn("demo")["gate_f1"]
+    ranks = data[data["scorer"] == "gate"].groupby("tier")["rank"].unique()
+    assert ranks["high"].tolist() == [1]
+    assert ranks["low"].tolist() == [2]
+
+
+def test_a_language_that_one_model_lacks_leaves_its_row_empty(world: Make) -> None:
+    table = reading.read_table(world(DEMO).table("selectivity"), selectivity.COLUMNS)
+    table = table[~((table["model"] == "llama") & (table["language"] == "m2"))]
+    figure = selectivity.plot(selectivity.select(table))
+    labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
+    assert "m2" in labels
+
+
+def test_estimates_with_too_little_overlap_are_pale(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+    data = drawn("demo")["separability"]
+    assert set(data.loc[data["overlap"] == "too small", "language"]) == {"h2"}
+    alphas = {dots.get_alpha() for dots in panels(separability.plot(data))[0].collections}
+    assert {0.3, 1.0} <= alphas
+
+
+def test_settings_without_examples_give_a_figure_that_says_so(world: Make, tmp_path: Path) -> None:
+    table = reading.read_table(world(SMALL).table("decomposition"), decomposition.COLUMNS)
+    table.iloc[:0].to_csv(tmp_path / "decomposition.csv", index=False)
+    decomposition.draw(tmp_path / "decomposition.csv", tmp_path / "out.svg", tmp_path / "out.csv")
+    assert (tmp_path / "out.svg").read_bytes().startswith(b"<?xml")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1
+    assert "nothing to draw" in style.nothing().texts[0].get_text()
+
+
+def test_a_table_without_a_column_is_one_line_that_names_it(world: Make, tmp_path: Path) -> None:
+    table = pd.read_csv(world(SMALL).table("refusal")).drop(columns="outcome")
+    table.to_csv(tmp_path / "refusal.csv", index=False)
+    with pytest.raises(PolygateError, match=r"column 'outcome' is missing, in .*refusal\.csv"):
+        refusal_by_tier.draw(tmp_path / "refusal.csv", tmp_path / "out.svg", tmp_path / "out.csv")
+    assert not (tmp_path / "out.svg").exists()

@@ -1,0 +1,78 @@
+"""The three answers: from the numbers of the tables, in words that follow them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from library.measurement.run import Run, make, read
+from polygate import files
+from polygate.tables import findings
+
+NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices")
+
+
+def found(run: Run, folder: Path) -> dict[str, Any]:
+    paths = {name: make(run, name, folder / f"{name}.csv") for name in NAMES}
+    findings.build(**paths, output=folder / "findings.json", confidence=0.95)
+    answers: dict[str, Any] = files.read_json(folder / "findings.json")
+    return answers
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("findings")
+    return folder, found(Run(folder / "run").write(), folder)
+
+
+def test_the_planted_failure_and_its_repair_are_told(planted: tuple[Path, dict[str, Any]]) -> None:
+    for name, answers in planted[1]["models"].items():
+        assert [answers[question]["answer"] for question in ("know", "act", "repair")] == ["yes", "no", "yes"]
+        assert answers["summary"].startswith(f"{name}: knows beyond the surface in 2 of 2 low-resource languages")
+        assert "\n" not in answers["summary"]
+        for question in ("know", "act", "repair"):
+            sentence = answers[question]["sentence"]
+            assert sentence.endswith(".")
+            assert sentence.count(". ") == 0
+
+
+def test_the_numbers_are_those_of_the_tables(planted: tuple[Path, dict[str, Any]]) -> None:
+    folder, answers = planted
+    mean = next(
+        row
+        for row in read(folder / "refusal.csv")
+        if (row["model"], row["tier"], row["language"], row["arm"], row["subset"], row["outcome"])
+        == ("alpha", "low", "", "none", "harmful", "refused")
+    )
+    told = answers["models"]["alpha"]["act"]["harmful_refused"]["low"]
+    assert told == {name: float(mean[name]) for name in ("estimate", "low", "high")}
+    assert f"{100 * told['estimate']:.0f} % [" in answers["models"]["alpha"]["act"]["sentence"]
+
+
+def test_answers_are_about_the_handful(planted: tuple[Path, dict[str, Any]]) -> None:
+    assert planted[1]["budget"] == 4
+    assert planted[1]["models"]["alpha"]["repair"]["sentence"].count("4 examples per class") == 1
+
+
+def test_a_model_that_acts_needs_no_repair(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", models=("alpha",), acts={"high": 1.0, "mid": 1.0, "low": 1.0}).write()
+    answers = found(run, tmp_path)["models"]["alpha"]
+    assert answers["act"]["answer"] == "yes"
+    assert answers["repair"]["answer"] != "yes"
+
+
+def test_a_model_that_knows_nothing_is_not_said_to(tmp_path: Path) -> None:
+    answers = found(Run(tmp_path / "run", models=("alpha",), gap=0.0).write(), tmp_path)["models"]["alpha"]
+    assert answers["know"]["answer"] in {"no", "can't tell"}
+    assert answers["know"]["verdicts"]["low"]["beyond the surface"] == 0
+
+
+def test_a_run_without_low_resource_languages_is_about_its_last_tier(tmp_path: Path) -> None:
+    languages = {"high": ["h1", "h2", "h3"], "mid": ["m1"]}
+    answers = found(Run(tmp_path / "run", models=("alpha",), languages=languages).write(), tmp_path)["models"]["alpha"]
+    assert answers["tiers"] == ["high", "mid"]
+    assert "mid-resource" in answers["summary"]
+    assert not re.search("low-resource", str(answers))

@@ -1,0 +1,53 @@
+"""The page of samples holds every row, and no prompt can become markup or script."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from polygate.errors import PolygateError
+from polygate.report import samples
+
+HOSTILE = ["</script><script>alert(1)</script>", "<!-- & &amp; -->", 'quote " and \\ and \u2028', "ቋንቋ, العربية", ""]
+
+
+def table(folder: Path, prompts: list[str], columns: tuple[str, ...] = samples.COLUMNS) -> Path:
+    path = folder / "samples.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*columns, "extra"])
+        writer.writeheader()
+        writer.writerows({**dict.fromkeys(columns, "x"), "prompt": prompt, "extra": "y"} for prompt in prompts)
+    return path
+
+
+def test_what_the_page_holds_is_what_the_table_holds(tmp_path: Path) -> None:
+    samples.write(table(tmp_path, HOSTILE), tmp_path / "samples.html")
+    page = (tmp_path / "samples.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="samples">(.*?)</script>', page, flags=re.DOTALL)
+    assert "<" not in data
+    held = json.loads(data)
+    at = held["columns"].index("prompt")
+    assert [row[at] for row in held["rows"]] == HOSTILE
+
+
+def test_the_page_has_no_more_elements_than_without_rows(tmp_path: Path) -> None:
+    samples.write(table(tmp_path, []), tmp_path / "empty.html")
+    samples.write(table(tmp_path, HOSTILE), tmp_path / "full.html")
+    empty, full = ((tmp_path / name).read_text(encoding="utf-8") for name in ("empty.html", "full.html"))
+    assert full.count("<") == empty.count("<")
+
+
+def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    samples.write(table(tmp_path, []), tmp_path / "samples.html")
+    page = (tmp_path / "samples.html").read_text(encoding="utf-8")
+    assert not re.findall(r"https?:|src=|url\(|@import", page)
+
+
+def test_a_table_without_a_column_is_one_line(tmp_path: Path) -> None:
+    columns = tuple(name for name in samples.COLUMNS if name != "routed")
+    with pytest.raises(PolygateError, match=r"column 'routed' is missing, in .*samples\.csv"):
+        samples.write(table(tmp_path, ["a"], columns), tmp_path / "samples.html")
