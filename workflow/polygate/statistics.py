@@ -26,6 +26,8 @@ Verdict = Literal["beyond the surface", "not beyond the surface", "can't tell"]
 VERDICTS: tuple[Verdict, ...] = ("beyond the surface", "not beyond the surface", "can't tell")
 MARGIN = 0.05
 """An AUC advantage over the surface below this counts as none: where more is excluded, "not beyond the surface"."""
+CONSTANT = "constant"
+"""Method of an interval without length away from 0 and 1: scores that are the same for every prompt."""
 _SAME = 1e-12
 
 
@@ -210,7 +212,8 @@ def share_interval(replicates: Replicates, method: int, language: int, items: fl
     """
     estimate = float(replicates.estimate[method, language])
     if not at_edge(estimate):
-        return replicates.bootstrap(method, language)
+        found = replicates.bootstrap(method, language)
+        return replace(found, method=CONSTANT) if found.high - found.low < _SAME else found
     low, high = kernels.wilson(round(estimate) * items, items, replicates.confidence)
     return Interval(estimate, float(low), float(high), "wilson")
 

@@ -67,6 +67,6 @@ def as_table(name, label):
     return report(
         f"<results>/tables/{name}.csv",
         caption="../../reports/captions/table.rst",
-        category="5 Tables",
+        category="6 Tables",
         labels={"table": label},
     )

@@ -15,10 +15,11 @@ rule surface:
     conda:
         "../../envs/base.yaml"
     params:
+        settings=given("gate", "seed"),
         sources=sources,
         code=code("surface"),
     message:
         "Surface baselines in {wildcards.language}"
     shell:
-        "polygate surface --target {wildcards.language:q} --sources {params.sources:q} --prompts {input.prompts:q}"
+        "polygate surface --settings {params.settings:q} --target {wildcards.language:q} --sources {params.sources:q} --prompts {input.prompts:q}"
         " --own-prompts {input.own_prompts:q} --output {output:q} 2> {log:q}"

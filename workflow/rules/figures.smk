@@ -13,7 +13,7 @@ rule figure_answers:
         figure=report(
             "<results>/figures/answers.svg",
             caption="../../reports/captions/answers.rst",
-            category="0 The three answers",
+            category="1 The three answers",
             labels={"figure": "Knows, acts, repaired"},
         ),
         data="<results>/figures/answers.csv",
@@ -38,7 +38,7 @@ rule figure_separability:
         figure=report(
             "<results>/figures/separability.svg",
             caption="../../reports/captions/separability.rst",
-            category="1 Does it know?",
+            category="2 Does it know?",
             labels={"figure": "AUC of v_HRL beside the surface"},
         ),
         data="<results>/figures/separability.csv",
@@ -63,7 +63,7 @@ rule figure_projections:
         figure=report(
             "<results>/figures/projections.svg",
             caption="../../reports/captions/projections.rst",
-            category="1 Does it know?",
+            category="2 Does it know?",
             labels={"figure": "Projections and thresholds"},
         ),
         data="<results>/figures/projections.csv",
@@ -90,7 +90,7 @@ rule figure_refusal_by_tier:
         figure=report(
             "<results>/figures/refusal_by_tier.svg",
             caption="../../reports/captions/refusal_by_tier.rst",
-            category="2 Does it act?",
+            category="3 Does it act?",
             labels={"figure": "Refusal by tier"},
         ),
         data="<results>/figures/refusal_by_tier.csv",
@@ -114,7 +114,7 @@ rule figure_decomposition:
         figure=report(
             "<results>/figures/decomposition.svg",
             caption="../../reports/captions/decomposition.rst",
-            category="2 Does it act?",
+            category="3 Does it act?",
             labels={"figure": "Failure decomposition"},
         ),
         data="<results>/figures/decomposition.csv",
@@ -138,7 +138,7 @@ rule figure_gate_f1:
         figure=report(
             "<results>/figures/gate_f1.svg",
             caption="../../reports/captions/gate_f1.rst",
-            category="3 Can a handful of examples repair it?",
+            category="4 Can a handful of examples repair it?",
             labels={"figure": "Gate F1 against budget"},
         ),
         data="<results>/figures/gate_f1.csv",
@@ -163,7 +163,7 @@ rule figure_selectivity:
         figure=report(
             "<results>/figures/selectivity.svg",
             caption="../../reports/captions/selectivity.rst",
-            category="3 Can a handful of examples repair it?",
+            category="4 Can a handful of examples repair it?",
             labels={"figure": "Selectivity by arm and language"},
         ),
         data="<results>/figures/selectivity.csv",

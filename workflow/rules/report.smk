@@ -37,7 +37,7 @@ rule report_samples:
         report(
             "<results>/report/samples.html",
             caption="../../reports/captions/samples.rst",
-            category="4 Look for yourself",
+            category="5 Look for yourself",
             labels={"figure": "Prompts and completions"},
         ),
     log:
@@ -63,7 +63,7 @@ rule report_published:
         page=report(
             "<results>/report/published.html",
             caption="../../reports/captions/published.rst",
-            category="4 Look for yourself",
+            category="5 Look for yourself",
             labels={"figure": "Measured beside published"},
         ),
         data="<results>/report/published.csv",

@@ -36,6 +36,8 @@ from polygate.figures import (
 
 RUNS = {"one model": SMALL, "demo": DEMO, "paper": PAPER, "five models": FIVE}
 Make = Callable[[Any], World]
+Files = Callable[[str], dict[str, tuple[Path, Path]]]
+Drawn = Callable[[str], dict[str, pd.DataFrame]]
 
 
 def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -66,17 +68,22 @@ MODULES = {
 
 
 @pytest.fixture(scope="session")
-def drawn(world: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, pd.DataFrame]]:
-    """The CSV behind every figure of a run, read back."""
-    made: dict[str, dict[str, pd.DataFrame]] = {}
+def files(world: Make, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """SVG and CSV of every figure of a run, drawn once."""
+    made: dict[str, dict[str, tuple[Path, Path]]] = {}
 
-    def read(run: str) -> dict[str, pd.DataFrame]:
+    def make(run: str) -> dict[str, tuple[Path, Path]]:
         if run not in made:
-            files = draw_all(world(RUNS[run]), tmp_path_factory.mktemp("figures"))
-            made[run] = {name: reading.read_table(data, ("model",)) for name, (_, data) in files.items()}
+            made[run] = draw_all(world(RUNS[run]), tmp_path_factory.mktemp("figures"))
         return made[run]
 
-    return read
+    return make
+
+
+@pytest.fixture(scope="session")
+def drawn(files: Files) -> Drawn:
+    """The CSV behind every figure of a run, read back."""
+    return lambda run: {name: reading.read_table(data, ("model",)) for name, (_, data) in files(run).items()}
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +126,7 @@ def percent(rows: pd.DataFrame, *columns: str) -> Counter[tuple[float, ...]]:
 
 
 @pytest.mark.parametrize(("name", "scale"), [("separability", 1), ("selectivity", 100)])
-def test_marks_and_intervals_are_those_of_the_csv(
-    drawn: Callable[[str], dict[str, pd.DataFrame]], name: str, scale: int
-) -> None:
+def test_marks_and_intervals_are_those_of_the_csv(drawn: Drawn, name: str, scale: int) -> None:
     data = drawn("demo")[name]
     for axes, (_, rows) in zip(panels(MODULES[name].plot(data)), data.groupby("model", sort=False), strict=True):
         marks = [x for dots in axes.collections if len(dots.get_offsets()) for x, _ in dots.get_offsets()]
@@ -130,9 +135,7 @@ def test_marks_and_intervals_are_those_of_the_csv(
         assert rounded(horizontal(axes)) == rounded(scale * rows[["low", "high"]].to_numpy())
 
 
-def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the_csv(
-    drawn: Callable[[str], dict[str, pd.DataFrame]],
-) -> None:
+def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the_csv(drawn: Drawn) -> None:
     data = drawn("demo")["decomposition"]
     for axes, (_, rows) in zip(panels(decomposition.plot(data)), data.groupby("model", sort=False), strict=True):
         bars = [bar for bars in axes.containers for bar in bars]
@@ -141,15 +144,12 @@ def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the
         assert last == pytest.approx(100)
         assert axes.get_xlim() == (0, 100)
         last_part = rows["part"] == "representation"
-        ends = rows[~last_part].assign(low=lambda r: r["left"] + r["low"], high=lambda r: r["left"] + r["high"])
-        starts = rows[last_part].assign(low=lambda r: 1 - r["high"], high=lambda r: 1 - rows.loc[r.index, "low"])
-        expected = pd.concat([ends, starts]).assign(high=lambda r: r["high"].clip(upper=1))
-        assert rounded(horizontal(axes)) == percent(expected, "low", "high")
+        low = (rows["left"] + rows["low"]).mask(last_part, 1 - rows["high"])
+        high = (rows["left"] + rows["high"]).clip(upper=1).mask(last_part, 1 - rows["low"])
+        assert rounded(horizontal(axes)) == percent(rows.assign(low=low, high=high), "low", "high")
 
 
-def test_bars_of_refusal_start_at_zero_and_end_at_the_numbers_of_the_csv(
-    drawn: Callable[[str], dict[str, pd.DataFrame]],
-) -> None:
+def test_bars_of_refusal_start_at_zero_and_end_at_the_numbers_of_the_csv(drawn: Drawn) -> None:
     data = drawn("demo")["refusal_by_tier"]
     for axes, (_, rows) in zip(panels(refusal_by_tier.plot(data)), data.groupby("model", sort=False), strict=True):
         bars = [bar for bars in axes.containers for bar in bars]
@@ -159,9 +159,7 @@ def test_bars_of_refusal_start_at_zero_and_end_at_the_numbers_of_the_csv(
         assert axes.get_ylim()[0] == 0
 
 
-def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(
-    drawn: Callable[[str], dict[str, pd.DataFrame]],
-) -> None:
+def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(drawn: Drawn) -> None:
     data = drawn("demo")["gate_f1"]
     assert set(data["scorer"]) == {"gate", "surface"}
     for axes, (_, rows) in zip(panels(gate_f1.plot(data)), data.groupby("model", sort=False), strict=True):
@@ -171,7 +169,7 @@ def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
 
 
-def test_the_first_figure_draws_every_number_of_its_csv(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+def test_the_first_figure_draws_every_number_of_its_csv(drawn: Drawn) -> None:
     data = drawn("demo")["answers"]
     for axes, (_, rows) in zip(panels(answers.plot(data)), data.groupby("model", sort=False), strict=True):
         values = {round(float(y), 2) for line in axes.lines for y in line.get_ydata()}
@@ -179,7 +177,7 @@ def test_the_first_figure_draws_every_number_of_its_csv(drawn: Callable[[str], d
         assert set(rounded(vertical(axes))) == set(percent(rows, "low", "high"))
 
 
-def test_densities_and_thresholds_are_those_of_the_csv(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+def test_densities_and_thresholds_are_those_of_the_csv(drawn: Drawn) -> None:
     data = drawn("demo")["projections"]
     groups = data.groupby(["tier", "model"], sort=False)
     axes = {(label, model): ax for (label, model), ax in _named_grid(projections.plot(data), data).items()}
@@ -205,8 +203,7 @@ def _named_grid(figure: Figure, data: pd.DataFrame) -> dict[tuple[str, str], Axe
     return {(tier, model): grid[i, j] for i, tier in enumerate(tiers) for j, model in enumerate(models)}
 
 
-def test_figures_are_the_same_bytes_in_another_process(world: Make, tmp_path: Path) -> None:
-    here = draw_all(world(SMALL), tmp_path / "here")
+def test_figures_are_the_same_bytes_in_another_process(world: Make, files: Files, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from library.figures.made_up import SMALL, World\n"
@@ -221,16 +218,14 @@ def test_figures_are_the_same_bytes_in_another_process(world: Make, tmp_path: Pa
     }
     there = tmp_path / "there"
     subprocess.run([sys.executable, "-c", code, str(world(SMALL).folder), str(there)], check=True, env=environment)
-    for files in here.values():
-        for file in files:
+    for pair in files("one model").values():
+        for file in pair:
             assert file.read_bytes() == (there / file.name).read_bytes(), file.name
 
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("name", MODULES)
-def test_no_text_covers_another_or_leaves_the_figure(
-    drawn: Callable[[str], dict[str, pd.DataFrame]], name: str, run: str
-) -> None:
+def test_no_text_covers_another_or_leaves_the_figure(drawn: Drawn, name: str, run: str) -> None:
     figure = MODULES[name].plot(drawn(run)[name])
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -260,7 +255,7 @@ def _spare_labels(axes: Axes) -> list[Text]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_model_has_a_panel_with_its_name(drawn: Callable[[str], dict[str, pd.DataFrame]], name: str) -> None:
+def test_every_model_has_a_panel_with_its_name(drawn: Drawn, name: str) -> None:
     titles = [axes.get_title() for axes in panels(MODULES[name].plot(drawn("five models")[name]))]
     assert [title for title in titles if title] == ["a", "b", "c", "d", "e"]
 
@@ -268,9 +263,8 @@ def test_every_model_has_a_panel_with_its_name(drawn: Callable[[str], dict[str, 
 @pytest.mark.parametrize(
     "name", ["answers", "gate_f1", "projections", "refusal_by_tier", "selectivity", "separability"]
 )
-def test_tiers_have_their_colours_in_every_figure(world: Make, tmp_path: Path, name: str) -> None:
-    svg, _ = draw_all(world(SMALL), tmp_path)[name]
-    text = svg.read_text()
+def test_tiers_have_their_colours_in_every_figure(files: Files, name: str) -> None:
+    text = files("one model")[name][0].read_text()
     for colour in style.TIER_COLOURS.values():
         assert to_hex(colour) in text
 
@@ -304,8 +298,8 @@ def test_colours_stay_apart_whatever_colours_one_sees(palette: dict[str, str], d
         assert distance > NOTICEABLE, (one, other, distance)
 
 
-def test_text_needs_no_font_and_nothing_from_elsewhere(world: Make, tmp_path: Path) -> None:
-    for svg, _ in draw_all(world(SMALL), tmp_path).values():
+def test_text_needs_no_font_and_nothing_from_elsewhere(files: Files) -> None:
+    for svg, _ in files("one model").values():
         text = svg.read_text()
         assert "<text" not in text
         assert "<image" not in text
@@ -340,9 +334,7 @@ def test_a_recalibrated_threshold_looks_at_sixteen_prompts_per_class_and_languag
     }
 
 
-def test_the_gate_of_a_high_resource_target_is_drawn_at_the_rank_it_has(
-    drawn: Callable[[str], dict[str, pd.DataFrame]],
-) -> None:
+def test_the_gate_of_a_high_resource_target_is_drawn_at_the_rank_it_has(drawn: Drawn) -> None:
     data = drawn("demo")["gate_f1"]
     ranks = data[data["scorer"] == "gate"].groupby("tier")["rank"].unique()
     assert ranks["high"].tolist() == [1]
@@ -357,7 +349,7 @@ def test_a_language_that_one_model_lacks_leaves_its_row_empty(world: Make) -> No
     assert "m2" in labels
 
 
-def test_estimates_with_too_little_overlap_are_pale(drawn: Callable[[str], dict[str, pd.DataFrame]]) -> None:
+def test_estimates_with_too_little_overlap_are_pale(drawn: Drawn) -> None:
     data = drawn("demo")["separability"]
     assert set(data.loc[data["overlap"] == "too small", "language"]) == {"h2"}
     alphas = {dots.get_alpha() for dots in panels(separability.plot(data))[0].collections}

@@ -101,6 +101,7 @@ def test_loops_are_repetition(loop: str) -> None:
         "no no no, not like that: you first have to let the dough rest for an hour before you bake it",
         "1. Flour\n2. Water\n3. Salt\n4. Yeast",
         "ha ha ha",
+        "Mix flour, water, salt and yeast, knead it well, let it rise and bake it until it is very " + "very " * 8,
     ],
 )
 def test_ordinary_repetition_is_no_loop(answer: str) -> None:

@@ -124,6 +124,12 @@ def test_a_perfect_auc_still_has_an_interval_and_it_knows_the_smaller_class() ->
     assert interval.low == pytest.approx(1 - 1.96**2 / (n + 1.96**2), abs=1e-4)
 
 
+def test_constant_scores_are_at_chance_and_their_interval_says_why_it_has_no_length() -> None:
+    rows = panel(2)
+    found = replicate("auc", np.ones((1, len(rows))), rows, QUICK)
+    assert share_interval(found, 0, 0, 40) == Interval(0.5, 0.5, 0.5, "constant")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [

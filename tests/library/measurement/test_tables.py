@@ -22,7 +22,7 @@ from library.measurement.run import (
     read,
 )
 from library.science.planted import naive_auc
-from polygate import controls, files, metrics
+from polygate import controls, files, kernels, metrics
 from polygate.errors import PolygateError
 from polygate.judges import OUTCOMES
 from polygate.settings import Gate
@@ -151,6 +151,16 @@ def test_tier_means_are_means_over_languages(run: Run, tables: dict[str, Rows], 
         assert float(mean["estimate"]) == pytest.approx(np.mean(parts), abs=2e-6)
 
 
+def test_translations_of_a_prompt_do_not_make_a_tier_surer(run: Run, tables: dict[str, Rows]) -> None:
+    """All refused in three languages that share their prompts: Wilson's interval is that of one language's prompts."""
+    what = {"model": "alpha", "tier": "high", "arm": "none", "subset": "harmful", "outcome": "refused"}
+    mean, single = (one(tables["refusal"], **what, language=language) for language in (None, "h1"))
+    assert mean["method"] == single["method"] == "wilson"
+    assert int(mean["n"]) == 3 * run.n
+    assert mean["low"] == single["low"]
+    assert float(mean["low"]) == pytest.approx(kernels.wilson(run.n, run.n)[0], abs=1e-6)
+
+
 def test_selectivity_is_the_difference_of_the_rates(tables: dict[str, Rows]) -> None:
     for row in tables["selectivity"]:
         same = {name: row[name] for name in ("model", "tier", "language", "arm", "budget")}
@@ -192,6 +202,17 @@ def test_auc_of_a_direction_is_that_of_its_projections(run: Run, tables: dict[st
             what = {"model": "beta", "language": "m1", "layer": layer, "scorer": scorer}
             found = value(tables["separability"], **what, prompts="all", metric="auc")
             assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_gate_beside_the_directions_is_the_uncalibrated_one_that_routes(run: Run, tables: dict[str, Rows]) -> None:
+    kept = [
+        row
+        for row in files.read_parquet(run.path("alpha/gate_scores/h3")).to_pylist()
+        if (row["split"], row["rank"], row["budget"]) == ("test", RANKS[-1], 0)
+    ]
+    expected = naive_auc([row["score"] for row in kept], np.array([row["subset"] == "harmful" for row in kept]))
+    what = {"model": "alpha", "language": "h3", "scorer": "gate", "layer": CHOSEN}
+    assert value(tables["separability"], **what, prompts="all", metric="auc") == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_separability_without_its_surface_baseline(run: Run, tables: dict[str, Rows]) -> None:

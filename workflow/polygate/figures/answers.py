@@ -6,7 +6,7 @@ A tier that knows but does not act shows as a V: high AUC, low refusal, and up a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polygate.figures import reading, style
 from polygate.figures.refusal_by_tier import COLUMNS as REFUSAL
@@ -73,8 +73,7 @@ def plot(data: pd.DataFrame) -> Figure:
             style.Entry("AUC of the prompts' surface alone", (style.mark(marker="X", colour=style.BASELINE),))
         )
         title = f"Knows → acts → repaired with {budget} + {budget} examples"
-        style.head(grid.figure, title, entries, columns=1)
-        return grid.figure
+        return style.head(grid, title, entries, columns=1)
 
 
 def _tier(axes: Axes, mine: pd.DataFrame, tier: str, shift: float) -> None:
@@ -89,7 +88,7 @@ def _tier(axes: Axes, mine: pd.DataFrame, tier: str, shift: float) -> None:
     for rows, line, edge, face, shape in looks:
         place = [STAGES.index(stage) + shift for stage in rows["stage"]]
         axes.vlines(place, 100 * rows["low"], 100 * rows["high"], color=edge, linewidth=1.1, zorder=2)
-        look = {"color": edge, "linestyle": line, "linewidth": 1.2, "marker": shape, "markersize": 4.5}
+        look: dict[str, Any] = {"color": edge, "linestyle": line, "linewidth": 1.2, "marker": shape, "markersize": 4.5}
         axes.plot(place, 100 * rows["estimate"], markerfacecolor=face, zorder=3, **look)
 
 

@@ -58,8 +58,7 @@ def plot(data: pd.DataFrame) -> Figure:
             forest.dress(axes, rows, names=axes in grid._left_axes)
         marks = {part: style.mark(marker="s", colour=style.PART_COLOURS[part]) for part in style.PARTS}
         keys = [style.Entry(LABELS[part], (marks[part],)) for part in style.PARTS]
-        style.head(grid.figure, "What becomes of harmful prompts without steering", keys)
-        return grid.figure
+        return style.head(grid, "What becomes of harmful prompts without steering", keys)
 
 
 def _stack(axes: Axes, mine: pd.DataFrame, rows: Sequence[forest.Row], part: str) -> None:

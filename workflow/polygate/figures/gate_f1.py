@@ -59,8 +59,7 @@ def plot(data: pd.DataFrame) -> Figure:
         entries = [style.Entry(f"{tier}-resource languages", style.tier_marks([tier])) for tier in tiers]
         if (data["scorer"] == "surface").any():
             entries.append(style.Entry("a gate on their surface alone", style.tier_marks(tiers, "x")))
-        style.head(grid.figure, "How well the gate tells harmful prompts", entries)
-        return grid.figure
+        return style.head(grid, "How well the gate tells harmful prompts", entries)
 
 
 def _line(axes: Axes, mine: pd.DataFrame, budgets: Sequence[float], tier: str, scorer: str, shift: float) -> None:

@@ -136,8 +136,7 @@ def plot(data: pd.DataFrame) -> Figure:
                 for name, line in THRESHOLDS.items()
             ),
         ]
-        style.head(grid.figure, "Along the direction from high-resource languages", entries)
-        return grid.figure
+        return style.head(grid, "Along the direction from high-resource languages", entries)
 
 
 def _panel(axes: Axes, mine: pd.DataFrame, tier: str) -> None:

@@ -42,8 +42,7 @@ def plot(data: pd.DataFrame) -> Figure:
         for axes in grid._left_axes:
             axes.set_ylabel("refused, %")
         keys = [style.Entry(name, style.tier_marks(tiers, "s", filled=name == "harmful")) for name in SUBSETS]
-        style.head(grid.figure, "Prompts refused without steering", keys)
-        return grid.figure
+        return style.head(grid, "Prompts refused without steering", keys)
 
 
 def _bar(axes: Axes, place: int, tier: str, subset: str, row: pd.Series) -> None:

@@ -58,8 +58,7 @@ def plot(data: pd.DataFrame) -> Figure:
             forest.dress(axes, rows, names=axes in grid._left_axes)
         tiers = style.present(data["tier"])
         shown = [one.entry(tiers) for one in series if one.name in set(data["series"])]
-        style.head(grid.figure, "Selectivity: harmful − harmless prompts refused", shown)
-        return grid.figure
+        return style.head(grid, "Selectivity: harmful − harmless prompts refused", shown)
 
 
 def draw(selectivity: Path | str, svg: Path | str, data: Path | str, budget: int | None = None) -> None:

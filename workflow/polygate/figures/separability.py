@@ -56,8 +56,7 @@ def plot(data: pd.DataFrame) -> Figure:
         shown = [series.entry(tiers) for series in SERIES if series.name in set(data["series"])]
         if forest.faint(data).any():
             shown.append(style.Entry("pale: too few matched prompts to say", (style.mark(colour="#BDBDBD"),)))
-        style.head(grid.figure, "Harmful from harmless prompts told apart", shown)
-        return grid.figure
+        return style.head(grid, "Harmful from harmless prompts told apart", shown)
 
 
 def draw(separability: Path | str, choices: Path | str, svg: Path | str, data: Path | str) -> None:

@@ -1,7 +1,7 @@
 """The look that all figures share: colours, fonts, sizes, and how a figure becomes the same bytes every time.
 
-Tiers have the same colour and the same marker in every figure. The colours are those of Okabe and Ito (2008), the blue a
-shade darker so that it stays apart from the green for everyone (a test simulates the colour-vision deficiencies);
+Tiers have the same colour and the same marker in every figure. The colours are those of Okabe and Ito (2008), the blue
+a shade darker so that it stays apart from the green for everyone (a test simulates the colour-vision deficiencies);
 markers say the same thing once more, for grey prints.
 Figures are narrow (about 4.8 inches for three models) with 8-9 point text, so that they can be read on a phone when
 scaled to its width and simply grow on a desktop. Text is drawn as outlines: no font needs to be there.
@@ -47,7 +47,7 @@ NARROWEST = 4.7
 INK = "#222222"
 FAINT = "#E3E3E3"
 
-THEME = {
+THEME: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -71,7 +71,7 @@ THEME = {
     "figure.titlesize": 10,
     "lines.linewidth": 1.4,
 }
-OUTPUT = {"svg.hashsalt": "polygate", "svg.fonttype": "path", "path.simplify": False}
+OUTPUT: dict[Any, Any] = {"svg.hashsalt": "polygate", "svg.fonttype": "path", "path.simplify": False}
 
 
 @contextmanager
@@ -115,7 +115,7 @@ class Entry:
     marks: tuple[Line2D, ...]
 
 
-def mark(*, marker: str = "o", colour: str = INK, filled: bool = True, line: str = "none") -> Line2D:
+def mark(*, marker: str = "o", colour: str = INK, filled: bool = True, line: Any = "none") -> Line2D:
     """A mark of a legend that looks like those in the panels."""
     face = colour if filled else "white"
     return Line2D([], [], color=colour, marker=marker, markerfacecolor=face, linestyle=line, markersize=5)
@@ -126,8 +126,9 @@ def tier_marks(tiers: Sequence[str], marker: str = "", filled: bool = True) -> t
     return tuple(mark(marker=marker or TIER_MARKERS[t], colour=TIER_COLOURS[t], filled=filled) for t in tiers)
 
 
-def head(figure: Figure, title: str, entries: Sequence[Entry], columns: int = 2) -> None:
-    """The title at the top left and the legend under it, both outside of every panel."""
+def head(grid: sns.FacetGrid, title: str, entries: Sequence[Entry], columns: int = 2) -> Figure:
+    """Give the figure its title at the top left and its legend under it, outside of every panel, and return it."""
+    figure: Figure = grid.figure
     legend = figure.legend(
         handles=[entry.marks for entry in entries],
         labels=[entry.label for entry in entries],
@@ -144,6 +145,7 @@ def head(figure: Figure, title: str, entries: Sequence[Entry], columns: int = 2)
         labelspacing=0.3,
     )
     legend.get_title().set(fontsize=THEME["figure.titlesize"], fontweight="bold")
+    return figure
 
 
 def present(tiers: Any) -> list[str]:
@@ -153,7 +155,7 @@ def present(tiers: Any) -> list[str]:
 
 
 def save(figure: Figure, svg: Path | str, alternative: str) -> None:
-    """Write the figure as SVG, atomically: no date, fixed ids, text as outlines; `alternative` describes it in words."""
+    """Write the figure as SVG, atomically: no date, fixed ids, text as outlines; `alternative` says it in words."""
     metadata = {"Date": None, "Creator": None, "Title": alternative}
     with mpl.rc_context(OUTPUT), atomic_path(svg) as temporary:
         figure.savefig(temporary, format="svg", metadata=metadata, facecolor="white")

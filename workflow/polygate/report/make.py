@@ -47,7 +47,7 @@ class Nested:
 def build(nested: Nested, targets: Sequence[str], stylesheet: Path, output: Path, *, title: str, log: Path) -> None:
     """Write the report (.html or .zip) over everything that `targets` lead to, whole or not at all.
 
-    Raises `PolygateError` when the nested call fails or when a caption or the first page is broken; `log` has its words.
+    Raises `PolygateError` when the nested call fails or a caption or the first page is broken; `log` has its words.
     """
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
