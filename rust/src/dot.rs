@@ -5,6 +5,7 @@
 //! the same order, whatever the block of rows or directions that it is computed in.
 
 use crate::store::Float;
+use crate::widen::widen;
 
 /// Values whose products are summed in float32 before they go to float64.
 const SPAN: usize = 256;
@@ -135,32 +136,6 @@ impl Directions {
     }
 }
 
-/// Stored values as float64.
-pub fn widen(dtype: Float, bytes: &[u8], out: &mut [f64]) {
-    match dtype {
-        Float::Bf16 => {
-            for (pair, out) in bytes.chunks_exact(2).zip(out) {
-                *out = f64::from(f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16));
-            }
-        }
-        Float::F16 => {
-            for (pair, out) in bytes.chunks_exact(2).zip(out) {
-                *out = half::f16::from_le_bytes([pair[0], pair[1]]).to_f64();
-            }
-        }
-        Float::F32 => {
-            for (four, out) in bytes.chunks_exact(4).zip(out) {
-                *out = f64::from(f32::from_le_bytes(four.try_into().expect("four bytes")));
-            }
-        }
-        Float::F64 => {
-            for (eight, out) in bytes.chunks_exact(8).zip(out) {
-                *out = f64::from_le_bytes(eight.try_into().expect("eight bytes"));
-            }
-        }
-    }
-}
-
 fn dot_lanes(a: &[f64], b: &[f64]) -> f64 {
     let mut lanes = [0.0; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -181,13 +156,12 @@ mod x86 {
 
     /// Rows that share a load of the directions.
     const ROWS: usize = 4;
-    /// Directions that share a load of the rows: ROWS × DIRECTIONS accumulators, the rows and one direction fit into
-    /// the 32 registers of AVX-512.
-    const DIRECTIONS: usize = 5;
 
     /// Defines the kernel of one instruction set and stored type. `$pair` loads a group as two registers of float32.
+    /// `$directions` share a load of the rows: ROWS × $directions accumulators, the rows and a direction must fit into
+    /// the registers, 32 with AVX-512 and 16 with AVX2 (where five directions spill: 1.6 times slower).
     macro_rules! kernel {
-        ($name:ident, $features:literal, $single:ty, $lanes:literal, $bytes:literal,
+        ($name:ident, $features:literal, $directions:literal, $single:ty, $lanes:literal, $bytes:literal,
          $zero:ident, $load:ident, $fma:ident, $total:ty, $clear:ident, $promote:ident, $pair:ident) => {
             /// Dot products of whole rows with all directions.
             ///
@@ -217,7 +191,17 @@ mod x86 {
                             unsafe {
                                 let mut values: [($single, $single); R] = [($zero(), $zero()); R];
                                 for r in 0..R {
-                                    values[r] = $pair(rows.add(r * stride + column * $bytes));
+                                    let value = rows.add(r * stride + column * $bytes);
+                                    values[r] = $pair(value);
+                                    if first == 0 {
+                                        // The same columns of the rows after these; a prefetch beyond the end of the
+                                        // tensor is harmless.
+                                        let ahead = value.wrapping_add(R * stride);
+                                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                                        if GROUP * $bytes > 64 {
+                                            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64).cast());
+                                        }
+                                    }
                                 }
                                 for k in 0..K {
                                     let direction =
@@ -277,8 +261,8 @@ mod x86 {
                     let mut first = 0;
                     while first < directions.count {
                         let left = directions.count - first;
-                        // Even blocks: ten directions are 5 + 5, six are 3 + 3.
-                        let next = left.div_ceil(left.div_ceil(DIRECTIONS));
+                        // Even blocks: with five at a time ten directions are 5 + 5 and six are 3 + 3.
+                        let next = left.div_ceil(left.div_ceil($directions));
                         // SAFETY: as promised by the caller, for R rows and `next` directions from `first`.
                         unsafe {
                             match next {
@@ -384,6 +368,7 @@ mod x86 {
             kernel!(
                 $name,
                 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma",
+                5,
                 __m512,
                 16,
                 $bytes,
@@ -402,6 +387,7 @@ mod x86 {
             kernel!(
                 $name,
                 "avx2,fma,f16c",
+                2,
                 __m256,
                 8,
                 $bytes,

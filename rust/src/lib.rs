@@ -19,3 +19,4 @@ pub mod ranking;
 pub mod store;
 pub mod threads;
 pub mod threshold;
+mod widen;

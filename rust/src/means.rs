@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use crate::checks;
-use crate::dot::widen;
 use crate::error::{Result, invalid};
 use crate::store::{Matrix, Store};
 use crate::threads;
+use crate::widen::add_rows;
 
 /// Columns that a thread takes at a time. Each column is summed over all rows in their order by one thread.
 const COLUMNS: usize = 512;
+
+/// Rows of a class that are added at once, so that sums are loaded and stored once for all of them.
+const ROWS: usize = 4;
 
 /// Means of several tensors.
 pub struct ClassMeans {
@@ -79,17 +82,20 @@ fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
 }
 
 fn column_sums(matrix: &Matrix, labels: &[i32], classes: usize, first: usize, taken: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; classes * taken];
-    let mut wide = vec![0.0; taken];
     let size = matrix.dtype.size();
-    for (row, &label) in labels.iter().enumerate() {
-        if label < 0 {
-            continue;
+    let bytes = |row: usize| &matrix.rows(row, 1)[first * size..(first + taken) * size];
+    let mut sums = vec![0.0; classes * taken];
+    let mut waiting = vec![Vec::with_capacity(ROWS); classes];
+    for (row, &label) in labels.iter().enumerate().filter(|(_, label)| **label >= 0) {
+        let class = label as usize;
+        waiting[class].push(bytes(row));
+        if waiting[class].len() == ROWS {
+            add_rows(matrix.dtype, &waiting[class], &mut sums[class * taken..(class + 1) * taken]);
+            waiting[class].clear();
         }
-        let bytes = &matrix.rows(row, 1)[first * size..(first + taken) * size];
-        widen(matrix.dtype, bytes, &mut wide);
-        let class = &mut sums[label as usize * taken..(label as usize + 1) * taken];
-        class.iter_mut().zip(&wide).for_each(|(sum, value)| *sum += value);
+    }
+    for (class, rest) in waiting.iter().enumerate() {
+        rest.chunks(1).for_each(|row| add_rows(matrix.dtype, row, &mut sums[class * taken..(class + 1) * taken]));
     }
     sums
 }

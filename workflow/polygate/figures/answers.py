@@ -89,7 +89,7 @@ def _tier(axes: Axes, mine: pd.DataFrame, tier: str, shift: float) -> None:
         place = [STAGES.index(stage) + shift for stage in rows["stage"]]
         axes.vlines(place, 100 * rows["low"], 100 * rows["high"], color=edge, linewidth=1.1, zorder=2)
         look: dict[str, Any] = {"color": edge, "linestyle": line, "linewidth": 1.2, "marker": shape, "markersize": 4.5}
-        axes.plot(place, 100 * rows["estimate"], markerfacecolor=face, zorder=3, **look)
+        axes.plot(place, 100 * rows["estimate"], markerfacecolor=face, zorder=3, clip_on=False, **look)
 
 
 def draw(
