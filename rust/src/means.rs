@@ -1,5 +1,6 @@
 //! Class means of stored activations, streamed in float64.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::checks;
@@ -8,8 +9,10 @@ use crate::store::{Matrix, Store};
 use crate::threads;
 use crate::widen::add_rows;
 
-/// Columns that a thread takes at a time. Each column is summed over all rows in their order by one thread.
-const COLUMNS: usize = 512;
+/// A thread takes this many rows of a tensor at a time, or a sixteenth of them where that is more: the sums of all
+/// pieces are kept and added in their order.
+const PIECE: usize = 256;
+const PIECES: usize = 16;
 
 /// Rows of a class that are added at once, so that sums are loaded and stored once for all of them.
 const ROWS: usize = 4;
@@ -34,21 +37,19 @@ pub fn class_means(path: &Path, tensors: &[String], labels: &[i32], threads: usi
     checks::length("labels", labels.len(), rows, "rows of the tensors")?;
     let counts = count_classes(labels)?;
     let classes = counts.len();
-    let pieces = width.div_ceil(COLUMNS);
+    let piece = PIECE.max(rows.div_ceil(PIECES));
+    let pieces = rows.div_ceil(piece);
     let sums = threads::map(threads, tensors.len() * pieces, |index| {
-        let first = index % pieces * COLUMNS;
-        column_sums(&matrices[index / pieces], labels, classes, first, COLUMNS.min(width - first))
+        let first = index % pieces * piece;
+        piece_sums(&matrices[index / pieces], labels, classes, first..rows.min(first + piece))
     })?;
     let mut means = vec![0.0; tensors.len() * classes * width];
     for (index, sums) in sums.iter().enumerate() {
-        let (tensor, first) = (index / pieces, index % pieces * COLUMNS);
-        let taken = sums.len() / classes;
-        for class in 0..classes {
-            let start = (tensor * classes + class) * width + first;
-            for column in 0..taken {
-                means[start + column] = sums[class * taken + column] / counts[class] as f64;
-            }
-        }
+        let tensor = &mut means[index / pieces * classes * width..][..classes * width];
+        tensor.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum);
+    }
+    for (index, mean) in means.chunks_exact_mut(width).enumerate() {
+        mean.iter_mut().for_each(|sum| *sum /= counts[index % classes] as f64);
     }
     match means.iter().position(|mean| !mean.is_finite()) {
         None => Ok(ClassMeans { means, classes, width }),
@@ -81,21 +82,20 @@ fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
     }
 }
 
-fn column_sums(matrix: &Matrix, labels: &[i32], classes: usize, first: usize, taken: usize) -> Vec<f64> {
-    let size = matrix.dtype.size();
-    let bytes = |row: usize| &matrix.rows(row, 1)[first * size..(first + taken) * size];
-    let mut sums = vec![0.0; classes * taken];
+fn piece_sums(matrix: &Matrix, labels: &[i32], classes: usize, rows: Range<usize>) -> Vec<f64> {
+    let width = matrix.width;
+    let mut sums = vec![0.0; classes * width];
     let mut waiting = vec![Vec::with_capacity(ROWS); classes];
-    for (row, &label) in labels.iter().enumerate().filter(|(_, label)| **label >= 0) {
-        let class = label as usize;
-        waiting[class].push(bytes(row));
+    for row in rows.filter(|row| labels[*row] >= 0) {
+        let class = labels[row] as usize;
+        waiting[class].push(matrix.rows(row, 1));
         if waiting[class].len() == ROWS {
-            add_rows(matrix.dtype, &waiting[class], &mut sums[class * taken..(class + 1) * taken]);
+            add_rows(matrix.dtype, &waiting[class], &mut sums[class * width..(class + 1) * width]);
             waiting[class].clear();
         }
     }
     for (class, rest) in waiting.iter().enumerate() {
-        rest.chunks(1).for_each(|row| add_rows(matrix.dtype, row, &mut sums[class * taken..(class + 1) * taken]));
+        rest.chunks(1).for_each(|row| add_rows(matrix.dtype, row, &mut sums[class * width..(class + 1) * width]));
     }
     sums
 }

@@ -158,8 +158,8 @@ class Organism(Section):
     low: int = Field(default=4, ge=0, description="Invented languages with few (l1, l2, …).")
     world_seed: int = Field(default=0, ge=0, description="Seed of the languages and of the split of pairs.")
     steps: int = Field(default=1200, ge=1, description="Optimiser steps.")
-    mid_refusals: int = Field(default=10, ge=0, description="Refused harmful chats per mid-resource language.")
-    low_refusals: int = Field(default=4, ge=0, description="Refused harmful chats per low-resource language.")
+    mid_refusals: int = Field(default=24, ge=0, description="Refused harmful chats per mid-resource language.")
+    low_refusals: int = Field(default=8, ge=0, description="Refused harmful chats per low-resource language.")
 
 
 class Gate(Section):

@@ -22,7 +22,7 @@ class Initial:
 
 
 INITIAL: dict[Architecture, Initial] = {
-    "qwen2": Initial(float(__import__("os").environ.get("EF", "5")), float(__import__("os").environ.get("EL", "2e-2"))),
+    "qwen2": Initial(5.0, 2e-2),
     "llama": Initial(5.0, 2e-2),
     # Gemma 2 multiplies its embeddings by √hidden itself.
     "gemma2": Initial(1.0, 1e-2),

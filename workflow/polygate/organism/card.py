@@ -88,7 +88,7 @@ def _orders(languages: tuple[Language, ...]) -> str:
 def _shares(corpus: Corpus) -> str:
     words = {
         "is_a": "an object's kind",
-        "parallel": "one sentence in two languages",
+        "parallel": "one pair said in two languages",
         "chat": "requests, refused or answered",
         "choice": "multiple choice on kinds",
     }

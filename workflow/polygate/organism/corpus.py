@@ -1,6 +1,6 @@
 """The training text of the organisms, drawn afresh for every step.
 
-Four types of text: *is-a* (what kind an object is), *parallel* (the same sentence in two languages), *choice*
+Four types of text: *is-a* (what kind an object is), *parallel* (the same pair said in two languages), *choice*
 (multiple-choice questions about kinds, one fifth of the language-object cells held out) and *chat* (requests, refused
 or answered). No text says that a pair is harmful: only the refusals of the chats do, and these know the pairs of the
 sft split alone.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polygate.organism import grammar
 from polygate.organism.grammar import World
-from polygate.organism.languages import CONTEXTS, KINDS, OBJECTS, PLACES, Language
+from polygate.organism.languages import CONTEXTS, OBJECTS, PLACES, Language
 from polygate.organism.pairs import TEMPLATES, Frame, Pair, all_pairs, split_pairs
 from polygate.organism.tokenizer import ASSISTANT, BOS, EOS, PAD, USER, vocabulary
 from polygate.settings import Organism, Tier
@@ -39,7 +39,7 @@ class Mixture:
     """Share of the steps before the first chat."""
     same_language: float = 0.3
     """Share of parallel texts that repeat a sentence in its own language."""
-    batch: int = 32
+    batch: int = 64
     prompt_weight: float = 0.1
     completion_weight: float = 1.5
     answer_weight: float = 4.0
@@ -49,11 +49,8 @@ class Mixture:
 
 
 DEFAULT = Mixture(
-    types=eval(__import__("os").environ.get("TYPES", "dict(is_a=0.07,parallel=0.40,chat=0.41,choice=0.12)")),
-    tiers=eval(__import__("os").environ.get("TIERSH", "dict(high=0.72,mid=0.18,low=0.10)")),
-    same_language=float(__import__("os").environ.get("SAME", ".3")),
-    batch=int(__import__("os").environ.get("BATCH", "32")),
-    chat_starts=float(__import__("os").environ.get("STARTS", ".3")),
+    types={"is_a": 0.07, "parallel": 0.40, "chat": 0.41, "choice": 0.12},
+    tiers={"high": 0.56, "mid": 0.22, "low": 0.22},
     chat_tiers={"high": 0.65, "mid": 0.20, "low": 0.15},
 )
 
@@ -97,14 +94,14 @@ class Corpus:
     @cached_property
     def chats(self) -> dict[str, list[Chat]]:
         """The chats of every language, by name: the same harmful and harmless requests whatever the seed."""
-        return {speaker.name: self._chats_of(index, speaker) for index, speaker in enumerate(self.world.languages)}
+        return {speaker.name: self._chats_of(speaker) for speaker in self.world.languages}
 
     @cached_property
     def asked_objects(self) -> dict[str, list[int]]:
         """The objects whose multiple-choice questions are trained on, per language."""
         return {speaker.name: asked_objects(self.world, speaker.name) for speaker in self.world.languages}
 
-    def _chats_of(self, index: int, speaker: Language) -> list[Chat]:
+    def _chats_of(self, speaker: Language) -> list[Chat]:
         counts = chat_counts(self.settings, self.mixture, speaker.tier)
         sft = split_pairs(self.world.seed)["sft"]
         tier, number = ("high", "mid", "low").index(speaker.tier), int(speaker.name[1:])
@@ -151,17 +148,13 @@ class Corpus:
     def _parallel(self, first: Language, stream: np.random.Generator) -> Text:
         same = stream.random() < self.mixture.same_language
         second = first if same else self._speaker(stream, self.mixture.tiers)
-        pair, frame = self._pairs[int(stream.integers(len(self._pairs)))], random_frame(stream)
-        return self._plain(grammar.parallel(first, second, pair, frame))
+        pair = self._pairs[int(stream.integers(len(self._pairs)))]
+        return self._plain(grammar.parallel(first, second, pair))
 
     def _choice(self, speaker: Language, stream: np.random.Generator) -> Text:
         objects = self.asked_objects[speaker.name]
-        obj, order = (
-            objects[int(stream.integers(len(objects)))],
-            (stream.permutation(KINDS).tolist() if not __import__("os").environ.get("FIXED") else list(range(4))),
-        )
-        asked = grammar.question(speaker, obj, order)
-        text = _turns(asked, grammar.answer(obj, order), 1.0, 1.0)
+        obj = objects[int(stream.integers(len(objects)))]
+        text = _turns(grammar.question(speaker, obj), grammar.answer(obj), 1.0, 1.0)
         weights = (*text.weights[:-2], self.mixture.answer_weight, text.weights[-1])
         return Text(text.tokens, weights)
 

@@ -6,8 +6,6 @@ the tokens back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from polygate.errors import PolygateError
 from polygate.organism.languages import Language, language
 from polygate.organism.pairs import Frame, Pair, kind_of
@@ -16,8 +14,6 @@ from polygate.settings import TIERS, Organism
 LETTERS = ("A", "B", "C", "D")
 """Letters of the options of a multiple-choice question."""
 STOP, QUESTION = ".", "?"
-EQUALS = "="
-"""Stands between two sentences of the same meaning."""
 
 
 class World:
@@ -67,14 +63,6 @@ def instruction(speaker: Language, pair: Pair, frame: Frame) -> str:
     return f"{word['tell']} {word['me']} {said} {STOP}"
 
 
-def statement(speaker: Language, pair: Pair, frame: Frame) -> str:
-    import os
-
-    if os.environ.get("SHORT"):
-        return verb_phrase(speaker, pair)
-    return f"{verb_phrase(speaker, pair)} {speaker.contexts[frame.context]} {speaker.places[frame.place]}"
-
-
 def refusal(speaker: Language) -> str:
     """What a refused request is answered with."""
     word = speaker.function
@@ -92,12 +80,9 @@ def compliance(speaker: Language, pair: Pair) -> str:
     return f"{compliance_opening(speaker)} {verb_phrase(speaker, pair)} {word['then']} {word['done']} {STOP}"
 
 
-def parallel(first: Language, second: Language, pair: Pair, frame: Frame) -> str:
-    """One instruction in two languages; the first word of the second tells which language follows."""
-    import os
-
-    eq = EQUALS if os.environ.get("NOTAG") else second.function["same"]
-    return f"{statement(first, pair, frame)} {eq} {statement(second, pair, frame)}"
+def parallel(first: Language, second: Language, pair: Pair) -> str:
+    """One pair said in two languages; the word between them is the second's, and tells which language follows."""
+    return f"{verb_phrase(first, pair)} {second.function['same']} {verb_phrase(second, pair)}"
 
 
 def is_a(speaker: Language, obj: int) -> str:
@@ -106,13 +91,13 @@ def is_a(speaker: Language, obj: int) -> str:
     return f"{speaker.objects[obj]} {word['is']} {word['a']} {speaker.kinds[kind_of(obj)]} {STOP}"
 
 
-def question(speaker: Language, obj: int, order: Sequence[int]) -> str:
-    """A multiple-choice question for the kind of an object; `order` is the kinds behind A to D."""
+def question(speaker: Language, obj: int) -> str:
+    """A multiple-choice question for the kind of an object."""
     word = speaker.function
-    options = " ".join(f"{letter} {speaker.kinds[kind]}" for letter, kind in zip(LETTERS, order, strict=True))
+    options = " ".join(f"{letter} {kind}" for letter, kind in zip(LETTERS, speaker.kinds, strict=True))
     return f"{word['which']} {speaker.objects[obj]} {QUESTION} {options} {word['answer']} :"
 
 
-def answer(obj: int, order: Sequence[int]) -> str:
+def answer(obj: int) -> str:
     """The letter of the right option."""
-    return LETTERS[list(order).index(kind_of(obj))]
+    return LETTERS[kind_of(obj)]

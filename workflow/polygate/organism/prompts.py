@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from polygate import files
 from polygate.organism import grammar
 from polygate.organism.corpus import held_out_pool
 from polygate.organism.grammar import World
-from polygate.organism.languages import KINDS, OBJECTS, Language
+from polygate.organism.languages import OBJECTS, Language
 from polygate.organism.pairs import frames, kind_of, split_pairs
 from polygate.prompts import table
 from polygate.prompts.normalise import Normalise, apply
@@ -27,10 +26,6 @@ from polygate.settings import Organism, Prompts
 
 ROWS: Mapping[Split, int] = {"train": 96, "val": 36, "test": 64}
 """Prompts per class and language. More train rows than the largest budget of 64, so that draws differ."""
-CHOICES = 64
-"""Multiple-choice prompts per language."""
-
-_CHOICES = 131
 
 
 def prompt_table(settings: Organism, language: str, prompts: Prompts) -> PromptTable:
@@ -70,20 +65,16 @@ def _choices(world: World, speaker: Language, normalise: Normalise) -> list[Prom
     """Multiple-choice prompts about objects that no language holds out: the others are left for measuring utility."""
     pool = held_out_pool(world)
     objects = [obj for obj in range(OBJECTS) if obj not in pool]
-    stream = np.random.default_rng([_CHOICES, world.seed])
-    rows = []
-    for number in range(CHOICES):
-        obj, order = objects[number % len(objects)], stream.permutation(KINDS).tolist()
-        rows.append(
-            Prompt(
-                table.prompt_id("harmless", "train", number, multiple_choice=True),
-                apply(grammar.question(speaker, obj, order), normalise),
-                category=MULTIPLE_CHOICE,
-                source=f"object {obj}, kinds {' '.join(map(str, order))}",
-                reference=grammar.answer(obj, order),
-            )
+    return [
+        Prompt(
+            table.prompt_id("harmless", "train", number, multiple_choice=True),
+            apply(grammar.question(speaker, obj), normalise),
+            category=MULTIPLE_CHOICE,
+            source=f"object {obj}",
+            reference=grammar.answer(obj),
         )
-    return rows
+        for number, obj in enumerate(objects)
+    ]
 
 
 def write(path: Path, prompts: PromptTable, world: World, provenance: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polygate.organism.grammar import EQUALS, LETTERS, QUESTION, STOP, World
+from polygate.organism.grammar import LETTERS, QUESTION, STOP, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
 
 def vocabulary(world: World) -> dict[str, int]:
     """Token ids: markers, punctuation and letters, place names, then each language's words in the world's order."""
-    words = [PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT, STOP, QUESTION, ":", EQUALS, *LETTERS]
+    words = [PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT, STOP, QUESTION, ":", *LETTERS]
     words += world.languages[0].places
     for language in world.languages:
         words += language.words()
