@@ -8,7 +8,6 @@ CORES ?= all
 # Without bytecode every job would compile the sources of torch again: eight seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
-TESTS ?= tests
 
 .PHONY: help install run run-paper-plan test lint test-rust test-python docs bench lock clean
 
@@ -52,8 +51,9 @@ lint: install ## formatting, types, linters of Python, Rust and Snakemake
 test-rust: install ## the kernels' own tests
 	cargo test --quiet --release --manifest-path rust/Cargo.toml
 
-test-python: install ## library, kernels, workflow, browser
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q $(TESTS)
+test-python: install ## library and kernels, then real small workflows and the report in a browser
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
 
 docs: install ## regenerate config/config.yaml, config/README.md, config/schema.json and envs/ from the code
 	$(BIN)/python -m polygate.settings_document

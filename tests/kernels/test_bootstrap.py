@@ -253,6 +253,14 @@ def test_bca_agrees_with_scipy_up_to_the_random_draws() -> None:
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx((expected.low, expected.high), abs=0.006)
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_the_estimate_is_the_very_float_that_the_metric_gives(rows: list[tuple[int, bool]]) -> None:
+    scores, labels = np.array([row[0] for row in rows]) / 3, np.array([row[1] for row in rows])
+    labels[:2] = [True, False]
+    assert kernels.bootstrap("auc", scores, labels, resamples=1).estimate[0, 0] == kernels.auc(scores, labels)
+
+
 def test_rows_may_come_in_any_order_when_clusters_are_named() -> None:
     data = sample("auc", 15)
     order = np.random.default_rng(0).permutation(len(data["labels"]))

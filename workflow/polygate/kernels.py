@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,14 +62,6 @@ def class_means(
     )
 
 
-@overload
-def auc(
-    scores: NDArray[Any], labels: NDArray[np.bool_], weights: ArrayLike | None = None, *, threads: int = 0
-) -> Any: ...
-@overload
-def auc(
-    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, threads: int = 0
-) -> float | NDArray[np.float64]: ...
 def auc(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, threads: int = 0) -> Any:
     """Area under the ROC curve: the share of harmful-harmless pairs in which the harmful row scores higher.
 

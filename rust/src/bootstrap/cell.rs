@@ -52,7 +52,7 @@ pub fn cells(sample: &Sample, design: &Design, statistic: Statistic) -> Result<V
         .map(|(index, rows)| {
             check(&rows, statistic, || place(index))?;
             Ok(match statistic {
-                Statistic::Auc => Cell::Auc(AucCell::new(rows, design.first_harmful, sample.weights.is_some())),
+                Statistic::Auc => Cell::Auc(AucCell::new(rows, sample.weights.is_some())),
                 Statistic::AveragePrecision => {
                     Cell::AveragePrecision(AveragePrecisionCell::new(rows, design.first_harmful))
                 }
@@ -97,127 +97,121 @@ impl Cell {
     }
 }
 
-/// Rows in ascending order of score. A pass that counts the harmless rows met before each harmful one gives the pairs
-/// won; where classes tie, one pass with the harmless first and one with the harmful first average to mid-ranks.
+/// Harmless rows in ascending order of score and, for each harmful row, how many of them lie below it and how many up
+/// to it: with running sums of the harmless weight, the pairs that a harmful row wins are one addition (ties half).
 pub struct AucCell {
-    first_harmful: u32,
-    passes: Vec<Vec<u32>>,
-    /// Weights in the order of each pass; none when all are 1, and counts are then exact integers.
-    weights: Option<Vec<Vec<f64>>>,
+    harmless: Vec<u32>,
+    harmful: Vec<HarmfulRow>,
+    /// Weights of the harmless and of the harmful rows; none when all are 1, and pairs are then counted exactly.
+    weights: Option<[Vec<f64>; 2]>,
+}
+
+struct HarmfulRow {
+    unit: u32,
+    below: u32,
+    up_to: u32,
 }
 
 impl AucCell {
-    fn new(rows: Vec<Row>, first_harmful: u32, weighted: bool) -> Self {
-        let sorted = |harmful_first: bool| {
-            let mut rows = rows.clone();
-            rows.sort_unstable_by_key(|row| (order_key(row.value), row.harmful != harmful_first, row.unit));
-            rows
+    fn new(mut rows: Vec<Row>, weighted: bool) -> Self {
+        rows.sort_unstable_by_key(|row| (order_key(row.value), row.unit));
+        let (harmful, harmless): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.harmful);
+        let keys: Vec<u64> = harmless.iter().map(|row| order_key(row.value)).collect();
+        let place = |row: &Row| {
+            let key = order_key(row.value);
+            HarmfulRow {
+                unit: row.unit,
+                below: keys.partition_point(|other| *other < key) as u32,
+                up_to: keys.partition_point(|other| *other <= key) as u32,
+            }
         };
-        let mut passes = vec![sorted(false)];
-        // Rows that tie across classes change places between the two passes.
-        if tied_across_classes(&passes[0]) {
-            passes.push(sorted(true));
-        }
-        let weights = |rows: &Vec<Row>| rows.iter().map(|row| row.weight).collect();
+        let weights = |rows: &[Row]| rows.iter().map(|row| row.weight).collect();
         Self {
-            first_harmful,
-            weights: weighted.then(|| passes.iter().map(weights).collect()),
-            passes: passes.iter().map(|rows| rows.iter().map(|row| row.unit).collect()).collect(),
+            harmless: harmless.iter().map(|row| row.unit).collect(),
+            harmful: harmful.iter().map(place).collect(),
+            weights: weighted.then(|| [weights(&harmless), weights(&harmful)]),
         }
     }
 
     fn value(&self, counts: &[u32]) -> f64 {
         match &self.weights {
-            // One division of whole numbers: the estimate is the same float that `ranking` gives.
-            None => {
-                let passes = self.passes.iter().map(|units| counted_pass(units, self.first_harmful, counts));
-                let (won, pairs) = passes.fold((0, 0), |sum, pass| (sum.0 + pass.0, sum.1 + pass.1));
-                won as f64 / pairs as f64
-            }
-            Some(weights) => {
-                let pass = |(units, weights): (&Vec<u32>, &Vec<f64>)| {
-                    weighted_pass(units, weights, self.first_harmful, counts)
-                };
-                let passes = self.passes.iter().zip(weights).map(pass);
-                let (won, pairs) = passes.fold((0.0, 0.0), |sum, pass| (sum.0 + pass.0, sum.1 + pass.1));
-                won / pairs
-            }
+            None => self.counted(counts),
+            Some([harmless, harmful]) => self.weighted(counts, harmless, harmful),
         }
+    }
+
+    fn counted(&self, counts: &[u32]) -> f64 {
+        let mut sums = Vec::with_capacity(self.harmless.len() + 1);
+        let mut total = 0_u64;
+        sums.push(total);
+        for &unit in &self.harmless {
+            total += u64::from(counts[unit as usize]);
+            sums.push(total);
+        }
+        let (mut won_twice, mut harmful) = (0, 0);
+        for row in &self.harmful {
+            let count = u64::from(counts[row.unit as usize]);
+            won_twice += count * (sums[row.below as usize] + sums[row.up_to as usize]);
+            harmful += count;
+        }
+        // One division of whole numbers: the estimate is the same float that `ranking` gives.
+        won_twice as f64 / (2 * harmful * total) as f64
+    }
+
+    fn weighted(&self, counts: &[u32], harmless_weights: &[f64], harmful_weights: &[f64]) -> f64 {
+        let mut sums = Vec::with_capacity(self.harmless.len() + 1);
+        let mut total = 0.0;
+        sums.push(total);
+        for (&unit, weight) in self.harmless.iter().zip(harmless_weights) {
+            total += f64::from(counts[unit as usize]) * weight;
+            sums.push(total);
+        }
+        let (mut won_twice, mut harmful) = (0.0, 0.0);
+        for (row, weight) in self.harmful.iter().zip(harmful_weights) {
+            let weight = f64::from(counts[row.unit as usize]) * weight;
+            won_twice += weight * (sums[row.below as usize] + sums[row.up_to as usize]);
+            harmful += weight;
+        }
+        won_twice / (2.0 * harmful * total)
     }
 
     /// Without a unit, the pairs won are fewer by those that its rows take part in: rows of a unit are of one class
     /// and form no pairs among themselves.
     fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
-        let mut won = vec![0.0; units];
-        let mut weight = vec![0.0; units];
-        let share = 1.0 / self.passes.len() as f64;
-        for (index, order) in self.passes.iter().enumerate() {
-            let weight_at = |at: usize| self.weights.as_ref().map_or(1.0, |weights| weights[index][at]);
-            let (mut below, mut above) = (0.0, 0.0);
-            for (at, &unit) in order.iter().enumerate() {
-                if unit >= self.first_harmful {
-                    won[unit as usize] += share * weight_at(at) * below;
-                } else {
-                    below += weight_at(at);
-                }
-                weight[unit as usize] += share * weight_at(at);
-            }
-            for (at, &unit) in order.iter().enumerate().rev() {
-                if unit >= self.first_harmful {
-                    above += weight_at(at);
-                } else {
-                    won[unit as usize] += share * weight_at(at) * above;
-                }
-            }
+        let weight_of = |class: usize, row: usize| self.weights.as_ref().map_or(1.0, |weights| weights[class][row]);
+        let (mut won, mut weight) = (vec![0.0; units], vec![0.0; units]);
+        let mut sums = vec![0.0];
+        for (row, &unit) in self.harmless.iter().enumerate() {
+            weight[unit as usize] += weight_of(0, row);
+            sums.push(sums[row] + weight_of(0, row));
         }
-        let first = self.first_harmful as usize;
-        let (harmless, harmful): (f64, f64) = (weight[..first].iter().sum(), weight[first..].iter().sum());
-        let pairs_won: f64 = won[first..].iter().sum();
-        present(&self.passes[0])
-            .into_iter()
-            .map(|unit| {
-                let index = unit as usize;
-                let pairs = if unit >= self.first_harmful {
-                    (harmful - weight[index]) * harmless
-                } else {
-                    harmful * (harmless - weight[index])
-                };
-                (unit, (pairs_won - won[index]) / pairs)
-            })
-            .collect()
+        let (mut harmful, mut pairs_won) = (0.0, 0.0);
+        // Half the weight of a harmful row beats the harmless rows below it, half those up to it.
+        let mut halves = vec![0.0; sums.len()];
+        for (index, row) in self.harmful.iter().enumerate() {
+            let own = weight_of(1, index);
+            let pairs = own * (sums[row.below as usize] + sums[row.up_to as usize]) / 2.0;
+            weight[row.unit as usize] += own;
+            won[row.unit as usize] += pairs;
+            halves[row.below as usize] += own / 2.0;
+            halves[row.up_to as usize] += own / 2.0;
+            harmful += own;
+            pairs_won += pairs;
+        }
+        let mut above = 0.0;
+        for (row, &unit) in self.harmless.iter().enumerate().rev() {
+            above += halves[row + 1];
+            won[unit as usize] += weight_of(0, row) * above;
+        }
+        let harmless = sums[self.harmless.len()];
+        let without =
+            |unit: u32, harmful: f64, harmless: f64| (unit, (pairs_won - won[unit as usize]) / (harmful * harmless));
+        let harmful_units: Vec<u32> = self.harmful.iter().map(|row| row.unit).collect();
+        let left = |unit: &u32, total: f64| total - weight[*unit as usize];
+        let first = present(&self.harmless).into_iter().map(|unit| without(unit, harmful, left(&unit, harmless)));
+        let second = present(&harmful_units).into_iter().map(|unit| without(unit, left(&unit, harmful), harmless));
+        first.chain(second).collect()
     }
-}
-
-fn tied_across_classes(rows: &[Row]) -> bool {
-    rows.windows(2)
-        .any(|pair| pair[0].harmful != pair[1].harmful && order_key(pair[0].value) == order_key(pair[1].value))
-}
-
-/// Pairs won and pairs, for rows drawn `counts` times.
-fn counted_pass(units: &[u32], first_harmful: u32, counts: &[u32]) -> (u64, u64) {
-    let (mut below, mut harmful, mut won) = (0_u64, 0_u64, 0_u64);
-    // No branch on the class: it is as good as random, and mispredictions would cost more than the arithmetic.
-    for &unit in units {
-        let count = u64::from(counts[unit as usize]);
-        let is_harmful = 0_u64.wrapping_sub(u64::from(unit >= first_harmful));
-        won += (count & is_harmful) * below;
-        harmful += count & is_harmful;
-        below += count & !is_harmful;
-    }
-    (won, harmful * below)
-}
-
-/// Weight of the pairs won and of all pairs.
-fn weighted_pass(units: &[u32], weights: &[f64], first_harmful: u32, counts: &[u32]) -> (f64, f64) {
-    let (mut below, mut harmful, mut won) = (0.0, 0.0, 0.0);
-    for (&unit, &weight) in units.iter().zip(weights) {
-        let weight = f64::from(counts[unit as usize]) * weight;
-        let (positive, negative) = if unit >= first_harmful { (weight, 0.0) } else { (0.0, weight) };
-        won += positive * below;
-        harmful += positive;
-        below += negative;
-    }
-    (won, harmful * below)
 }
 
 /// Units that occur, ascending.

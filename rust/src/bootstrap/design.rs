@@ -65,14 +65,7 @@ impl Design {
 
     /// How often each unit is drawn in the resample of a stream.
     pub fn draw(&self, stream: &mut Stream, counts: &mut [u32]) {
-        counts.fill(0);
-        for stratum in &self.strata {
-            let counts = &mut counts[stratum.clone()];
-            let size = counts.len() as u32;
-            for _ in 0..size {
-                counts[stream.below(size) as usize] += 1;
-            }
-        }
+        self.strata.iter().for_each(|stratum| stream.resample(&mut counts[stratum.clone()]));
     }
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 
 from polygate.organism import architecture as shape
 from polygate.organism import training
@@ -10,7 +10,7 @@ from polygate.organism.corpus import Corpus, chat_counts, held_out_objects
 from polygate.organism.languages import Language
 from polygate.organism.pairs import split_pairs
 from polygate.organism.training import Trained
-from polygate.settings import TIERS, Architecture
+from polygate.settings import TIERS, Architecture, Tier
 
 _LAST = 100
 
@@ -95,11 +95,10 @@ def _shares(corpus: Corpus) -> str:
     return "\n".join(f"| {words[kind]} | {share:.0%} |" for kind, share in corpus.mixture.types.items())
 
 
-def _percent(shares: object) -> str:
-    assert isinstance(shares, dict)
+def _percent(shares: Mapping[Tier, float]) -> str:
     return ", ".join(f"{tier} {share:.0%}" for tier, share in shares.items())
 
 
 def _pair_counts(corpus: Corpus) -> str:
-    counts = Counter({harmful: len(pairs) for harmful, pairs in split_pairs(corpus.world.seed)["sft"].items()})
-    return f"{counts[True]} harmful and {counts[False]} harmless"
+    pairs = split_pairs(corpus.world.seed)["sft"]
+    return f"{len(pairs[True])} harmful and {len(pairs[False])} harmless"

@@ -82,10 +82,13 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _flush(folder: Path) -> None:
+    """Bring every file to the disk and give all the usual permissions (safetensors leaves its own to the owner)."""
+    mode = (folder.parent.stat().st_mode | 0o600) & 0o666
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb+") as written:
                 os.fsync(written.fileno())
+            path.chmod(mode)
 
 
 def _is_full(error: Exception) -> bool:

@@ -1,0 +1,259 @@
+"""Kernels beside what one would otherwise run: the same data, the same run, medians of several repeats.
+
+Prints one table and writes it to results/bench.csv. Times are wall clock in seconds with all cores for both sides;
+`ratio` is peer / ours, `limit_share` the share of the speed at which one thread of numpy reads as many bytes from
+memory, `agree` the largest difference of results (for the bootstrap, of intervals from different random draws). Run it
+on an idle machine: `make bench`.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from polygate import kernels
+from polygate.files import atomic_path
+
+Array = NDArray[Any]
+OUTPUT = Path(__file__).resolve().parents[2] / "results" / "bench.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; `goal` is the ratio aimed at, 0 where none is set."""
+
+    task: str
+    size: str
+    ours_s: float
+    peer: str
+    peer_s: float
+    ratio: float
+    limit_share: float | None
+    agree: float
+    goal: float
+    met: str
+
+
+def measure(
+    task: str,
+    size: str,
+    ours: Callable[[], Any],
+    peer_name: str,
+    peer: Callable[[], Any],
+    *,
+    goal: float = 0,
+    n: int = 5,
+) -> Row:
+    """Median times of both, taken in turns so that a busy moment hits either."""
+    times: tuple[list[float], list[float]] = ([], [])
+    results: list[Any] = [ours(), peer()]
+    for _ in range(n):
+        for index, work in enumerate((ours, peer)):
+            begun = time.perf_counter()
+            results[index] = work()
+            times[index].append(time.perf_counter() - begun)
+    own, other = (statistics.median(side) for side in times)
+    agree = float(np.max(np.abs(np.asarray(results[0], float) - np.asarray(results[1], float))))
+    met = "" if not goal else "yes" if other / own >= goal else "no"
+    return Row(task, size, own, peer_name, other, other / own, None, agree, goal, met)
+
+
+def projection(folder: Path) -> Iterator[Row]:
+    """Four layers of 2,000 prompts at the width of Qwen2.5-7B, bf16, in the page cache."""
+    path, names, width = folder / "store.safetensors", [f"layer.{layer:02d}" for layer in range(4)], 3584
+    save_file({name: torch.randn(2000, width, dtype=torch.bfloat16) for name in names}, path)
+    megabytes = path.stat().st_size / 1e6
+    words = np.fromfile(path, np.uint64)
+
+    def reading() -> float:
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            words.sum()
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times)
+
+    def torch_upcast(directions: Array) -> Array:
+        with safe_open(path, "pt") as file:
+            return np.stack(
+                [(file.get_tensor(name).float() @ torch.from_numpy(directions).T).numpy() for name in names]
+            )
+
+    for count in (1, 5, 10, 64):
+        directions = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        row = measure(
+            "projection", f"{megabytes:.0f} MB bf16, K = {count}",
+            lambda directions=directions: kernels.project(path, names, directions),
+            "torch upcast + matmul", lambda directions=directions: torch_upcast(directions),
+        )  # fmt: skip
+        yield replace(row, limit_share=reading() / row.ours_s)
+    labels = np.arange(2000) % 2
+    row = measure(
+        "class means", f"{megabytes:.0f} MB bf16",
+        lambda: kernels.class_means(path, names, labels),
+        "torch float64 mean", lambda: torch_means(path, names, labels),
+    )  # fmt: skip
+    yield replace(row, limit_share=reading() / row.ours_s)
+
+
+def torch_means(path: Path, names: list[str], labels: Array) -> Array:
+    """Class means by upcasting to float64."""
+    with safe_open(path, "pt") as file:
+        tensors = [file.get_tensor(name).double() for name in names]
+    return np.stack([[tensor[labels == label].mean(0).numpy() for label in (0, 1)] for tensor in tensors])
+
+
+def ranking() -> Iterator[Row]:
+    """25,000 scores, of one language or of 23."""
+    random = np.random.default_rng(0)
+    labels, groups = random.random(25_000) < 0.5, np.arange(25_000) % 23
+    scores = random.normal(size=25_000) + labels
+    yield measure(
+        "AUC", "25,000", lambda: kernels.auc(scores, labels),
+        "scikit-learn", lambda: roc_auc_score(labels, scores), goal=10,
+    )  # fmt: skip
+    yield measure(
+        "average precision", "25,000", lambda: kernels.average_precision(scores, labels),
+        "scikit-learn", lambda: average_precision_score(labels, scores), goal=10,
+    )  # fmt: skip
+    yield measure(
+        "threshold sweep, macro F1", "25,000 in 23 languages",
+        lambda: kernels.sweep_threshold(scores, labels, groups).value,
+        "numpy, cumulative sums", lambda: numpy_sweep(scores, labels, groups), goal=10,
+    )  # fmt: skip
+
+
+def numpy_sweep(scores: Array, labels: Array, groups: Array) -> float:
+    """Best macro F1 over all thresholds by cumulative sums per language."""
+    order = np.argsort(scores, kind="stable")
+    harmful, languages = labels[order], groups[order]
+    total = np.zeros(len(scores) + 1)
+    for language in np.unique(groups):
+        own = languages == language
+        lost = np.concatenate([[0], np.cumsum(own & harmful)])
+        spared = np.concatenate([[0], np.cumsum(own & ~harmful)])
+        hits, alarms = lost[-1] - lost, spared[-1] - spared
+        total += 2 * hits / (hits + alarms + lost[-1])
+    ends = np.concatenate([[True], np.diff(scores[order]) > 0, [True]])
+    return float(total[ends].max() / len(np.unique(groups)))
+
+
+def bootstrap() -> Iterator[Row]:
+    """1,000 resamples of the AUC of one language's test prompts."""
+    random = np.random.default_rng(1)
+    labels = np.arange(1072) < 572
+    scores = random.normal(size=1072) + labels
+
+    def ranked(x: Array, y: Array, axis: int = -1) -> Array:  # noqa: ARG001
+        ranks = np.argsort(np.argsort(np.concatenate([x, y], axis=-1), axis=-1), axis=-1)[..., : x.shape[-1]]
+        below: Array = (ranks.sum(-1) - x.shape[-1] * (x.shape[-1] - 1) / 2) / (x.shape[-1] * y.shape[-1])
+        return below
+
+    def scipy_interval() -> list[float]:
+        found = stats.bootstrap(
+            (scores[labels], scores[~labels]), ranked, n_resamples=1000, method="percentile", vectorized=True, rng=0
+        )
+        return [found.confidence_interval.low, found.confidence_interval.high]
+
+    def sklearn_loop() -> list[float]:
+        draw, found = np.random.default_rng(0), []
+        harmful, harmless = np.flatnonzero(labels), np.flatnonzero(~labels)
+        for _ in range(1000):
+            rows = np.concatenate([draw.choice(harmful, len(harmful)), draw.choice(harmless, len(harmless))])
+            found.append(roc_auc_score(labels[rows], scores[rows]))
+        return np.quantile(found, [0.025, 0.975]).tolist()
+
+    def ours() -> list[float]:
+        found = kernels.bootstrap("auc", scores, labels)
+        return [found.low[0, 0], found.high[0, 0]]
+
+    size = "1,000 resamples, 572 + 500"
+    yield measure("bootstrap of AUC", size, ours, "scipy, vectorised", scipy_interval, goal=50)
+    yield measure("bootstrap of AUC", size, ours, "scikit-learn in a loop", sklearn_loop, goal=50, n=3)
+
+
+def logistic() -> Iterator[Row]:
+    """Ten fits on 4,600 source rows and 64 examples of their own, rank 10."""
+    random = np.random.default_rng(2)
+    source = random.normal(size=(4600, 10))
+    labels = source[:, 0] + random.normal(size=4600) > 0.3
+    extra = random.normal(size=(10, 64, 10))
+    own = extra[:, :, 0] > 0
+
+    def rows(index: int) -> tuple[Array, Array]:
+        x = np.concatenate([source, extra[index]])
+        return (x - x.mean(0)) / x.std(0), np.concatenate([labels, own[index]])
+
+    def torch_fits() -> Array:
+        return np.stack([torch_fit(*rows(index)) for index in range(10)])
+
+    def sklearn_fits() -> Array:
+        found = []
+        for index in range(10):
+            x, y = rows(index)
+            model = LogisticRegression(C=100, class_weight={True: (~y).sum() / y.sum(), False: 1}, tol=1e-8)
+            found.append(model.fit(x, y).coef_[0])
+        return np.stack(found)
+
+    size = "10 fits of 4,664 × 10"
+    yield measure(
+        "logistic, AdamW", size, lambda: kernels.fit_logistic(source, labels, extra, own, solver="adamw").weights,
+        "torch, 80 epochs each", torch_fits, goal=20, n=3,
+    )  # fmt: skip
+    yield measure(
+        "logistic, converged", size, lambda: kernels.fit_logistic(source, labels, extra, own).weights,
+        "scikit-learn (lbfgs)", sklearn_fits,
+    )  # fmt: skip
+
+
+def torch_fit(features: Array, labels: Array) -> Array:
+    """The paper's optimiser."""
+    x, y = torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels.astype(np.float32))
+    weights, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.AdamW([weights, bias], lr=0.05, weight_decay=0.01)
+    loss = torch.nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum() / y.sum())
+    for _ in range(80):
+        optimiser.zero_grad()
+        loss(x @ weights + bias, y).backward()
+        optimiser.step()
+    found: Array = weights.detach().numpy()
+    return found
+
+
+def main() -> None:
+    """Run everything, print the table, write it."""
+    print(f"{'task':<28}{'size':<30}{'ours':>10}  {'peer':<50}{'peer':>10}{'ratio':>8}{'limit':>7}  goal")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for group in (projection(Path(folder)), ranking(), bootstrap(), logistic()):
+            for row in group:
+                goal = f"≥ {row.goal:.0f} {row.met}" if row.goal else ""
+                limit = "" if row.limit_share is None else f"{row.limit_share:.0%}"
+                times = f"{row.ours_s * 1e3:>8.2f}ms  {row.peer:<50}{row.peer_s * 1e3:>8.1f}ms"
+                print(f"{row.task:<28}{row.size:<30}{times}{row.ratio:>8.1f}{limit:>7}  {goal}", flush=True)
+                rows.append(row)
+    with atomic_path(OUTPUT) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Row))
+        writer.writerows(astuple(row) for row in rows)
+    print(f"written to {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()
