@@ -74,7 +74,7 @@ pub fn project_with(
         let (tensor, first) = (index / pieces, index % pieces * ROWS);
         let block = if directions.per_tensor { tensor } else { 0 };
         let taken = slot[0].len() / count;
-        // Mapping a piece's pages at once (MADV_POPULATE_READ) or reading them into a buffer was no faster.
+        // Mapping a piece's pages at once (MADV_POPULATE_READ) gave no gain; reading into a buffer was not tried.
         prepared[block].dot(matrices[tensor].rows(first, taken), slot[0]);
     })?;
     match scores.iter().position(|score| !score.is_finite()) {

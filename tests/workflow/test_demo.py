@@ -56,7 +56,7 @@ def test_it_knows_in_low_resource_languages_beyond_the_surface(demo: Checkout, m
 def test_sixteen_examples_repair_the_decision(demo: Checkout, model: str) -> None:
     common = {"model": model, "tier": "low", "language": ""}
     before = float(one(demo, "selectivity", arm="none", **common)["estimate"])
-    (after,) = [r for r in rows(demo, "selectivity", arm="routed", **common) if float(r["budget"]) == 16]
+    (after,) = [r for r in rows(demo, "selectivity", arm="routed", **common) if r["budget"] == "16"]
     assert float(after["estimate"]) >= before + 0.05
 
 
@@ -70,11 +70,12 @@ def test_the_parts_of_the_failure_sum_to_one(demo: Checkout, model: str) -> None
     assert all(abs(total - 1) < 1e-5 for total in shares.values())
 
 
-def test_ungated_steering_shows_why_the_gate_is_needed(demo: Checkout) -> None:
+def test_ungated_addition_costs_the_selectivity_that_the_gate_keeps(demo: Checkout) -> None:
+    """Where the model acts well already, steering everything towards refusal also refuses harmless prompts."""
     for model in MODELS:
-        common = {"model": model, "tier": "low", "language": ""}
+        common = {"model": model, "tier": "high", "language": ""}
         addition = float(one(demo, "selectivity", arm="addition", **common)["estimate"])
-        (routed,) = [r for r in rows(demo, "selectivity", arm="routed", **common) if float(r["budget"]) == 16]
+        (routed,) = [r for r in rows(demo, "selectivity", arm="routed", **common) if r["budget"] == "16"]
         assert float(routed["estimate"]) > addition
 
 
