@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,10 +23,10 @@ def message(checkout: Checkout, stage: str, *arguments: str) -> str:
     """Run a target that must fail; return the one line that polygate printed about it."""
     output = checkout.snakemake(*arguments, check=False)
     assert output.returncode != 0
-    lines = [line.strip() for line in output.stdout.splitlines() if line.strip().startswith("polygate")]
-    assert lines, output.stdout[-3000:]
+    lines = re.findall(r"^polygate(?: [a-z-]+)?: .*$", output.stdout, flags=re.MULTILINE)
+    assert len(set(lines)) == 1, output.stdout[-3000:]
     assert "Traceback" not in output.stdout
-    assert any(line.startswith(f"polygate {stage}".strip()) for line in lines), lines
+    assert lines[0].startswith(f"polygate {stage}".strip() + ":")
     return lines[0]
 
 

@@ -25,7 +25,7 @@ PER_LANGUAGE = {
 
 def aggregates(planned: Counter[str]) -> Counter[str]:
     """The part of a plan that belongs to no language: tables, figures, report."""
-    names = ("table_", "figure_", "samples_", "make_", "all", "default", "published")
+    names = ("table_", "figure_", "report_", "make_report", "default")
     return Counter({rule: n for rule, n in planned.items() if rule.startswith(names)})
 
 
@@ -84,7 +84,7 @@ def test_editing_the_judge_reruns_judging_and_what_follows_only(finished: Checko
 def test_editing_a_kernel_reruns_what_uses_kernels_only(finished: Checkout) -> None:
     rules = edited(finished, "rust/src/lib.rs", "\n// edited\n")
     assert {"means", "directions", "gates"} <= rules
-    assert not rules & {"train_organism", "prompts_organism", "capture", "complete_unsteered", "surface"}
+    assert not rules & {"train_organism", "prompts_organism", "capture", "complete_unsteered"}
 
 
 def test_editing_the_surface_features_reruns_no_model(finished: Checkout) -> None:

@@ -56,6 +56,15 @@ FIGURES = ["answers", "separability", "projections", "refusal_by_tier", "decompo
 CAPTIONS = [*FIGURES, "samples", "published", "table"]
 
 
+def relative(path):
+    """A path from here, so that a checkout that has moved has nothing to redo."""
+    return os.path.relpath(path)
+
+
+BASE = Path(workflow.basedir)
+REPORTS = Path(relative((BASE.parent if BASE.name == "workflow" else BASE) / "reports"))
+
+
 def first_page():
     """The text that the report opens with: the answers once they are known, their empty frame before."""
     answers = Path(f"results/{settings.run}/report/opening.rst")

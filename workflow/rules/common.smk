@@ -7,6 +7,7 @@ edits of imported modules.
 
 import fcntl
 import json
+import os
 import re
 import sys
 from pathlib import Path

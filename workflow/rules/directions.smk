@@ -12,6 +12,7 @@ rule means:
         "<results>/{model}/means/{language}.safetensors",
     log:
         "<logs>/{model}/means/{language}.log",
+    priority: 60
     conda:
         "../../envs/base.yaml"
     params:
@@ -33,6 +34,7 @@ rule directions:
         projections="<results>/{model}/projections/{language}.parquet",
     log:
         "<logs>/{model}/directions/{language}.log",
+    priority: 60
     conda:
         "../../envs/base.yaml"
     params:

@@ -1,7 +1,8 @@
 """Forward passes as their jobs describe them, the plan of them all, and what they need on a cluster.
 
 The plan is written when the workflow is read. It is nobody's input, so it triggers nothing: the job that has loaded
-a model looks there for what else it can compute.
+a model looks there for what else it can compute. Priorities see to it that this is much: prompts come before forward
+passes, and everything that steering vectors need before steered completions.
 """
 
 PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")

@@ -51,6 +51,7 @@ rule gates:
         steering="<results>/{model}/steering/{language}.safetensors",
     log:
         "<logs>/{model}/gates/{language}.log",
+    priority: 60
     conda:
         "../../envs/base.yaml"
     params:

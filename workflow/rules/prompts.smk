@@ -30,6 +30,7 @@ rule prompts_polyrefuse:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
         language=any_of(FROM_SOURCE["polyrefuse"]),
+    priority: 200
     conda:
         "../../envs/base.yaml"
     params:
@@ -50,6 +51,7 @@ rule prompts_organism:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
         language=any_of(FROM_SOURCE["organism"]),
+    priority: 200
     conda:
         "../../envs/base.yaml"
     params:
@@ -72,6 +74,7 @@ rule prompts_extra:
         "<logs>/prompts/{language}.log",
     wildcard_constraints:
         language=any_of(EXTRA),
+    priority: 200
     conda:
         "../../envs/base.yaml"
     params:

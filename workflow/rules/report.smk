@@ -12,7 +12,7 @@ rule report_opening:
     input:
         findings="<results>/tables/findings.json",
         figure="<results>/figures/answers.svg",
-        frame=workflow.source_path("../../reports/workflow.rst"),
+        frame=str(REPORTS / "workflow.rst"),
     output:
         "<results>/report/opening.rst",
     log:
@@ -87,8 +87,8 @@ rule make_report:
         published="<results>/report/published.html",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=rules.tables.input,
-        captions=[workflow.source_path(f"../../reports/captions/{figure}.rst") for figure in CAPTIONS],
-        stylesheet=workflow.source_path("../../reports/report.css"),
+        captions=[str(REPORTS / f"captions/{figure}.rst") for figure in CAPTIONS],
+        stylesheet=str(REPORTS / "report.css"),
     output:
         report="reports/report.html",
         config="<results>/report/config.yaml",
@@ -99,7 +99,7 @@ rule make_report:
         "../../envs/workflow.yaml"
     params:
         run=settings.run,
-        snakefile=str(workflow.main_snakefile),
+        snakefile=relative(workflow.main_snakefile),
         code=code_hash("polygate.report.make"),
     message:
         "reports/report.html"

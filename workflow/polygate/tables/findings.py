@@ -15,6 +15,7 @@ from typing import Any
 from polygate import files
 from polygate.decomposition import PARTS
 from polygate.errors import PolygateError
+from polygate.provenance import provenance
 from polygate.settings import TIERS
 from polygate.statistics import VERDICTS
 from polygate.tables.cells import ROUTED
@@ -62,7 +63,9 @@ def build(
     models = list(dict.fromkeys(row["model"] for row in tables.refusal))
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
     found = {model: findings(tables.of(model), model, budget, confidence) for model in models}
-    files.write_json(output, {"confidence": confidence, "budget": budget, "models": found, "order": models})
+    made_by = provenance("polygate.tables.findings", confidence=confidence)
+    answers = {"confidence": confidence, "budget": budget, "models": found, "order": models, "provenance": made_by}
+    files.write_json(output, answers)
 
 
 def read_rows(path: Path) -> list[Row]:
