@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,19 +46,31 @@ def test_one_configuration_replaces_another_whole(checkout: Checkout) -> None:
     assert "llama-3.1-8b" not in output
 
 
-def test_the_slurm_profile_plans_one_gpu_per_forward_pass(checkout: Checkout) -> None:
+def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(checkout: Checkout) -> None:
     arguments = ("--workflow-profile", "profiles/slurm", "--configfile", "config/config.yaml")
     output = checkout.snakemake("--dry-run", *arguments).stdout
-    capture = output.split("rule capture:", 1)[1].split("rule ", 1)[0]
-    assert "gpu=1" in capture
-    assert "mem_mb=" in capture
-    assert "runtime=" in capture
+    groups = Counter(re.findall(r"Group job (\S+) ", output))
+    assert groups == {f"{stage}_{model}": 1 for stage in ("unsteered", "steered") for model in Settings().models}
 
 
-def test_the_slurm_profile_groups_every_model_of_the_paper(root: Path) -> None:
-    profile = yaml.safe_load((root / "profiles/slurm/profile.yaml").read_text())
-    groups = {entry.split("=")[0] for entry in profile["group-components"]}
-    assert groups == {f"{stage}_{model}" for stage in ("unsteered", "steered") for model in Settings().models}
+def test_memory_and_time_of_forward_passes_follow_the_size_of_the_model(root: Path) -> None:
+    """The functions of the rules themselves, with the paper's settings and nothing to plan."""
+    names: dict[str, Any] = {"settings": Settings(), "Path": Path, "json": json, "write_text": lambda *_: None}
+    names |= {"MODELS": [], "LANGUAGES": [], "ARMS": []}
+    exec((root / "workflow/rules/forward.smk").read_text(), names)
+
+    def needs(model: str, attempt: int = 1) -> tuple[int, int]:
+        wildcards = names["Wildcards"](model)
+        memory = names["forward_mem"](wildcards, attempt)
+        return int(memory.removesuffix("GB")), names["forward_minutes"](wildcards, attempt)
+
+    (small_memory, small_minutes), (large_memory, large_minutes) = needs("qwen2.5-7b"), needs("gemma-2-9b")
+    assert large_memory > small_memory > 15
+    assert large_minutes > small_minutes > 5
+    assert needs("gemma-2-9b", attempt=2) > needs("gemma-2-9b")
+    for rules in ("activations", "steering"):
+        text = (root / f"workflow/rules/{rules}.smk").read_text()
+        assert text.count("gpu=1,") == text.count("mem=forward_mem,") == text.count("threads: forward_threads") > 0
 
 
 def test_the_default_profile_leaves_the_executor_to_the_user(root: Path) -> None:
