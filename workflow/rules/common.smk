@@ -65,16 +65,23 @@ def code(stage):
     return code_hash(f"polygate.stages.{stage}")
 
 
+def section(name, wildcards):
+    """One section of the settings; `model` is the one of the job's wildcard.
+
+    Where prompts lie is left out: the files are inputs, and a user's own language must not change the others.
+    """
+    if name == "model":
+        return settings.models[wildcards.model]
+    if name == "prompts":
+        return settings.prompts.model_copy(update={"extra": None, "folder": None})
+    return getattr(settings, name)
+
+
 def given(*sections):
-    """The named sections of the settings as JSON; `model` is the one of the job's wildcard."""
+    """The named sections of the settings as JSON."""
 
     def value(wildcards):
-        return dump(
-            {
-                name: settings.models[wildcards.model] if name == "model" else getattr(settings, name)
-                for name in sections
-            }
-        )
+        return dump({name: section(name, wildcards) for name in sections})
 
     return value
 
