@@ -23,7 +23,7 @@ def test_the_python_example_prints_what_it_says(readme: str) -> None:
 
 
 def test_every_target_and_file_exists(readme: str, root: Path) -> None:
-    targets = set(re.findall(r"`?make ([a-z-]+)", readme))
+    targets = set(re.findall(r"(?<![a-z])make ([a-z][a-z-]*)", readme))
     known = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), flags=re.MULTILINE))
     assert {"run", "test", "help"} <= targets <= known
     linked = re.findall(r"\]\(([^)#]+)\)", readme) + re.findall(r"^\| `([a-z/]+/)`", readme, flags=re.MULTILINE)
