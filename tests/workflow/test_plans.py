@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def test_memory_and_time_of_forward_passes_follow_the_size_of_the_model(root: Pa
     exec((root / "workflow/rules/forward.smk").read_text(), names)
 
     def needs(model: str, attempt: int = 1) -> tuple[int, int]:
-        wildcards = names["Wildcards"](model)
+        wildcards = SimpleNamespace(model=model)
         memory = names["forward_mem"](wildcards, attempt)
         return int(memory.removesuffix("GB")), names["forward_minutes"](wildcards, attempt)
 

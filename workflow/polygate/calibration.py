@@ -78,11 +78,6 @@ def draw_examples(prompts: PromptTable, budget: int, draw: int, seed: int) -> ND
     return np.concatenate(chosen)
 
 
-def number_of_draws(budget: int, draws: int) -> int:
-    """Draws made of a budget: one for b = 0, where there is nothing to draw."""
-    return 1 if budget == 0 else draws
-
-
 def class_balance(languages: Sequence[str], labels: Sequence[NDArray[np.bool_]]) -> dict[str, tuple[int, int]]:
     """(harmful, harmless) prompts fitted on, per language.
 

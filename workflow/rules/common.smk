@@ -100,14 +100,19 @@ def of_sources(pattern):
     return value
 
 
-def model_folder(wildcards):
+def folder_of(name):
     """The Hugging Face folder of a model: given, downloaded, or trained here."""
-    model = settings.models[wildcards.model]
+    model = settings.models[name]
     if model.folder is not None:
         return str(model.folder)
     if model.hub is not None:
-        return f"resources/models/{wildcards.model}"
-    return f"results/{settings.run}/{wildcards.model}/weights"
+        return f"resources/models/{name}"
+    return f"results/{settings.run}/{name}/weights"
+
+
+def model_folder(wildcards):
+    """Input function: the folder of the job's model."""
+    return folder_of(wildcards.model)
 
 
 CHOOSING = [

@@ -14,18 +14,11 @@ def forward_job(task, model, language, **more):
     return {
         "task": task,
         "model": settings.models[model].model_dump(mode="json"),
-        "model_folder": model_folder(Wildcards(model)),
+        "model_folder": folder_of(model),
         "prompts": f"{results}/prompts/{language}.parquet",
         "cache": "results/cells",
         **more,
     }
-
-
-class Wildcards:
-    """The model of a job of the plan, in place of the wildcards that a job has."""
-
-    def __init__(self, model):
-        self.model = model
 
 
 def capture_job(model, language):

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from polygate import files
 from polygate.organism import grammar
 from polygate.organism.corpus import held_out_pool
 from polygate.organism.grammar import World
@@ -77,21 +72,13 @@ def _choices(world: World, speaker: Language, normalise: Normalise) -> list[Prom
     ]
 
 
-def write(path: Path, prompts: PromptTable, world: World, provenance: Mapping[str, Any]) -> None:
-    """Write a prompt table with the phrases of *all* languages in its metadata.
+def phrases(world: World) -> dict[str, str]:
+    """Metadata of a prompt table: the phrases of *all* languages, by which answers are judged.
 
     Keys `refusals` and `openings` are JSON objects, language → phrase: an answer may come in any language, and
     judging it needs nothing else.
     """
-    metadata = {
-        "language": prompts.language,
-        "normalise": prompts.normalise,
-        "missing": json.dumps(list(prompts.missing)),
+    return {
         "refusals": json.dumps(world.refusals(), sort_keys=True),
         "openings": json.dumps(world.compliance_openings(), sort_keys=True),
     }
-    columns = (prompts.ids, prompts.split, prompts.subset, prompts.texts, prompts.categories)
-    arrays = [
-        pa.array(list(map(str, column)), pa.string()) for column in (*columns, prompts.sources, prompts.references)
-    ]
-    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=table.SCHEMA.with_metadata(metadata)), provenance)

@@ -23,7 +23,6 @@ from polygate.prompts.table import MULTIPLE_CHOICE, SPLITS, SUBSETS, Prompt, Pro
 from polygate.settings import Prompts
 
 REQUIRED = ("prompt_id", "split", "subset", "text")
-OPTIONAL = ("category", "reference")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 

@@ -184,8 +184,13 @@ def _validate(table: PromptTable) -> None:
             )
 
 
-def write(path: str | Path, table: PromptTable, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write a prompt table atomically; language, normalise and missing go to the schema's metadata."""
+def write(
+    path: str | Path,
+    table: PromptTable,
+    provenance: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a prompt table atomically; language, normalise, missing and `metadata` go to the schema's metadata."""
     columns = (
         table.ids,
         table.split.tolist(),
@@ -195,13 +200,14 @@ def write(path: str | Path, table: PromptTable, provenance: Mapping[str, Any] | 
         table.sources,
         table.references,
     )
-    metadata = {
+    header = {
         "language": table.language,
         "normalise": table.normalise,
         "missing": json.dumps(list(table.missing)),
+        **(metadata or {}),
     }
     arrays = [pa.array(list(column), pa.string()) for column in columns]
-    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata)), provenance)
+    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(header)), provenance)
 
 
 def read(path: str | Path) -> PromptTable:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from polygate.organism.grammar import World
-from polygate.organism.prompts import prompt_table, write
+from polygate.organism.prompts import phrases, prompt_table
+from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.settings import stage_settings
 
@@ -28,4 +29,5 @@ def run(args: argparse.Namespace) -> None:
         "prompts": settings.prompts.model_dump(mode="json"),
         "language": args.language,
     }
-    write(args.output, prompts, world, provenance("polygate.stages.prompts_organism", **facts))
+    made_by = provenance("polygate.stages.prompts_organism", **facts)
+    table.write(args.output, prompts, made_by, phrases(world))
