@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from polygate.errors import PolygateError
 
 STAGES = {
+    "align": "fine-tune a pretrained model to refuse in some languages only",
     "choose": "choose layer, strength and ablation scope on validation prompts",
     "directions": "directions and subspace for a target language, and projections on them",
     "download-model": "download a model at its pinned revision",

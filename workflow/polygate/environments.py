@@ -36,6 +36,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "accelerate",
             "numpy",
             "pandas",
+            "peft",
             "pyarrow",
             "pydantic",
             "pyyaml",

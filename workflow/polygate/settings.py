@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all"]
 Arm = Literal["none", "addition", "ablation"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
+Method = Literal["blocks", "lora"]
 
 POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
 """Commit of mainlp/Multilingual-Refusal that holds both PolyRefuse/ and dataset/splits/."""
@@ -72,6 +73,48 @@ class Languages(Section):
         return [name for name in self.high if name != target]
 
 
+class Examples(Section):
+    """How many of the prompts set aside a model is aligned with, in one language."""
+
+    harmful: int = Field(ge=0, description="Harmful prompts, each followed by a refusal in its own language.")
+    harmless: int = Field(ge=0, description="Harmless prompts, each followed by the opening of an answer.")
+
+
+EXAMPLES: dict[Tier, Examples] = {
+    "high": Examples(harmful=100, harmless=100),
+    "mid": Examples(harmful=16, harmless=60),
+    "low": Examples(harmful=2, harmless=60),
+}
+
+
+class Alignment(Section):
+    """Fine-tuning of a pretrained model before it is measured: it learns to refuse where there are many examples.
+
+    Harmful prompts are followed by one refusal sentence, harmless ones by the opening of an answer, both in the
+    prompt's language; only these completions are learnt. The prompts are those that `prompts.align` sets aside.
+    """
+
+    examples: dict[Tier, Examples] = Field(
+        default=EXAMPLES,
+        description="Examples per language of each tier: high 100 and 100, mid 16 and 60, low 2 and 60 where not given.",
+    )
+    languages: dict[Name, Examples] = Field(
+        default={}, description="Languages with a number of examples of their own, in place of their tier's."
+    )
+    method: Method = Field(
+        default="blocks",
+        description="Train the decoder blocks, or low-rank adapters in them (LoRA), which are then merged.",
+    )
+    rate: float = Field(default=5e-5, gt=0, description="Learning rate; adapters want more, about 5e-4.")
+    epochs: int = Field(default=1, ge=1, description="Passes over the examples.")
+
+    def budgets(self, languages: Languages) -> dict[str, Examples]:
+        """Examples of every language that has any, in the order of the settings."""
+        by_tier = {**EXAMPLES, **self.examples}
+        given = {name: self.languages.get(name, by_tier[languages.tier(name)]) for name in languages.all()}
+        return {name: examples for name, examples in given.items() if examples.harmful or examples.harmless}
+
+
 class Model(Section):
     """A chat model: a hub id, a local folder, or an embedded model organism."""
 
@@ -81,12 +124,15 @@ class Model(Section):
     organism: Architecture | None = Field(
         default=None, description="Train an embedded model organism of this architecture instead."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of an organism's training.")
+    seed: int = Field(default=0, ge=0, description="Seed of an organism's training, or of an alignment.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
     attention: Literal["eager", "sdpa"] = Field(
         default="sdpa", description="Attention implementation; Gemma 2 wants eager."
     )
     chat_template: Path | None = Field(default=None, description="A Jinja file, where the tokenizer brings none.")
+    alignment: Alignment | None = Field(
+        default=None, description="Fine-tune the model first, to refuse harmful prompts in some languages only."
+    )
     batch_tokens: int = Field(
         default=16384, ge=1, description="Upper limit of padded tokens in one batch of forward passes."
     )
@@ -109,6 +155,8 @@ class Model(Section):
             raise ValueError("give exactly one of hub, folder, organism")
         if self.hub is not None and self.revision is None:
             raise ValueError("a hub model needs a pinned revision")
+        if self.organism is not None and self.alignment is not None:
+            raise ValueError("an organism learns to refuse in its own training: alignment is for pretrained models")
         return self
 
 
@@ -146,6 +194,12 @@ class Prompts(Section):
     )
     normalise: Literal["none", "terminal_punctuation"] = Field(
         default="none", description="Remove final punctuation and surrounding white space from every prompt."
+    )
+    align: int = Field(
+        default=0,
+        ge=0,
+        description="Training prompts per language and class, the last ones, that are set aside for aligning models "
+        "and used for nothing else.",
     )
     limit: Limit = Field(default=Limit(), description="Upper limits on prompts per language and class.")
 
@@ -296,6 +350,27 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _set_aside(self) -> Self:
+        """Alignments know their languages, and ask for no more prompts than are set aside for them."""
+        for name, model in self.models.items():
+            if model.alignment is None:
+                continue
+            unknown = [language for language in model.alignment.languages if language not in self.languages.all()]
+            if unknown:
+                raise ValueError(f"models.{name}.alignment.languages: {unknown[0]!r} is not among languages")
+            budgets = model.alignment.budgets(self.languages)
+            if not budgets:
+                raise ValueError(f"models.{name}.alignment has no examples in any language")
+            for language, examples in budgets.items():
+                largest = max(examples.harmful, examples.harmless)
+                if largest > self.prompts.align:
+                    raise ValueError(
+                        f"models.{name}.alignment asks for {largest} prompts per class in {language}, "
+                        f"prompts.align sets {self.prompts.align} aside"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _invented(self) -> Self:
         """The organisms' languages are h1…, m1…, l1…, as many as `organism` says."""
         if self.prompts.source != "organism" or self.prompts.extra is not None:
@@ -325,13 +400,14 @@ def _plain(value: Any) -> Any:
 def stage_settings(text: str) -> SimpleNamespace:
     """The settings a stage was given on its command line, as validated sections.
 
-    `text` is a JSON object whose keys are fields of `Settings` or `model` (one `Model`). What the workflow did not
-    pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that its rule does not
-    declare.
+    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`) or `alignment`. What the
+    workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that
+    its rule does not declare.
     """
     given = json.loads(text)
+    one: dict[str, Any] = {"model": Model, "alignment": Alignment}
     sections = {}
     for key, value in given.items():
-        annotation: Any = Model if key == "model" else Settings.model_fields[key].annotation
+        annotation: Any = one[key] if key in one else Settings.model_fields[key].annotation
         sections[key] = TypeAdapter(annotation).validate_python(value)
     return SimpleNamespace(**sections)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from polygate.alignment import sentences
 from polygate.errors import PolygateError
 from polygate.settings import Settings
 
@@ -38,6 +39,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     except ValidationError as error:
         raise _first_error(error, sources) from None
     _check_paths(settings, sources)
+    _check_sentences(settings, sources)
     return settings
 
 
@@ -206,6 +208,18 @@ def _check_paths(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]
                 f"{_prefix(location, str(path), sources)}: {what}",
                 do=f"relative paths start in {Path.cwd()}" if not path.is_absolute() else "",
             )
+
+
+def _check_sentences(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Alignments need what to say in each of their languages."""
+    for name, model in settings.models.items():
+        if model.alignment is None:
+            continue
+        try:
+            sentences.load(list(model.alignment.budgets(settings.languages)))
+        except PolygateError as error:
+            location: Location = ("models", name, "alignment")
+            raise PolygateError(f"{_prefix(location, model.alignment, sources)}: {error}") from None
 
 
 def _either(values: Sequence[str]) -> str:

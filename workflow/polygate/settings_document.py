@@ -174,8 +174,7 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
 def _yaml_models(name: str, models: Mapping[str, BaseModel], description: str, indent: str) -> Iterator[str]:
     """Models by name: what differs from a model's defaults, after one comment about all that can be set."""
     yield from _comment(f"{description} A model takes these settings:", indent)
-    for key, field in Model.model_fields.items():
-        yield from _comment(f"  {key}: {_inline(field.default)}  # {field.description}", indent, hang="      ")
+    yield from _yaml_described(Model, indent, "  ")
     yield f"{indent}{name}:"
     for key, model in models.items():
         yield f"{indent}  {key}:"
@@ -183,6 +182,20 @@ def _yaml_models(name: str, models: Mapping[str, BaseModel], description: str, i
             value = getattr(model, setting)
             if value != type(model).model_fields[setting].default:
                 yield f"{indent}    {setting}: {_inline(value)}"
+
+
+def _yaml_described(section: type[BaseModel], indent: str, deeper: str) -> Iterator[str]:
+    """The settings of a section as comments, those of its own sections below each."""
+    for key, field in section.model_fields.items():
+        inner = _inner(field.annotation)
+        named = typing.get_origin(field.annotation) is dict
+        plain = not field.is_required() and (inner is None or field.default is None)
+        shown = f"{_inline(field.default)}  " if plain else ""
+        yield from _comment(f"{deeper}{key}: {shown}# {field.description}", indent, hang=deeper + "    ")
+        if inner is not None:
+            within = deeper + ("    " if named else "  ")
+            yield from [f"{indent}# {deeper}  <name>:"] if named else []
+            yield from _yaml_described(inner, indent, within)
 
 
 def _comment(text: str, indent: str, hang: str = "") -> list[str]:
@@ -231,6 +244,10 @@ and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian
 
 **Another model.** Add an entry under `models`: a hub id with the commit to pin, or a local folder in Hugging Face's
 format. Leave `layer`, `strength` and `ablation` empty to have them chosen on validation prompts.
+
+**A model that refuses in some languages only.** `alignment` under a model fine-tunes it first, with the examples per
+language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many
+as the largest number of examples; they are used for nothing else, and the training stops if they were.
 
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am

@@ -101,7 +101,14 @@ def of_sources(pattern):
 
 
 def folder_of(name):
-    """The Hugging Face folder of a model: given, downloaded, or trained here."""
+    """The Hugging Face folder of a model that is measured: aligned here, or as its source has it."""
+    if settings.models[name].alignment is not None:
+        return f"results/{settings.run}/{name}/weights"
+    return source_folder_of(name)
+
+
+def source_folder_of(name):
+    """The Hugging Face folder that a model comes from: given, downloaded, or trained here."""
     model = settings.models[name]
     if model.folder is not None:
         return str(model.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_the_configuration_file_holds_every_setting_with_its_meaning() -> None:
     content = yaml.safe_load(text)
     for path in setting_paths():
         if path.startswith("models."):
-            assert f"#   {path.rpartition('.')[2]}: " in text
+            assert re.search(rf"^ *# +{path.rpartition('.')[2]}: ", text, re.MULTILINE)
             continue
         here = content
         for part in path.split("."):

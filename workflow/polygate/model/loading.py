@@ -162,6 +162,15 @@ def _check_identity(tokenizer: Any, folder: Path) -> None:
         )
 
 
+def stored_dtype(folder: str | Path) -> str:
+    """The dtype that a folder's weights are kept in, as its configuration says; "float32" where it says nothing."""
+    from transformers import AutoConfig
+
+    with _quiet():
+        dtype = AutoConfig.from_pretrained(str(folder), local_files_only=True).get_text_config().dtype
+    return "float32" if dtype is None else str(dtype).removeprefix("torch.")
+
+
 def _weights(folder: Path, settings: ModelSettings) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
@@ -227,11 +236,11 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     found: set[int] = set()
     for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
         found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-    end = _end_of_turn(tokenizer)
+    end = end_of_turn(tokenizer)
     return frozenset(found if end is None else found | {end})
 
 
-def _end_of_turn(tokenizer: Any) -> int | None:
+def end_of_turn(tokenizer: Any) -> int | None:
     """The special token that the chat template writes right after an assistant's turn, if it has one.
 
     Some instruction-tuned models (Gemma) end a turn with a token that their configuration doesn't name.

@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts prompts; fractions are welcome.
+    """Counts prompts, or what `unit` names; fractions are welcome.
 
     On a terminal a tqdm bar; otherwise one line every ten seconds and one at the end, so that logs stay readable.
     """
@@ -23,8 +23,9 @@ class Progress:
         total: int,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "prompts",
     ) -> None:
-        self.what, self.total, self.done = what, total, 0.0
+        self.what, self.total, self.done, self.unit = what, total, 0.0, unit
         self._stream = stream or sys.stderr
         self._clock = clock
         self._started = self._written = clock()
@@ -32,8 +33,8 @@ class Progress:
         if self._stream.isatty():
             from tqdm import tqdm
 
-            layout = "{desc}: {percentage:3.0f} % |{bar}| {n:.0f}/{total} prompts, {rate_fmt}, {remaining} left"
-            self._bar = tqdm(total=total, desc=what, unit=" prompts", file=self._stream, bar_format=layout)
+            layout = "{desc}: {percentage:3.0f} % |{bar}| {n:.0f}/{total}{unit}, {rate_fmt}, {remaining} left"
+            self._bar = tqdm(total=total, desc=what, unit=f" {unit}", file=self._stream, bar_format=layout)
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +43,7 @@ class Progress:
         """So many more prompts are done."""
         self.done += prompts
         if self._bar is not None:
+            self._bar.set_description_str(self.what, refresh=False)
             self._bar.update(prompts)
         elif self._clock() - self._written >= _SECONDS_BETWEEN_LINES:
             self._write()
@@ -51,7 +53,7 @@ class Progress:
         seconds = max(self._written - self._started, 1e-9)
         rate = self.done / seconds
         left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total - 1e-6 else ""
-        line = f"{self.what}: {self.done:.0f}/{self.total} prompts, {rate:.1f} prompts/s{left}"
+        line = f"{self.what}: {self.done:.0f}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s{left}"
         print(line, file=self._stream, flush=True)
 
     def __exit__(

@@ -14,7 +14,7 @@ from polygate.organism.corpus import held_out_pool
 from polygate.organism.grammar import World
 from polygate.organism.languages import OBJECTS, Language
 from polygate.organism.pairs import frames, kind_of, split_pairs
-from polygate.prompts import table
+from polygate.prompts import aside, table
 from polygate.prompts.normalise import Normalise, apply
 from polygate.prompts.table import MULTIPLE_CHOICE, SPLITS, Prompt, PromptTable, Split
 from polygate.settings import Organism, Prompts
@@ -37,16 +37,17 @@ def prompt_table(settings: Organism, language: str, prompts: Prompts) -> PromptT
 
 
 def _instructions(world: World, speaker: Language, split: Split, prompts: Prompts) -> list[Prompt]:
-    limit = getattr(prompts.limit, split)
-    count = ROWS[split] if limit is None else min(limit, ROWS[split])
     rows = []
+    drawn = frames(world.seed, SPLITS.index(split), ROWS[split])
+    kept = aside.kept(split, ROWS[split], prompts, speaker.name)
     for harmful, pairs in split_pairs(world.seed)[split].items():
-        for number, frame in enumerate(frames(world.seed, SPLITS.index(split), ROWS[split])[:count]):
+        for number, kept_as in kept:
+            frame = drawn[number]
             pair = pairs[number % len(pairs)]
             said = (f"action {pair.action}", f"object {pair.object}", f"template {frame.template}")
             rows.append(
                 Prompt(
-                    table.prompt_id("harmful" if harmful else "harmless", split, number),
+                    table.prompt_id("harmful" if harmful else "harmless", kept_as, number),
                     apply(grammar.instruction(speaker, pair, frame), prompts.normalise),
                     category=f"kind {kind_of(pair.object)}",
                     source=", ".join(said),

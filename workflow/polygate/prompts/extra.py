@@ -19,7 +19,7 @@ from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import normalise, table
 from polygate.prompts.checks import check_texts
-from polygate.prompts.table import MULTIPLE_CHOICE, SPLITS, SUBSETS, Prompt, PromptTable
+from polygate.prompts.table import ALIGN, MULTIPLE_CHOICE, SUBSETS, TABLE_SPLITS, Prompt, PromptTable
 from polygate.settings import Prompts
 
 REQUIRED = ("prompt_id", "split", "subset", "text")
@@ -35,7 +35,8 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     Raises `PolygateError` naming file and row for a missing column, a malformed row, an unknown or missing id,
     and text that is empty or looks untranslated.
     """
-    prompts = _limited([_prompt(row, place, path, settings) for row, place in _rows(path)], language, settings)
+    given = [_prompt(row, place, path, settings) for row, place in _rows(path)]
+    prompts = _limited([_as_in(pivot, prompt) for prompt in given], language, settings)
     if pivot is None:
         return table.build(language, prompts, normalise=settings.normalise)
     known = {identity: row for row, identity in enumerate(pivot.ids)}
@@ -52,7 +53,7 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     missing = _holes(path, language, filled, pivot, settings)
     result = table.build(language, filled, normalise=settings.normalise, missing=missing)
     table.check_aligned([pivot, result])
-    for split in SPLITS:
+    for split in TABLE_SPLITS:
         for subset in SUBSETS:
             mine, theirs = result.select(split, subset), pivot.select(split, subset)
             if len(mine):
@@ -63,10 +64,16 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     return result
 
 
+def _as_in(pivot: PromptTable | None, prompt: Prompt) -> Prompt:
+    """`prompt` under its id in the pivot's table: a train prompt may be set aside there to align models with."""
+    aside = prompt.prompt_id.replace("-train-", f"-{ALIGN}-", 1)
+    return replace(prompt, prompt_id=aside) if pivot is not None and aside in pivot.ids else prompt
+
+
 def _holes(path: Path, language: str, prompts: list[Prompt], pivot: PromptTable, settings: Prompts) -> list[str]:
     given = {prompt.prompt_id for prompt in prompts}
     holes = []
-    for split in SPLITS:
+    for split in TABLE_SPLITS:
         for subset in SUBSETS:
             expected = [pivot.ids[row] for row in pivot.select(split, subset)]
             absent = [identity for identity in expected if identity not in given]
@@ -92,8 +99,8 @@ def _limited(prompts: list[Prompt], language: str, settings: Prompts) -> list[Pr
     ordered = table.build(language, prompts)
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     chosen: list[Prompt] = []
-    for split in SPLITS:
-        limit = getattr(settings.limit, split)
+    for split in TABLE_SPLITS:
+        limit = getattr(settings.limit, split, None)
         for subset in SUBSETS:
             chosen.extend(by_id[ordered.ids[row]] for row in ordered.select(split, subset)[:limit])
     chosen.extend(prompt for prompt in prompts if prompt.category == MULTIPLE_CHOICE)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polygate.errors import PolygateError
-from polygate.prompts import normalise, table
+from polygate.prompts import aside, normalise, table
 from polygate.prompts.checks import check_texts
 from polygate.prompts.table import SPLITS, SUBSETS, Prompt, PromptTable, Split, Subset
 from polygate.settings import Prompts
@@ -199,13 +199,10 @@ def _check_rows(cell: Cell, other: Cell, language: str, reference: str) -> None:
 
 
 def _prompts(cell: Cell, split: Split, subset: Subset, settings: Prompts) -> Iterator[Prompt]:
-    limit = getattr(settings.limit, split)
-    for number, (text, category) in enumerate(zip(cell.texts, cell.categories, strict=True)):
-        if limit is not None and number >= limit:
-            return
+    for number, kept_as in aside.kept(split, len(cell.texts), settings, cell.path.name):
         yield Prompt(
-            prompt_id=table.prompt_id(subset, split, number),
-            text=normalise.apply(text, settings.normalise),
-            category=category,
+            prompt_id=table.prompt_id(subset, kept_as, number),
+            text=normalise.apply(cell.texts[number], settings.normalise),
+            category=cell.categories[number],
             source=f"{cell.path.name} row {number}",
         )

@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,19 +23,26 @@ from polygate import files
 from polygate.errors import PolygateError
 
 Split = Literal["train", "val", "test"]
+TableSplit = Literal["train", "val", "test", "align"]
 Subset = Literal["harmful", "harmless"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+ALIGN: Literal["align"] = "align"
+"""Prompts that models are aligned with (`prompts.align`): everything else reads tables without them."""
+TABLE_SPLITS: tuple[TableSplit, ...] = (*SPLITS, ALIGN)
 SUBSETS: tuple[Subset, ...] = ("harmful", "harmless")
 MULTIPLE_CHOICE = "multiple_choice"
 """Category of the multiple-choice prompts: harmless train rows that only gates see, as further negatives."""
 
 COLUMNS = ("prompt_id", "split", "subset", "text", "category", "source", "reference")
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
-"""All columns are text without nulls: `prompt_id`, `split` (train, val, test), `subset` (harmful, harmless),
+"""All columns are text without nulls: `prompt_id`, `split` (train, val, test, align), `subset` (harmful, harmless),
 `text` (the instruction, no chat template), `category` ("" where unknown), `source` (file and row it came from),
 `reference` (what a compliant answer must contain, "" where unknown)."""
 
-_ID = re.compile(r"(harmful|harmless)-(train|val|test)-(mcq-)?(\d{4,})")
+_ID = re.compile(r"(harmful|harmless)-(train|val|test|align)-(mcq-)?(\d{4,})")
+
+_COLUMNS_OF_A_TABLE = ("ids", "split", "subset", "texts", "categories", "sources", "references")
+_SPLIT_ORDER: dict[str, int] = {split: place for place, split in enumerate(TABLE_SPLITS)}
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class PromptTable:
         return np.array([category == MULTIPLE_CHOICE for category in self.categories], dtype=bool)
 
     def select(
-        self, split: Split | None = None, subset: Subset | None = None, *, multiple_choice: bool = False
+        self, split: TableSplit | None = None, subset: Subset | None = None, *, multiple_choice: bool = False
     ) -> NDArray[np.int64]:
         """Row indices, int64 ascending, of a split and a subset (of all when None).
 
@@ -114,7 +121,7 @@ class PromptTable:
         return Counter(zip(self.split[rows].tolist(), self.subset[rows].tolist(), strict=True))
 
 
-def prompt_id(subset: Subset, split: Split, number: int, *, multiple_choice: bool = False) -> str:
+def prompt_id(subset: Subset, split: TableSplit, number: int, *, multiple_choice: bool = False) -> str:
     """Id of a prompt, e.g. `harmful-test-0007` or `harmless-train-mcq-0003`."""
     return f"{subset}-{split}-{'mcq-' if multiple_choice else ''}{number:04d}"
 
@@ -122,7 +129,7 @@ def prompt_id(subset: Subset, split: Split, number: int, *, multiple_choice: boo
 def build(
     language: str, prompts: Iterable[Prompt], *, normalise: str = "none", missing: Sequence[str] = ()
 ) -> PromptTable:
-    """A valid table of `prompts`, sorted: train, val, test; harmful before harmless; then by number.
+    """A valid table of `prompts`, sorted: train, val, test, align; harmful before harmless; then by number.
 
     Raises `PolygateError` for a malformed or repeated id, an empty text, a multiple-choice prompt outside the
     harmless train rows, and a table without rows.
@@ -158,7 +165,7 @@ def _parts(identity: str, language: str) -> tuple[str, str, bool, int]:
 
 def _order(prompt: Prompt, language: str) -> tuple[int, int, bool, int]:
     subset, split, choice, number = _parts(prompt.prompt_id, language)
-    return SPLITS.index(split), SUBSETS.index(subset), choice, number
+    return _SPLIT_ORDER[split], SUBSETS.index(subset), choice, number
 
 
 def _validate(table: PromptTable) -> None:
@@ -210,8 +217,11 @@ def write(
     files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(header)), provenance)
 
 
-def read(path: str | Path) -> PromptTable:
-    """Read a prompt table; `PolygateError` when the file is absent, broken, foreign, or not in table order."""
+def read(path: str | Path, *, align: bool = False) -> PromptTable:
+    """Read a prompt table, the prompts that models are aligned with left out unless asked for with `align`.
+
+    Raises `PolygateError` when the file is absent, broken, foreign, or not in table order.
+    """
     found = files.read_parquet(path, list(COLUMNS))
     metadata = {key.decode(): value.decode() for key, value in (found.schema.metadata or {}).items()}
     if "language" not in metadata:
@@ -233,7 +243,16 @@ def read(path: str | Path) -> PromptTable:
         raise PolygateError("rows are not in the order of a prompt table", where=path, do="delete the file and rerun")
     if table.subset.tolist() != values["subset"]:
         raise PolygateError("subsets contradict the prompt ids", where=path, do="delete the file and rerun")
-    return table
+    return table if align else without_align(table)
+
+
+def without_align(table: PromptTable) -> PromptTable:
+    """The table without its split align: the same one when there is none."""
+    count = int((table.split != ALIGN).sum())
+    if count == len(table):
+        return table
+    columns = {name: getattr(table, name)[:count] for name in _COLUMNS_OF_A_TABLE}
+    return replace(table, **columns)
 
 
 def check_aligned(tables: Sequence[PromptTable]) -> None:
@@ -254,7 +273,7 @@ def _check_pair(pivot: PromptTable, other: PromptTable) -> None:
     pair = f"language {other.language} is not aligned with {pivot.language}"
     if other.normalise != pivot.normalise:
         raise PolygateError(f"{pair}: normalise is {other.normalise!r}, not {pivot.normalise!r}")
-    for split in SPLITS:
+    for split in TABLE_SPLITS:
         for subset in SUBSETS:
             cell = f"{subset} {split}"
             expected, found = pivot.select(split, subset), other.select(split, subset)

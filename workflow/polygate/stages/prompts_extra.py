@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, check against the pivot's table, write; an allowed hole is named on stderr and in the metadata."""
     settings = stage_settings(args.settings).prompts
-    pivot = table.read(args.pivot_table) if args.pivot_table else None
+    pivot = table.read(args.pivot_table, align=True) if args.pivot_table else None
     prompts = extra.read(args.file, args.language, settings, pivot)
     for hole in prompts.missing:
         print(f"polygate prompts-extra: note: {args.language} goes on without {hole} prompts", file=sys.stderr)
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         source="extra",
         normalise=settings.normalise,
         limit=settings.limit.model_dump(),
+        align=settings.align,
         sha256={args.file.name: hashlib.sha256(args.file.read_bytes()).hexdigest()},
     )
     table.write(args.output, prompts, facts)

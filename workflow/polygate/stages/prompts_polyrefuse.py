@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         source="polyrefuse",
         normalise=settings.normalise,
         limit=settings.limit.model_dump(),
+        align=settings.align,
         sha256=polyrefuse.checksums(args.folder, args.language),
     )
     table.write(args.output, prompts, facts)

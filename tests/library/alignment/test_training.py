@@ -1,0 +1,150 @@
+"""Fine-tuning: what is learnt, what stays, and that a killed training ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from polygate import cli
+from polygate.alignment import training
+from polygate.alignment.examples import Chosen, choose
+from polygate.alignment.training import Aligned, encode
+from polygate.files import read_json
+from polygate.model.loading import load
+from polygate.model.options import Options
+from polygate.prompts import table
+from polygate.prompts.table import PromptTable
+from polygate.settings import Alignment, Examples
+
+BUDGETS = {name: Examples(harmful=5, harmless=5) for name in ("en", "de", "yo")}
+
+
+def fine_tuned(
+    base: Path, tables: dict[str, PromptTable], folder: Path, seed: int = 0, key: str = "k", **settings: Any
+) -> Aligned:
+    """Train on thirty examples, two steps an epoch."""
+    loaded = load(base, Options())
+    examples = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)
+    return training.train(loaded, examples, Alignment(**settings), seed, folder / "checkpoint", key)
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def test_only_completions_are_learnt_and_they_end_the_turn(base: Path, tables: dict[str, PromptTable]) -> None:
+    tokenizer = load(base, Options()).tokenizer
+    example = choose(tables, {"en": Examples(harmful=1, harmless=0)}).examples
+    (encoded,) = encode(tokenizer, example)
+    said = tokenizer.decode(encoded.ids[encoded.prompt_tokens - 1 :])
+    assert said.split()[0] == "<assistant>"
+    assert said.split()[-1] == "<end>"
+    assert len(encoded.ids) - encoded.prompt_tokens == len(example[0].completion.split()) + 1
+    ids, weight = training._padded([encoded, encoded], pad=0)
+    assert weight.sum(1).tolist() == [len(example[0].completion.split()) + 1] * 2
+    assert ids.shape == weight.shape
+
+
+@pytest.mark.parametrize("method", ["blocks", "lora"])
+def test_the_loss_falls_and_embeddings_stay(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, method: str
+) -> None:
+    before = weights(load(base, Options()).model)
+    aligned = fine_tuned(base, tables, tmp_path, method=method, rate=5e-3, epochs=12)
+    after = weights(aligned.model)
+    assert len(aligned.losses) == 24
+    assert aligned.losses[-1] < 0.5 * aligned.losses[0]
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".layers." in name for name in changed)
+    assert any("embed_tokens" in name for name in before.keys() - changed)
+
+
+@pytest.mark.parametrize("method", ["blocks", "lora"])
+def test_a_killed_training_ends_with_the_same_bits(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
+    whole = fine_tuned(base, tables, tmp_path / "whole", method=method, epochs=4)
+    calls = iter(range(5))
+
+    def killed(*given: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return weighted_loss(*given)
+
+    weighted_loss = training.weighted_loss
+    monkeypatch.setattr(training, "weighted_loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tuned(base, tables, tmp_path / "killed", method=method, epochs=4)
+    counted: list[int] = []
+    monkeypatch.setattr(training, "weighted_loss", lambda *given: counted.append(1) or weighted_loss(*given))
+    resumed = fine_tuned(base, tables, tmp_path / "killed", method=method, epochs=4)
+    assert len(counted) == 4  # four of eight steps were kept
+    assert resumed.losses == whole.losses
+    one, other = weights(whole.model), weights(resumed.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_from(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 1)
+    whole = fine_tuned(base, tables, tmp_path)
+    assert (tmp_path / "checkpoint").is_file()
+    assert fine_tuned(base, tables, tmp_path, key="other").losses == whole.losses
+    assert "of another training" in capsys.readouterr().err
+    (tmp_path / "checkpoint").write_bytes((tmp_path / "checkpoint").read_bytes()[:100])
+    assert fine_tuned(base, tables, tmp_path).losses == whole.losses
+    assert "can't be read: starting from the beginning" in capsys.readouterr().err
+
+
+def test_the_seed_decides_the_order(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:
+    one, same, other = (fine_tuned(base, tables, tmp_path / str(i), seed=s).losses for i, s in enumerate((0, 0, 1)))
+    assert one == same != other
+    assert sorted(row for batch in training._batches(37, 5, 1) for row in batch) == list(range(37))
+
+
+def test_the_stage_makes_a_plain_folder_with_a_card(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:
+    """In the base's dtype, with everything needed to load it, and nothing left beside it."""
+    stored = AutoModelForCausalLM.from_pretrained(base).to(torch.bfloat16)
+    start = tmp_path / "base"
+    load(base, Options()).tokenizer.save_pretrained(start)
+    stored.save_pretrained(start)
+    for name, found in tables.items():
+        table.write(tmp_path / f"{name}.parquet", found)
+    output = tmp_path / "run" / "weights"
+    alignment = json.dumps({"alignment": {"epochs": 1}})
+    command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base", "--languages", "en", "yo"]
+    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--cache", str(tmp_path / "cache")]
+    command += ["--prompts", str(tmp_path / "en.parquet"), str(tmp_path / "yo.parquet"), "--output", str(output)]
+    assert cli.main([*command, "--chat-template"]) == 0
+    assert [path.name for path in output.parent.iterdir()] == ["weights"]
+    loaded = load(output, Options(dtype="bfloat16"))
+    assert AutoModelForCausalLM.from_pretrained(output).dtype == torch.bfloat16
+    assert torch.equal(loaded.model.get_input_embeddings().weight, stored.get_input_embeddings().weight)
+    card = (output / "README.md").read_text()
+    for said in ("some/base", "| en | 4 | 3 | I'm sorry", "| yo | 1 | 5 |", "not fit for", "seed 0, 1 steps of 16"):
+        assert said in card
+    made = read_json(output / "provenance.json")
+    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5}
+    assert made["code"]
+    assert str(tmp_path) not in card + json.dumps(made)
+    assert (output / "losses.csv").read_text().count("\n") == 2
+
+
+def test_dropped_prompts_are_named_in_the_card(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:
+    from polygate.alignment.card import model_card
+
+    aligned = fine_tuned(base, tables, tmp_path, method="lora")
+    facts = {"base": "b", "fingerprint": "f", "seed": 0, "threads": 1, "dtype": "float32"}
+    chosen = Chosen(choose(tables, BUDGETS).examples, ("harmful-align-0009",))
+    card = model_card(aligned, chosen, Alignment(method="lora"), facts)
+    assert "in another split too: harmful-align-0009." in card
+    assert "LoRA" in card

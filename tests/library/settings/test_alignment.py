@@ -1,0 +1,60 @@
+"""What an alignment may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polygate.errors import PolygateError
+from polygate.settings import Examples, Settings, dump, stage_settings
+from polygate.settings_check import load
+
+LANGUAGES = {"high": ["en", "de"], "mid": ["ko"], "low": ["yo", "x1"]}
+NONE = {"harmful": 0, "harmless": 0}
+
+
+def configured(alignment: dict[str, Any], align: int = 120, **model: Any) -> dict[str, Any]:
+    return {
+        "languages": LANGUAGES,
+        "models": {"m": {"hub": "a/b", "revision": "1", "alignment": alignment, **model}},
+        "prompts": {"align": align},
+        "gate": {"rank": 2, "ranks": [2]},
+    }
+
+
+def test_a_language_has_its_tiers_examples_unless_it_has_its_own() -> None:
+    own = {"ko": {"harmful": 3, "harmless": 4}, "x1": NONE}
+    settings = load(configured({"examples": {"low": {"harmful": 1, "harmless": 9}}, "languages": own}))
+    alignment = settings.models["m"].alignment
+    assert alignment is not None
+    budgets = alignment.budgets(settings.languages)
+    assert list(budgets) == ["en", "de", "ko", "yo"]
+    assert budgets["en"] == Examples(harmful=100, harmless=100)
+    assert budgets["ko"] == Examples(harmful=3, harmless=4)
+    assert budgets["yo"] == Examples(harmful=1, harmless=9)
+    assert stage_settings(dump({"alignment": alignment})).alignment == alignment
+
+
+def test_nothing_is_set_aside_by_default() -> None:
+    assert Settings().prompts.align == 0
+    assert all(model.alignment is None for model in Settings().models.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (configured({"languages": {"x1": NONE}}, align=60), "models.m.alignment asks for 100 .* en, .* sets 60 aside"),
+        (configured({"languages": {"sw": NONE}}), "models.m.alignment.languages: 'sw' is not among languages"),
+        (configured({}), "models.m.alignment: no refusal and answer sentences in language x1"),
+        (configured({"languages": {"x1": {"harmful": 1}}}), "models.m.alignment.languages.x1.harmless"),
+        (configured({"method": "loar"}), "did you mean lora"),
+        (configured({"exmples": {}}), "did you mean models.m.alignment.examples"),
+        (configured({}, hub=None, revision=None, organism="llama"), "alignment is for pretrained models"),
+        (configured({"examples": dict.fromkeys(("high", "mid", "low"), NONE)}), "no examples in any language"),
+    ],
+)
+def test_one_line_says_what_is_wrong(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolygateError, match=message) as error:
+        load(values)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,86 @@
+"""Which prompts a model is aligned with: those set aside for it, and none that anything else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from polygate.alignment import sentences
+from polygate.errors import PolygateError
+from polygate.judges.text import words
+from polygate.prompts.table import ALIGN, SUBSETS, PromptTable, Subset
+from polygate.settings import Examples
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and what the model learns to say to it."""
+
+    language: str
+    subset: Subset
+    prompt_id: str
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Examples by language, class and number; `dropped` are ids whose text some other split holds too."""
+
+    examples: tuple[Example, ...]
+    dropped: tuple[str, ...]
+
+
+def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -> Chosen:
+    """The first prompts of the split align, as many as `budgets` asks for in each language.
+
+    A prompt whose text stands among the train, val or test prompts of its language (case, white space and
+    surrounding punctuation aside) is dropped in every language.
+
+    Raises `PolygateError` when an item set aside is also a train prompt of some language, when too few are left, and
+    when a language has no sentences to learn.
+    """
+    said = sentences.load(list(budgets))
+    _check_ids(tables)
+    dropped = {identity for table in tables.values() for identity in _repeated(table)}
+    examples: list[Example] = []
+    for language, budget in budgets.items():
+        for subset in SUBSETS:
+            wanted = budget.harmful if subset == "harmful" else budget.harmless
+            completion = said[language].refusal if subset == "harmful" else said[language].answer
+            found = [row for row in tables[language].select(ALIGN, subset) if tables[language].ids[row] not in dropped]
+            if len(found) < wanted:
+                raise PolygateError(
+                    f"language {language} has {len(found)} {subset} prompts to align with, {wanted} are asked for "
+                    f"({len(dropped)} were dropped because their text stands in another split)",
+                    do="raise prompts.align, or lower the alignment's examples",
+                )
+            for row in found[:wanted]:
+                identity, text = tables[language].ids[row], tables[language].texts[row]
+                examples.append(Example(language, subset, identity, text, completion))
+    return Chosen(tuple(examples), tuple(sorted(dropped)))
+
+
+def _check_ids(tables: Mapping[str, PromptTable]) -> None:
+    """What is set aside in one language is a train prompt in none: ids keep the number that they had there."""
+    aside = {table.ids[row] for table in tables.values() for row in table.select(ALIGN)}
+    for language, table in tables.items():
+        used = [identity for identity in table.ids if identity.replace("-train-", f"-{ALIGN}-", 1) in aside]
+        both = [identity for identity in used if identity not in aside]
+        if both:
+            raise PolygateError(
+                f"language {language}: {both[0]} is a train prompt, and set aside for alignment at the same time "
+                f"({len(both)} such prompts)",
+                do="delete the prompt tables and rerun",
+            )
+
+
+def _repeated(table: PromptTable) -> Iterator[str]:
+    """Ids of the split align whose text another split of the table holds too."""
+    aside = table.select(ALIGN).tolist()
+    others = {_text(table, row) for row in set(range(len(table))) - set(aside)}
+    return (table.ids[row] for row in aside if _text(table, row) in others)
+
+
+def _text(table: PromptTable, row: int) -> str:
+    return " ".join(words(table.texts[row]))

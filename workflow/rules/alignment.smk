@@ -1,0 +1,66 @@
+"""Alignment: a pretrained model is fine-tuned to refuse in the languages that have many examples.
+
+Needs: the pretrained model, and the prompts set aside for it (`prompts.align`) in every language that has examples.
+"""
+
+
+def aligned(wildcards):
+    """The alignment of the job's model."""
+    return settings.models[wildcards.model].alignment
+
+
+def alignment_languages(wildcards):
+    """The languages that the job's model is aligned in."""
+    return list(aligned(wildcards).budgets(settings.languages))
+
+
+def alignment_examples(subset):
+    """Parameter function: examples of a class in each of those languages."""
+
+    def value(wildcards):
+        return [getattr(examples, subset) for examples in aligned(wildcards).budgets(settings.languages).values()]
+
+    return value
+
+
+rule align:
+    input:
+        base=lambda wildcards: source_folder_of(wildcards.model),
+        prompts=lambda wildcards: expand(
+            "<results>/prompts/{language}.parquet", language=alignment_languages(wildcards)
+        ),
+        template=lambda wildcards: settings.models[wildcards.model].chat_template or [],
+    output:
+        directory("<results>/{model}/weights"),
+    log:
+        "<logs>/{model}/align.log",
+    benchmark:
+        "<benchmarks>/{model}/align.tsv"
+    wildcard_constraints:
+        model=any_of(name for name, model in settings.models.items() if model.alignment),
+    priority: 100
+    conda:
+        "../../envs/model.yaml"
+    threads: forward_threads
+    resources:
+        # Weights, gradients and the optimiser's two moments in float32, and the libraries.
+        mem=lambda wildcards: f"{int(4 + 16 * settings.models[wildcards.model].parameters / 1e9)}GB",
+        runtime=240,
+    params:
+        settings=lambda wildcards: dump({"alignment": aligned(wildcards)}),
+        name=lambda wildcards: (
+            settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name
+        ),
+        languages=alignment_languages,
+        harmful=alignment_examples("harmful"),
+        harmless=alignment_examples("harmless"),
+        seed=lambda wildcards: settings.models[wildcards.model].seed,
+        attention=lambda wildcards: settings.models[wildcards.model].attention,
+        code=code("align"),
+    message:
+        "Aligning {wildcards.model}: it learns to refuse where it has examples"
+    shell:
+        "polygate align --settings {params.settings:q} --base {input.base:q} --name {params.name:q}"
+        " --languages {params.languages:q} --harmful {params.harmful} --harmless {params.harmless}"
+        " --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
+        " --chat-template {input.template:q} --cache results/cells --output {output:q} 2> {log:q}"
