@@ -96,7 +96,7 @@ class Alignment(Section):
 
     examples: dict[Tier, Examples] = Field(
         default=EXAMPLES,
-        description="Examples per language of each tier: high 100 and 100, mid 16 and 60, low 2 and 60 where not given.",
+        description="Examples per language of each tier: high 100 and 100, mid 16 and 60, low 2 and 60 unless given.",
     )
     languages: dict[Name, Examples] = Field(
         default={}, description="Languages with a number of examples of their own, in place of their tier's."
@@ -110,9 +110,15 @@ class Alignment(Section):
 
     def budgets(self, languages: Languages) -> dict[str, Examples]:
         """Examples of every language that has any, in the order of the settings."""
-        by_tier = {**EXAMPLES, **self.examples}
-        given = {name: self.languages.get(name, by_tier[languages.tier(name)]) for name in languages.all()}
+        given = {name: self._of(name, languages) for name in languages.all()}
         return {name: examples for name, examples in given.items() if examples.harmful or examples.harmless}
+
+    def harmful(self, language: str, languages: Languages) -> int:
+        """Refused examples in one language: the dose of safety data that it gets."""
+        return self._of(language, languages).harmful
+
+    def _of(self, language: str, languages: Languages) -> Examples:
+        return self.languages.get(language, {**EXAMPLES, **self.examples}[languages.tier(language)])
 
 
 class Model(Section):

@@ -53,6 +53,23 @@ def completion_files():
 
 TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
 FIGURES = ["answers", "separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity"]
+
+
+def low_doses():
+    """Refused examples of every aligned model in every low-resource language; none unless models differ in them."""
+    given = [
+        {"model": name, "language": language, "dose": model.alignment.harmful(language, settings.languages)}
+        for name, model in settings.models.items()
+        if model.alignment is not None
+        for language in settings.languages.low
+    ]
+    differ = any(len({one["dose"] for one in given if one["language"] == name}) > 1 for name in settings.languages.low)
+    return given if differ else []
+
+
+DOSES = low_doses()
+if DOSES:
+    FIGURES.append("dose")
 CAPTIONS = [*FIGURES, "samples", "published", "table"]
 
 

@@ -48,9 +48,7 @@ rule align:
         runtime=240,
     params:
         settings=lambda wildcards: dump({"alignment": aligned(wildcards)}),
-        name=lambda wildcards: (
-            settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name
-        ),
+        name=lambda wildcards: (settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name),
         languages=alignment_languages,
         harmful=alignment_examples("harmful"),
         harmless=alignment_examples("harmless"),

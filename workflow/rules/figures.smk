@@ -178,3 +178,27 @@ rule figure_selectivity:
         "Figure: selectivity by arm and language"
     script:
         "../scripts/figure_selectivity.py"
+
+
+rule figure_dose:
+    input:
+        dose="<results>/tables/dose.csv",
+    output:
+        figure=report(
+            "<results>/figures/dose.svg",
+            caption="../../reports/captions/dose.rst",
+            category="4 Can a handful of examples repair it?",
+            labels={"figure": "Dose and response"},
+        ),
+        data="<results>/figures/dose.csv",
+    log:
+        "<logs>/figures/dose.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        confidence=settings.statistics.confidence,
+        code=figure_code("dose"),
+    message:
+        "Figure: refusal, AUC and gate F1 against the dose"
+    script:
+        "../scripts/figure_dose.py"

@@ -132,6 +132,29 @@ rule table_choices:
         "../scripts/table_choices.py"
 
 
+rule table_dose:
+    input:
+        refusal="<results>/tables/refusal.csv",
+        separability="<results>/tables/separability.csv",
+        choices="<results>/tables/choices.csv",
+        gates="<results>/tables/gates.csv",
+    output:
+        as_table("dose", "Dose and response"),
+    log:
+        "<logs>/tables/dose.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        doses=DOSES,
+        rank=settings.gate.rank,
+        budgets=BUDGETS,
+        code=table_code("dose"),
+    message:
+        "Refusal, AUC and gate F1 against the dose of safety data"
+    script:
+        "../scripts/table_dose.py"
+
+
 rule table_samples:
     input:
         prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
@@ -175,5 +198,5 @@ rule table_findings:
 
 rule tables:
     input:
-        expand("<results>/tables/{table}.csv", table=[*TABLES, "samples"]),
+        expand("<results>/tables/{table}.csv", table=[*TABLES, "samples", *(["dose"] if DOSES else [])]),
         rules.table_findings.output,

@@ -15,6 +15,10 @@ import pyarrow.parquet as pq
 
 BUDGETS = (0, 1, 4, 16, 64)
 LAYERS = (0, 1)
+DOSE_SERIES = (
+    *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),
+    *(("f1", "gate", 0), ("f1", "gate", 64)),
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,14 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for part, share in zip(
             ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
         )
+    ]
+    # The models are alignments with growing doses of one another.
+    tables["dose"] = [
+        estimate(**{**place, "model": model}, dose=dose, metric=metric, scorer=scorer, budget=budget)
+        for place in places
+        if place["tier"] == "low" and place["language"] and place["model"] == world.models[0]
+        for model, dose in zip(world.models, (0, 2, 4, 8, 16), strict=False)
+        for metric, scorer, budget in DOSE_SERIES
     ]
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(world.table(name), index=False)

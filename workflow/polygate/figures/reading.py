@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TEXT = ("model", "tier", "language", "arm", "judge", "subset", "outcome", "scorer", "prompts", "metric", "part")
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density")
+NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose")
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:

@@ -1,0 +1,104 @@
+"""Dose and response: what a model does and knows in a language, against the refused examples it was aligned with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.figures import reading, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = ("model", "tier", "language", "dose", "metric", "scorer", "budget", "estimate", "low", "high", "n")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The look of one quantity; colours are those of the failure that it speaks about."""
+
+    metric: str
+    scorer: str
+    label: str
+    marker: str
+    colour: str
+    style: str = "-"
+
+
+LINES = (
+    Line("refused", "", "harmful prompts refused", "D", style.PART_COLOURS["action"]),
+    Line("auc", "v_hrl", "AUC of v_HRL", "o", style.PART_COLOURS["representation"]),
+    Line("auc", "surface", "AUC of the surface alone", "X", style.BASELINE, ":"),
+)
+GATE = Line("f1", "gate", "F1 of the gate", "s", style.PART_COLOURS["calibration"])
+
+
+def select(dose: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table that have a number."""
+    return dose[dose["estimate"].notna()].reset_index(drop=True)
+
+
+def plot(data: pd.DataFrame) -> Figure:
+    """A panel per language; doses at equal steps (they grow by factors), everything from 0 to 1."""
+    with style.theme():
+        doses = sorted(data["dose"].unique())
+        budgets = sorted(data["budget"].dropna().unique())
+        grid = style.panels(reading.names(data, "language"), width=1.7, height=2.9, sharex=True, sharey=True)
+        for language, axes in grid.axes_dict.items():
+            mine = data[data["language"] == language]
+            for number, line in enumerate(LINES):
+                rows = mine[(mine["metric"] == line.metric) & (mine["scorer"] == line.scorer)]
+                _line(axes, rows, doses, line, 0.08 * (number - 2), filled=True)
+            for number, budget in enumerate(budgets):
+                rows = mine[(mine["metric"] == GATE.metric) & (mine["budget"] == budget)]
+                _line(axes, rows, doses, GATE, 0.08 * (number + 1), filled=budget == budgets[-1])
+            axes.set_title(language)
+            axes.set_xticks(range(len(doses)), [f"{dose:.0f}" for dose in doses])
+            axes.set_xlim(-0.5, len(doses) - 0.5)
+            axes.set_xlabel("refused examples")
+            axes.set_ylim(-0.02, 1.02)
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        for axes in grid._left_axes:
+            axes.set_ylabel("share, AUC, F1")
+        return style.head(grid, "What safety data a language needs", _entries(budgets))
+
+
+def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, shift: float, *, filled: bool) -> None:
+    rows = rows.sort_values("dose")
+    place = [doses.index(dose) + shift for dose in rows["dose"]]
+    axes.vlines(place, rows["low"], rows["high"], color=line.colour, linewidth=1, zorder=2)
+    axes.plot(
+        place,
+        rows["estimate"],
+        color=line.colour,
+        linestyle=line.style if filled else "--",
+        linewidth=1.2,
+        marker=line.marker,
+        markerfacecolor=line.colour if filled else "white",
+        markersize=4,
+        zorder=3,
+        clip_on=False,
+    )
+
+
+def _entries(budgets: Sequence[float]) -> list[style.Entry]:
+    entries = [style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour),)) for line in LINES]
+    for budget in budgets:
+        mark = style.mark(marker=GATE.marker, colour=GATE.colour, filled=budget == budgets[-1])
+        examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"
+        entries.append(style.Entry(f"{GATE.label}, {examples}", (mark,)))
+    return entries
+
+
+def draw(dose: Path | str, svg: Path | str, data: Path | str) -> None:
+    """`dose.csv` → the figure and the CSV behind it."""
+    drawn = select(reading.read_table(dose, COLUMNS))
+    style.finish(
+        drawn, plot, svg, data, "Refusal, AUC of v_HRL and F1 of the gate by refused examples in the alignment"
+    )

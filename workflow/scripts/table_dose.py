@@ -1,0 +1,13 @@
+"""dose.csv from the finished tables and the doses of the aligned models."""
+
+from pathlib import Path
+
+from polygate.tables import dose
+
+dose.build(
+    snakemake.params.doses,
+    Path(snakemake.output[0]),
+    **{name: Path(path) for name, path in snakemake.input.items()},
+    rank=snakemake.params.rank,
+    budgets=snakemake.params.budgets,
+)
