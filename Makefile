@@ -5,11 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+# A local copy of PolyRefuse; without one it is downloaded.
+POLYREFUSE ?= $(wildcard ../shared/data/polyrefuse)
+FROM_FOLDER = $(if $(POLYREFUSE),--config 'prompts={folder: $(POLYREFUSE)}')
 # Without bytecode every job would compile the sources of torch again: eight seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help install run run-paper-plan test lint test-rust test-python docs bench lock clean
+.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -31,6 +34,14 @@ install: $(VENV)/.built ## environment, library, kernels
 run: install ## train the three model organisms and run everything; ends in reports/report.html
 	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
 	@$(BIN)/python workflow/scripts/summary.py results/demo/tables/findings.json reports/report.html
+
+run-small: small ## two small real models on real prompts, one of them aligned first (45 min on 2 cores)
+	@$(SNAKEMAKE) --configfile config/small.yaml --quiet rules $(FROM_FOLDER)
+	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
+
+run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (100 min)
+	@$(SNAKEMAKE) --configfile config/small-dose.yaml --quiet rules $(FROM_FOLDER)
+	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
 
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
