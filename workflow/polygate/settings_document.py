@@ -228,7 +228,8 @@ def _is_plain(text: str) -> bool:
 _INTRODUCTION = """<!-- {generated} -->
 # Settings
 
-`config.yaml` is the paper, `demo.yaml` the embedded model organisms that run anywhere. Choose with
+`config.yaml` is the paper, `demo.yaml` the embedded model organisms that run anywhere, `small.yaml` two small real
+models, `small-dose.yaml` one of them aligned five times. Choose with
 
     snakemake --cores all --configfile config/demo.yaml
 
