@@ -4,25 +4,6 @@ Needs: the pretrained model, and the prompts set aside for it (`prompts.align`) 
 """
 
 
-def aligned(wildcards):
-    """The alignment of the job's model."""
-    return settings.models[wildcards.model].alignment
-
-
-def alignment_languages(wildcards):
-    """The languages that the job's model is aligned in."""
-    return list(aligned(wildcards).budgets(settings.languages))
-
-
-def alignment_examples(subset):
-    """Parameter function: examples of a class in each of those languages."""
-
-    def value(wildcards):
-        return [getattr(examples, subset) for examples in aligned(wildcards).budgets(settings.languages).values()]
-
-    return value
-
-
 rule align:
     input:
         base=lambda wildcards: source_folder_of(wildcards.model),

@@ -111,7 +111,10 @@ def test_the_seed_decides_the_order(base: Path, tables: dict[str, PromptTable], 
     assert sorted(row for batch in training._batches(37, 5, 1) for row in batch) == list(range(37))
 
 
-def test_the_stage_makes_a_plain_folder_with_a_card(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["blocks", "lora"])
+def test_the_stage_makes_a_plain_folder_with_a_card(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, method: str
+) -> None:
     """In the base's dtype, with everything needed to load it, and nothing left beside it."""
     stored = AutoModelForCausalLM.from_pretrained(base).to(torch.bfloat16)
     start = tmp_path / "base"
@@ -120,7 +123,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(base: Path, tables: dict[str
     for name, found in tables.items():
         table.write(tmp_path / f"{name}.parquet", found)
     output = tmp_path / "run" / "weights"
-    alignment = json.dumps({"alignment": {"epochs": 1}})
+    alignment = json.dumps({"alignment": {"epochs": 1, "method": method}})
     command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base", "--languages", "en", "yo"]
     command += ["--harmful", "4", "1", "--harmless", "3", "5", "--cache", str(tmp_path / "cache")]
     command += ["--prompts", str(tmp_path / "en.parquet"), str(tmp_path / "yo.parquet"), "--output", str(output)]
