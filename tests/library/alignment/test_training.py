@@ -50,6 +50,16 @@ def test_only_completions_are_learnt_and_they_end_the_turn(base: Path, tables: d
     assert ids.shape == weight.shape
 
 
+def test_the_loss_is_that_of_transformers_on_the_completions(base: Path, tables: dict[str, PromptTable]) -> None:
+    """Padding and prompts don't count, whatever their length."""
+    loaded = load(base, Options())
+    encoded = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)
+    ids, weight = training._padded(encoded, loaded.pad)
+    labels = ids.masked_fill(weight == 0, -100)
+    expected = loaded.model(input_ids=ids, labels=labels).loss
+    assert float(training.weighted_loss(loaded.model, ids, weight)) == pytest.approx(float(expected), rel=1e-5)
+
+
 @pytest.mark.parametrize("method", ["blocks", "lora"])
 def test_the_loss_falls_and_embeddings_stay(
     base: Path, tables: dict[str, PromptTable], tmp_path: Path, method: str
