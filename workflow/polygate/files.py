@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -204,3 +205,48 @@ def disk_errors() -> Iterator[None]:
         if number is None:
             raise
         raise OSError(int(number[1]), str(error)) from error
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success it becomes `folder`, on failure it is removed.
+
+    Raises `PolygateError` when the disk is full or the folder can't be written.
+    """
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:80]}.", suffix=".tmp"))
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(folder.parent.stat().st_mode & 0o777)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except Exception as error:
+        if _is_full(error):
+            raise PolygateError(
+                "no space left on the disk", where=folder, do="free some space and run the same command again"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise PolygateError("can't write", where=folder, do="check the folder's permissions") from error
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file to the disk and give all the usual permissions (safetensors leaves its own to the owner)."""
+    mode = (folder.parent.stat().st_mode | 0o600) & 0o666
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as written:
+                os.fsync(written.fileno())
+            path.chmod(mode)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk or the quota is used up; safetensors reports it in words of its own."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left" in str(error) or "quota exceeded" in str(error)
