@@ -1,14 +1,14 @@
 //! Dot products of stored rows with a few float32 directions, for each instruction set.
 //!
-//! Products are accumulated in float32 lanes over spans of 256 values, and the lanes of a span are added up in
-//! float64: the error stays near 1e-7 of |row|·|direction| at any width. A (row, direction) pair is always summed in
+//! Products are accumulated in float32 lanes, 32 to a lane, which are then added up in float64: the error stays near
+//! 1e-7 of |row|·|direction| at any width. A (row, direction) pair is always summed in
 //! the same order, whatever the block of rows or directions that it is computed in.
 
 use crate::store::Float;
 use crate::widen::widen;
 
-/// Values whose products are summed in float32 before they go to float64.
-const SPAN: usize = 256;
+/// Products that a float32 lane sums before it goes to float64.
+const SPAN: usize = 32;
 
 /// Instruction set that the dot products use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ mod x86 {
                     let mut totals = [[$clear(); K]; R];
                     let mut start = 0;
                     while start < whole {
-                        let end = whole.min(start + SPAN);
+                        let end = whole.min(start + SPAN * $lanes);
                         let mut sums = [[$zero(); K]; R];
                         let mut column = start;
                         while column < end {
@@ -301,11 +301,10 @@ mod x86 {
 
     /// Adds the lanes of a span to the totals in float64.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
+    #[target_feature(enable = "avx512f,avx512dq,avx")]
     fn promote512(total: __m512d, sums: __m512) -> __m512d {
-        let low = _mm512_cvtps_pd(_mm512_castps512_ps256(sums));
-        let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(sums));
-        _mm512_add_pd(total, _mm512_add_pd(low, high))
+        let halves = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps::<1>(sums));
+        _mm512_add_pd(total, _mm512_cvtps_pd(halves))
     }
 
     /// Adds the lanes of a span to the totals in float64.

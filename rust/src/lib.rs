@@ -1,6 +1,6 @@
 //! Numerical kernels of polygate.
 //!
-//! Pure functions over slices and mapped files: nothing here knows Python, except `py` behind the feature `python`.
+//! Pure functions over slices and files: nothing here knows Python, except `py` behind the feature `python`.
 //! Every result is the same for any number of threads; sums are in float64.
 
 pub mod bootstrap;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod logistic;
 pub mod means;
 pub mod normal;
+pub mod products;
 pub mod project;
 #[cfg(feature = "python")]
 mod py;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::checks;
 use crate::error::{Result, invalid};
-use crate::store::{Matrix, Store};
+use crate::store::{self, Tensor};
 use crate::threads;
 use crate::widen::add_rows;
 
@@ -21,19 +21,29 @@ const ROWS: usize = 4;
 pub struct ClassMeans {
     /// [tensors, classes, width].
     pub means: Vec<f64>,
-    /// Number of classes: the largest label plus one.
-    pub classes: usize,
+    /// Rows of each class; there are as many classes as the largest label plus one.
+    pub counts: Vec<u64>,
     /// Length of a mean.
     pub width: usize,
 }
 
 /// Mean over the rows of each class 0, 1, …, for the named tensors; rows labelled -1 are left out.
 ///
-/// Sums are in float64. A class without rows, or an activation that is NaN or infinite, is an error.
-pub fn class_means(path: &Path, tensors: &[String], labels: &[i32], threads: usize) -> Result<ClassMeans> {
-    let store = Store::open(path)?;
-    let matrices = store.matrices(tensors)?;
-    let Matrix { rows, width, .. } = matrices[0];
+/// `paths` is one store, or shards whose rows follow each other. Sums are in float64. A class without rows, or an
+/// activation that is NaN or infinite, is an error.
+pub fn class_means<P: AsRef<Path>>(
+    paths: &[P],
+    tensors: &[String],
+    labels: &[i32],
+    threads: usize,
+) -> Result<ClassMeans> {
+    let stores = store::open(paths)?;
+    means_of(&store::tensors(&stores, tensors)?, labels, threads)
+}
+
+/// `class_means` of open tensors.
+pub(crate) fn means_of(tensors: &[Tensor], labels: &[i32], threads: usize) -> Result<ClassMeans> {
+    let &Tensor { rows, width, .. } = &tensors[0];
     checks::length("labels", labels.len(), rows, "rows of the tensors")?;
     let counts = count_classes(labels)?;
     let classes = counts.len();
@@ -41,10 +51,10 @@ pub fn class_means(path: &Path, tensors: &[String], labels: &[i32], threads: usi
     let pieces = rows.div_ceil(piece);
     let sums = threads::map(threads, tensors.len() * pieces, |index| {
         let first = index % pieces * piece;
-        piece_sums(&matrices[index / pieces], labels, classes, first..rows.min(first + piece))
+        piece_sums(&tensors[index / pieces], labels, classes, first..rows.min(first + piece))
     })?;
     let mut means = vec![0.0; tensors.len() * classes * width];
-    for (index, sums) in sums.iter().enumerate() {
+    for (index, sums) in sums.into_iter().enumerate() {
         let tensor = &mut means[index / pieces * classes * width..][..classes * width];
         tensor.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum);
     }
@@ -52,11 +62,12 @@ pub fn class_means(path: &Path, tensors: &[String], labels: &[i32], threads: usi
         mean.iter_mut().for_each(|sum| *sum /= counts[index % classes] as f64);
     }
     match means.iter().position(|mean| !mean.is_finite()) {
-        None => Ok(ClassMeans { means, classes, width }),
+        None => Ok(ClassMeans { means, counts, width }),
         Some(index) => {
-            let tensor = index / (classes * width);
-            let reason = explain(&matrices[tensor], labels, index % width);
-            Err(store.error(format!("tensor {} {reason}", tensors[tensor])))
+            let (tensor, bad) = (&tensors[index / (classes * width)], index % width);
+            let counted = |row: usize, column: usize| labels[row] >= 0 && column == bad;
+            tensor.check_finite(0..rows, counted)?;
+            Err(tensor.error(0, format!("tensor {} has a sum beyond float64 in column {bad}", tensor.name)))
         }
     }
 }
@@ -82,28 +93,27 @@ fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
     }
 }
 
-fn piece_sums(matrix: &Matrix, labels: &[i32], classes: usize, rows: Range<usize>) -> Vec<f64> {
-    let width = matrix.width;
-    let mut sums = vec![0.0; classes * width];
+fn piece_sums(tensor: &Tensor, labels: &[i32], classes: usize, rows: Range<usize>) -> Vec<f64> {
+    let mut sums = vec![0.0; classes * tensor.width];
     let mut waiting = vec![Vec::with_capacity(ROWS); classes];
-    for row in rows.filter(|row| labels[*row] >= 0) {
-        let class = labels[row] as usize;
-        waiting[class].push(matrix.rows(row, 1));
-        if waiting[class].len() == ROWS {
-            add_rows(matrix.dtype, &waiting[class], &mut sums[class * width..(class + 1) * width]);
-            waiting[class].clear();
+    let mut add = |class: usize, rows: &[&[u8]]| {
+        add_rows(tensor.dtype, rows, &mut sums[class * tensor.width..(class + 1) * tensor.width]);
+    };
+    for chunk in tensor.chunks(rows) {
+        for (row, bytes) in chunk.rows.clone().zip(chunk.bytes.chunks_exact(tensor.stride())) {
+            if labels[row] >= 0 {
+                let class = labels[row] as usize;
+                waiting[class].push(bytes);
+                if waiting[class].len() == ROWS {
+                    add(class, &waiting[class]);
+                    waiting[class].clear();
+                }
+            }
         }
+        tensor.release(&chunk);
     }
     for (class, rest) in waiting.iter().enumerate() {
-        rest.chunks(1).for_each(|row| add_rows(matrix.dtype, row, &mut sums[class * width..(class + 1) * width]));
+        rest.chunks(1).for_each(|row| add(class, row));
     }
     sums
-}
-
-fn explain(matrix: &Matrix, labels: &[i32], column: usize) -> String {
-    let found = (0..matrix.rows).find(|&row| labels[row] >= 0 && !matrix.value(row, column).is_finite());
-    match found {
-        Some(row) => format!("holds {} at row {row}, column {column}", matrix.value(row, column)),
-        None => format!("has a sum beyond float64 in column {column}"),
-    }
 }

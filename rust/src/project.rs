@@ -1,14 +1,12 @@
-//! Projection of stored activations on directions, in one pass over the mapped file.
+//! Projection of stored activations on directions, in one pass over the files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::dot::{Directions, InstructionSet};
-use crate::error::{Result, invalid};
-use crate::store::{Matrix, Store};
+use crate::error::{Error, Result, invalid};
+use crate::store::{self, Tensor};
 use crate::threads;
-
-/// Rows that a thread takes at a time.
-const ROWS: usize = 64;
 
 /// Directions to project on, row-major float64.
 pub struct DirectionSet<'a> {
@@ -32,63 +30,79 @@ pub struct Projections {
 
 /// Dot products of every row of the named tensors with the directions, on the widest instruction set there is.
 ///
-/// Relative to |row|·|direction| the error is near 1e-7. Memory: the output and the directions. An activation that is
-/// NaN or infinite is an error that names its tensor and row.
-pub fn project(path: &Path, tensors: &[String], directions: &DirectionSet, threads: usize) -> Result<Projections> {
-    project_with(InstructionSet::detect(), path, tensors, directions, threads)
+/// `paths` is one store, or shards whose rows follow each other. Relative to |row|·|direction| the error is near 1e-7.
+/// Memory: the output, the directions, and for each thread a megabyte of the map. An activation that is NaN or infinite is
+/// an error that names its tensor and row.
+pub fn project<P: AsRef<Path>>(
+    paths: &[P],
+    tensors: &[String],
+    directions: &DirectionSet,
+    threads: usize,
+) -> Result<Projections> {
+    project_with(InstructionSet::detect(), paths, tensors, directions, threads)
 }
 
 /// `project` on a given instruction set, which must be available.
-pub fn project_with(
+pub fn project_with<P: AsRef<Path>>(
     set: InstructionSet,
-    path: &Path,
+    paths: &[P],
     tensors: &[String],
     directions: &DirectionSet,
     threads: usize,
 ) -> Result<Projections> {
     check(directions, tensors.len())?;
-    let store = Store::open(path)?;
-    let matrices = store.matrices(tensors)?;
-    let Matrix { rows, width, .. } = matrices[0];
+    let stores = store::open(paths)?;
+    let tensors = store::tensors(&stores, tensors)?;
+    let &Tensor { rows, width, .. } = &tensors[0];
     if width != directions.width {
-        return invalid!("directions have {} values, rows of {} have {width}", directions.width, path.display());
+        let path = paths[0].as_ref().display();
+        return invalid!("directions have {} values, rows of {path} have {width}", directions.width);
     }
-    let size = directions.count * directions.width;
-    let prepared: Vec<Directions> = (0..if directions.per_tensor { tensors.len() } else { 1 })
-        .map(|block| {
-            let values = &directions.values[block * size..(block + 1) * size];
-            Directions::new(values, width, matrices[block].dtype, set)
-        })
-        .collect();
-    let uniform = matrices.iter().all(|matrix| matrix.dtype == matrices[0].dtype);
-    if !directions.per_tensor && !uniform {
-        return Err(store.error("the tensors have different types"));
-    }
+    let prepared = prepare(set, directions, &tensors);
     let count = directions.count;
     let mut scores = vec![0.0; tensors.len() * rows * count];
-    // Pieces end with their tensor, so a piece is rows of one tensor.
-    let pieces = rows.div_ceil(ROWS);
-    let mut slots: Vec<&mut [f32]> =
-        scores.chunks_mut(rows * count).flat_map(|tensor| tensor.chunks_mut(ROWS * count)).collect();
-    threads::for_pieces(threads, &mut slots, 1, |index, slot| {
-        let (tensor, first) = (index / pieces, index % pieces * ROWS);
-        let block = if directions.per_tensor { tensor } else { 0 };
-        let taken = slot[0].len() / count;
-        // Mapping a piece's pages at once (MADV_POPULATE_READ) gave no gain; reading into a buffer was not tried.
-        prepared[block].dot(matrices[tensor].rows(first, taken), slot[0]);
-    })?;
-    match scores.iter().position(|score| !score.is_finite()) {
-        None => Ok(Projections { scores, rows }),
-        Some(index) => Err(store.error(explain(&tensors[index / (rows * count)], &matrices[index / (rows * count)]))),
+    // A chunk is rows of one tensor and one file.
+    let mut slots = Vec::new();
+    for ((tensor, directions), mut left) in tensors.iter().zip(&prepared).zip(scores.chunks_mut(rows * count)) {
+        for chunk in tensor.chunks(0..rows) {
+            let (slot, rest) = left.split_at_mut(chunk.rows.len() * count);
+            slots.push((tensor, directions, chunk, slot));
+            left = rest;
+        }
     }
+    threads::try_each(threads, &mut slots, |(tensor, directions, chunk, slot)| {
+        directions.dot(chunk.bytes, slot);
+        tensor.release(chunk);
+        match slot.iter().position(|score| !score.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(explain(tensor, chunk.rows.start + index / count)),
+        }
+    })?;
+    Ok(Projections { scores, rows })
 }
 
-fn explain(name: &str, matrix: &Matrix) -> String {
-    match matrix.first_not_finite() {
-        Some((row, column)) => {
-            format!("tensor {name} holds {} at row {row}, column {column}", matrix.value(row, column))
-        }
-        None => format!("projections of tensor {name} exceed the range of float32"),
+/// Directions for each tensor; tensors that share directions and type share what is laid out for them.
+fn prepare(set: InstructionSet, directions: &DirectionSet, tensors: &[Tensor]) -> Vec<Arc<Directions>> {
+    let size = directions.count * directions.width;
+    let mut prepared: Vec<Arc<Directions>> = Vec::with_capacity(tensors.len());
+    for (index, tensor) in tensors.iter().enumerate() {
+        let same = tensors[..index].iter().position(|other| !directions.per_tensor && other.dtype == tensor.dtype);
+        prepared.push(match same {
+            Some(other) => prepared[other].clone(),
+            None => {
+                let block = if directions.per_tensor { index } else { 0 };
+                let values = &directions.values[block * size..(block + 1) * size];
+                Arc::new(Directions::new(values, tensor.width, tensor.dtype, set))
+            }
+        });
+    }
+    prepared
+}
+
+fn explain(tensor: &Tensor, row: usize) -> Error {
+    match tensor.check_finite(row..row + 1, |_, _| true) {
+        Err(error) => error,
+        Ok(()) => tensor.error(row, format!("projections of tensor {} exceed the range of float32", tensor.name)),
     }
 }
 

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use numpy::{Element, PyReadonlyArray, ndarray::Dimension};
-use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
+use numpy::{
+    PyArray1, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -52,7 +54,7 @@ fn named<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> PyResult<T> 
 #[pyfunction]
 fn project<'py>(
     py: Python<'py>,
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     tensors: Vec<String>,
     directions: PyReadonlyArray3<'py, f64>,
     per_tensor: bool,
@@ -62,7 +64,7 @@ fn project<'py>(
     let (_, count, width) = shape;
     let found = py.detach(|| {
         let directions = DirectionSet { values: &values, count, width, per_tensor };
-        crate::project::project(&path, &tensors, &directions, threads)
+        crate::project::project(&paths, &tensors, &directions, threads)
     })?;
     cube(py, found.scores, [tensors.len(), found.rows, count])
 }
@@ -71,14 +73,47 @@ fn project<'py>(
 #[pyfunction]
 fn class_means<'py>(
     py: Python<'py>,
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     tensors: Vec<String>,
     labels: PyReadonlyArray1<'py, i32>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
     let labels = owned(&labels)?;
-    let found = py.detach(|| crate::means::class_means(&path, &tensors, &labels, threads))?;
-    cube(py, found.means, [tensors.len(), found.classes, found.width])
+    let found = py.detach(|| crate::means::class_means(&paths, &tensors, &labels, threads))?;
+    cube(py, found.means, [tensors.len(), found.counts.len(), found.width])
+}
+
+/// Products [tensors, rows, rows] of all pairs of stored rows.
+#[pyfunction]
+fn gram<'py>(
+    py: Python<'py>,
+    paths: Vec<PathBuf>,
+    tensors: Vec<String>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let found = py.detach(|| crate::products::gram(&paths, &tensors, threads))?;
+    cube(py, found.products, [tensors.len(), found.rows, found.rows])
+}
+
+type Moments<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray3<f64>>, Bound<'py, PyArray4<f64>>);
+
+/// Rows [classes], means [tensors, classes, width] and scatter matrices [tensors, classes, width, width] by label.
+#[pyfunction]
+fn moments<'py>(
+    py: Python<'py>,
+    paths: Vec<PathBuf>,
+    tensors: Vec<String>,
+    labels: Option<PyReadonlyArray1<'py, i32>>,
+    threads: usize,
+) -> PyResult<Moments<'py>> {
+    let labels = owned_or_none(labels)?;
+    let found = py.detach(|| crate::products::moments(&paths, &tensors, labels.as_deref(), threads))?;
+    let (shape, width) = ([tensors.len(), found.counts.len(), found.width], found.width);
+    Ok((
+        PyArray1::from_vec(py, found.counts),
+        cube(py, found.means, shape)?,
+        PyArray1::from_vec(py, found.scatter).reshape([shape[0], shape[1], width, width])?,
+    ))
 }
 
 /// AUC ("auc") or average precision ("average_precision") of each method; scores [methods, rows].
@@ -281,6 +316,8 @@ fn fit_logistic<'py>(
 fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(project, module)?)?;
     module.add_function(wrap_pyfunction!(class_means, module)?)?;
+    module.add_function(wrap_pyfunction!(gram, module)?)?;
+    module.add_function(wrap_pyfunction!(moments, module)?)?;
     module.add_function(wrap_pyfunction!(rank, module)?)?;
     module.add_function(wrap_pyfunction!(roc, module)?)?;
     module.add_function(wrap_pyfunction!(caliper_auc, module)?)?;

@@ -36,6 +36,21 @@ pub fn for_pieces<T: Send>(
     Ok(())
 }
 
+/// Calls `f` on every item. Of several failures the one of the first item is returned.
+pub fn try_each<T: Send>(
+    threads: usize,
+    items: &mut [T],
+    f: impl Fn(&mut T) -> Result<()> + Sync + Send,
+) -> Result<()> {
+    match count(threads).min(items.len()) {
+        0 | 1 => items.iter_mut().try_for_each(f),
+        workers => {
+            let results: Vec<Result<()>> = pool(workers)?.install(|| items.par_iter_mut().map(f).collect());
+            results.into_iter().collect()
+        }
+    }
+}
+
 /// A pool of its own for each call: a shared one would not survive a fork of the Python process. Costs about 50 µs.
 fn pool(workers: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()

@@ -48,15 +48,33 @@ impl Stored<8> for F64 {
 
 /// Stored values as float64.
 pub fn widen(dtype: Float, bytes: &[u8], out: &mut [f64]) {
-    fn each<const BYTES: usize, S: Stored<BYTES>>(bytes: &[u8], out: &mut [f64]) {
-        bytes.as_chunks::<BYTES>().0.iter().zip(out).for_each(|(value, out)| *out = S::widen(*value));
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn widen_avx2(dtype: Float, bytes: &[u8], out: &mut [f64]) {
+            widen_body(dtype, bytes, out);
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has AVX2.
+            return unsafe { widen_avx2(dtype, bytes, out) };
+        }
     }
+    widen_body(dtype, bytes, out);
+}
+
+#[inline(always)]
+fn widen_body(dtype: Float, bytes: &[u8], out: &mut [f64]) {
     match dtype {
-        Float::Bf16 => each::<2, Bf16>(bytes, out),
-        Float::F16 => each::<2, F16>(bytes, out),
-        Float::F32 => each::<4, F32>(bytes, out),
-        Float::F64 => each::<8, F64>(bytes, out),
+        Float::Bf16 => widen_typed::<2, Bf16>(bytes, out),
+        Float::F16 => widen_typed::<2, F16>(bytes, out),
+        Float::F32 => widen_typed::<4, F32>(bytes, out),
+        Float::F64 => widen_typed::<8, F64>(bytes, out),
     }
+}
+
+#[inline(always)]
+fn widen_typed<const BYTES: usize, S: Stored<BYTES>>(bytes: &[u8], out: &mut [f64]) {
+    bytes.as_chunks::<BYTES>().0.iter().zip(out).for_each(|(value, out)| *out = S::widen(*value));
 }
 
 /// Adds one row or four rows to `sums`; of four, the first two and the last two are added to each other first.

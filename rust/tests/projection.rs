@@ -38,7 +38,7 @@ proptest! {
         let directions = values(!seed, count * width);
         let set = DirectionSet { values: &directions, count, width, per_tensor: false };
         for instructions in SETS.into_iter().filter(|set| set.available()) {
-            let found = project_with(instructions, &path, &["a".into()], &set, 2).unwrap();
+            let found = project_with(instructions, &[&path], &["a".into()], &set, 2).unwrap();
             for (row, x) in held.chunks(width).enumerate() {
                 for (k, v) in directions.chunks(width).enumerate() {
                     let exact: f64 = x.iter().zip(v).map(|(x, v)| x * v).sum();
@@ -54,7 +54,7 @@ proptest! {
         let folder = common::folder();
         let (path, held) = common::write(&folder, &values(seed, rows * width), [rows, width], TYPES[dtype]);
         let labels: Vec<i32> = (0..rows).map(|row| row as i32 % 2).collect();
-        let found = class_means(&path, &["a".into()], &labels, 2).unwrap();
+        let found = class_means(&[&path], &["a".into()], &labels, 2).unwrap();
         for class in 0..2 {
             let chosen: Vec<&[f64]> = held.chunks(width).skip(class).step_by(2).collect();
             for column in 0..width {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn read(path: &std::path::Path, width: usize) -> Result<Vec<f32>, Error> {
     let directions = vec![1.0; width];
     let set = DirectionSet { values: &directions, count: 1, width, per_tensor: false };
-    Ok(project(path, &["a".into()], &set, 1)?.scores)
+    Ok(project(&[path], &["a".into()], &set, 1)?.scores)
 }
 
 proptest! {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.test_projection import DTYPES, stored
-from kernels.twins import write_store
+from kernels.twins import write_shards, write_store
 from polygate import kernels
 
 
@@ -76,3 +76,12 @@ def test_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
         kernels.class_means(path, ["a"], np.zeros(3))
     with pytest.raises(ValueError, match="labels exceeds the range of int32"):
         kernels.class_means(path, ["a"], np.array([0, 0, 2**40]))
+
+
+def test_shards_count_as_one_store(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    values, labels = random.normal(size=(500, 700)), random.integers(-1, 2, 500)
+    write_store(tmp_path / "whole", {"a": values}, "F16")
+    shards = write_shards(tmp_path, {"a": values}, (3, 250, 251, 500), "F16")
+    whole = kernels.class_means(tmp_path / "whole", ["a"], labels)
+    np.testing.assert_array_equal(kernels.class_means(shards, ["a"], labels), whole)

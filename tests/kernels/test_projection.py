@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.twins import Array, bfloat16, write_store
+from kernels.twins import Array, bfloat16, write_raw_store, write_shards, write_store
 from polygate import kernels
 
 DTYPES = ("BF16", "F16", "F32", "F64")
@@ -98,8 +98,6 @@ def test_a_row_scores_the_same_alone_and_among_others(tmp_path: Path) -> None:
 
 def test_data_may_lie_at_odd_addresses(tmp_path: Path) -> None:
     """Foreign writers need not align tensors."""
-    from kernels.twins import write_raw_store
-
     values, directions = np.arange(40, dtype="<f4").reshape(4, 10), np.ones((2, 10))
     header = '{"a":{"dtype":"F32","shape":[4,10],"data_offsets":[0,160]}}'
     for padding in range(8):
@@ -140,3 +138,55 @@ def test_arguments_that_do_not_fit_are_named(tmp_path: Path) -> None:
         kernels.project(path, ["nowhere"], np.ones((1, 8)))
     with pytest.raises(ValueError, match="no tensors named"):
         kernels.project(path, [], np.ones((1, 8)))
+
+
+def test_tensors_of_several_layers_and_types_in_one_call(tmp_path: Path) -> None:
+    """Types may differ between tensors of one file, as when only some layers were kept in full."""
+    random = np.random.default_rng(4)
+    half, single = random.normal(size=(6, 20)).astype("<f2"), random.normal(size=(6, 20)).astype("<f4")
+    header = {
+        "layer.03.t_inst": {"dtype": "F16", "shape": [6, 20], "data_offsets": [0, 240]},
+        "layer.11.t_post_inst": {"dtype": "F32", "shape": [6, 20], "data_offsets": [240, 720]},
+    }
+    write_raw_store(tmp_path / "store", header, half.tobytes() + single.tobytes())
+    directions = random.normal(size=(3, 20))
+    found = kernels.project(tmp_path / "store", ["layer.11.t_post_inst", "layer.03.t_inst"], directions)
+    assert relative_error(found[0], single.astype(float), directions) <= 1e-6
+    assert relative_error(found[1], half.astype(float), directions) <= 1e-6
+
+
+def test_shards_are_one_store_whose_rows_follow_each_other(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    tensors = {name: random.normal(size=(400, 1500)) for name in "ab"}
+    directions = random.normal(size=(2, 3, 1500))
+    write_store(tmp_path / "whole", tensors, "BF16")
+    shards = write_shards(tmp_path, tensors, (1, 380, 400), "BF16")
+    whole = kernels.project(tmp_path / "whole", ["b", "a"], directions)
+    np.testing.assert_array_equal(kernels.project(shards, ["b", "a"], directions), whole)
+    np.testing.assert_array_equal(kernels.project(shards[:1], ["b", "a"], directions), whole[:, :1])
+
+
+def test_a_wrong_shard_is_named(tmp_path: Path) -> None:
+    write_store(tmp_path / "one", {"a": np.ones((3, 8))})
+    write_store(tmp_path / "wide", {"a": np.ones((3, 9))})
+    write_store(tmp_path / "half", {"a": np.ones((3, 8))}, "F16")
+    write_store(tmp_path / "other", {"b": np.ones((3, 8))})
+    bad = np.ones((3, 8))
+    bad[1, 4] = np.nan
+    write_store(tmp_path / "bad", {"a": bad})
+
+    def project(*names: str) -> Array:
+        return kernels.project([tmp_path / name for name in names], ["a"], np.ones((1, 8)))
+
+    with pytest.raises(ValueError, match=r"wide: tensor a holds rows of 9 F32, in .*one of 8 F32"):
+        project("one", "wide")
+    with pytest.raises(ValueError, match=r"half: tensor a holds rows of 8 F16"):
+        project("one", "half")
+    with pytest.raises(ValueError, match="other: no tensor a"):
+        project("one", "other")
+    with pytest.raises(ValueError, match="bad: tensor a holds NaN at row 1, column 4"):
+        project("one", "one", "bad")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        project("one", "nowhere")
+    with pytest.raises(ValueError, match="no files named"):
+        project()

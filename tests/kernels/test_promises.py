@@ -60,6 +60,8 @@ class Inputs:
 KERNELS: dict[str, Callable[[Inputs, int], Any]] = {
     "project": lambda x, threads: kernels.project(x.path, list("abc"), x.directions, threads=threads),
     "class_means": lambda x, threads: kernels.class_means(x.path, list("abc"), np.arange(300) % 3, threads=threads),
+    "gram": lambda x, threads: kernels.gram(x.path, list("abc"), threads=threads),
+    "moments": lambda x, threads: kernels.moments(x.path, list("ab"), np.arange(300) % 2, threads=threads),
     "auc": lambda x, threads: kernels.auc(x.scores, x.labels, threads=threads),
     "average_precision": lambda x, threads: kernels.average_precision(x.scores, x.labels, threads=threads),
     "caliper_auc": lambda x, threads: kernels.caliper_auc(
@@ -116,6 +118,8 @@ def no_switching() -> Iterator[None]:
 LOCKED: dict[str, Callable[[Inputs], Any]] = {
     "project": lambda x: kernels.project(x.path, list("abc") * 20, x.directions, threads=1),
     "class_means": lambda x: kernels.class_means(x.path, list("abc") * 20, np.zeros(300, int), threads=1),
+    "gram": lambda x: kernels.gram(x.path, list("abc"), threads=1),
+    "moments": lambda x: kernels.moments(x.path, ["a"], threads=1),
     "auc": lambda x: kernels.auc(np.tile(x.scores, (50, 20)), np.tile(x.labels, 20), threads=1),
     "average_precision": lambda x: kernels.average_precision(np.tile(x.scores, (50, 20)), np.tile(x.labels, 20)),
     "roc": lambda x: kernels.roc(np.tile(x.scores[0], 500), np.tile(x.labels, 500)),

@@ -61,6 +61,14 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             project(tmp_path / "part")
 
 
+def test_a_name_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    """Readers of JSON keep the last entry and say nothing."""
+    entry = json.dumps(ENTRY)
+    write_raw_store(tmp_path / "store", f'{{"a":{entry},"a":{entry}}}', bytes(24))
+    with pytest.raises(ValueError, match=r"two entries a"):
+        project(tmp_path / "store")
+
+
 def test_integers_are_not_activations(tmp_path: Path) -> None:
     write_raw_store(tmp_path / "store", {"a": {**ENTRY, "dtype": "I32"}}, bytes(24))
     with pytest.raises(ValueError, match="tensor a is I32, activations are BF16, F16, F32 or F64"):

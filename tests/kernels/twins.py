@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,14 @@ def write_raw_store(path: Path, header: Mapping[str, Any] | str, data: bytes, le
 
     text = (header if isinstance(header, str) else json.dumps(header)).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+
+
+def write_shards(folder: Path, tensors: Mapping[str, Array], ends: Sequence[int], dtype: str = "F32") -> list[Path]:
+    """Stores of rows up to each of `ends`, in order."""
+    paths = [folder / f"shard.{index}" for index in range(len(ends))]
+    for path, first, end in zip(paths, (0, *ends), ends, strict=False):
+        write_store(path, {name: values[first:end] for name, values in tensors.items()}, dtype)
+    return paths
 
 
 def auc(scores: Array, labels: Array, weights: Array | None = None) -> float:

@@ -1,7 +1,5 @@
 """Kernels of polygate; `polygate.kernels` documents them and is what to import."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +8,8 @@ __all__ = [
     "caliper_auc",
     "class_means",
     "fit_logistic",
+    "gram",
+    "moments",
     "project",
     "rank",
     "roc",
@@ -18,11 +18,15 @@ __all__ = [
 ]
 
 def project(
-    path: str | Path, tensors: list[str], directions: NDArray[np.float64], per_tensor: bool, threads: int
+    paths: list[str], tensors: list[str], directions: NDArray[np.float64], per_tensor: bool, threads: int
 ) -> NDArray[np.float32]: ...
 def class_means(
-    path: str | Path, tensors: list[str], labels: NDArray[np.int32], threads: int
+    paths: list[str], tensors: list[str], labels: NDArray[np.int32], threads: int
 ) -> NDArray[np.float64]: ...
+def gram(paths: list[str], tensors: list[str], threads: int) -> NDArray[np.float64]: ...
+def moments(
+    paths: list[str], tensors: list[str], labels: NDArray[np.int32] | None, threads: int
+) -> tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64]]: ...
 def rank(
     metric: str,
     scores: NDArray[np.float64],

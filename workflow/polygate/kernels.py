@@ -1,4 +1,4 @@
-"""Numerical kernels: projections, class means, ranking metrics, thresholds, bootstrap intervals, small logistic fits.
+"""Numerical kernels: projections, means, products, ranking metrics, thresholds, bootstrap intervals, logistic fits.
 
 A thin face of the Rust extension `polygate._kernels`; importing it needs numpy alone. What holds for every function:
 
@@ -26,40 +26,99 @@ Statistic = Literal["auc", "average_precision", "f1", "balanced_accuracy", "rate
 Average = Literal["none", "groups", "methods", "both"]
 Interval = Literal["percentile", "bca"]
 Solver = Literal["convex", "adamw"]
+Store = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A safetensors file, or files of one type and width whose rows follow each other: the shards of one store."""
 
 
-def project(
-    path: str | os.PathLike[str], tensors: Sequence[str], directions: ArrayLike, *, threads: int = 0
-) -> NDArray[np.float32]:
-    """Dot products of stored rows with directions, in one pass over a memory-mapped safetensors file.
+def project(path: Store, tensors: Sequence[str], directions: ArrayLike, *, threads: int = 0) -> NDArray[np.float32]:
+    """Dot products of stored rows with directions, in one pass over a safetensors file or its shards.
 
-    `tensors` names t tensors [n, d] of one shape (bf16, f16, f32 or f64). `directions` is [k, d], shared by all
-    tensors, or [t, k, d]. Returns float32 [t, n, k], within 1e-6·|row|·|direction| of float64; a row's scores don't
-    depend on the other rows. Memory: the output, and a copy of the directions.
+    `tensors` names t tensors [n, d] of one shape (bf16, f16, f32 or f64), of any layers and positions. `directions` is
+    [k, d], shared by all tensors, or [t, k, d]. Returns float32 [t, n, k], within 1e-6·|row|·|direction| of float64; a
+    row's scores don't depend on the other rows. Memory: the output, a copy of the directions, and for each thread
+    512 KB, or a row where that is more.
 
     Raises ValueError for a truncated or foreign file, an unknown tensor, shapes that don't fit, and activations that
-    are NaN or infinite (naming tensor and row); FileNotFoundError or OSError when the file can't be read.
+    are NaN or infinite (naming file, tensor and row of the file); FileNotFoundError or OSError when a file can't be
+    read.
     """
     values = _floats("directions", directions, (2, 3))
     per_tensor = values.ndim == 3
     if per_tensor and len(values) != len(tensors):
         raise ValueError(f"directions have shape {values.shape}, expected [{len(tensors)} tensors, k, d]")
     blocks = values if per_tensor else values[None]
-    return _kernels.project(os.fspath(path), list(tensors), blocks, per_tensor, _threads(threads))
+    return _kernels.project(_paths(path), list(tensors), blocks, per_tensor, _threads(threads))
 
 
-def class_means(
-    path: str | os.PathLike[str], tensors: Sequence[str], labels: ArrayLike, *, threads: int = 0
-) -> NDArray[np.float64]:
+def class_means(path: Store, tensors: Sequence[str], labels: ArrayLike, *, threads: int = 0) -> NDArray[np.float64]:
     """Mean of the stored rows of each class, streamed in float64.
 
     `tensors` names t tensors [n, d] of one shape; `labels`, integer [n], holds classes 0 … c-1, and -1 for rows to
     leave out. Returns float64 [t, c, d]. Errors as for `project`; ValueError too for a class without rows. Rows left
     out may hold anything.
     """
-    return _kernels.class_means(
-        os.fspath(path), list(tensors), _integers("labels", labels, np.int32), _threads(threads)
-    )
+    return _kernels.class_means(_paths(path), list(tensors), _integers("labels", labels, np.int32), _threads(threads))
+
+
+def gram(path: Store, tensors: Sequence[str], *, threads: int = 0) -> NDArray[np.float64]:
+    """Gram matrices X·Xᵀ of stored rows, uncentred, in float64.
+
+    `tensors` names t tensors [n, d] of one shape. Returns float64 [t, n, n], symmetric to the bit. Memory: the output,
+    and for each thread 512 rows in float64. Time grows with n²·d. Errors as for `project`.
+    """
+    return _kernels.gram(_paths(path), list(tensors), _threads(threads))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Counts, means and scatter matrices of classes, which combine over shards or languages as if read at once."""
+
+    counts: NDArray[np.int64]
+    """[c] rows of each class."""
+    means: NDArray[np.float64]
+    """[t, c, d]."""
+    scatter: NDArray[np.float64]
+    """[t, c, d, d]: Σ (x − mean)(x − mean)ᵀ over the rows of a class."""
+
+    def covariances(self) -> NDArray[np.float64]:
+        """Unbiased covariance of each class, scatter / (count − 1), [t, c, d, d]; ValueError for a class of one row."""
+        if (self.counts < 2).any():
+            raise ValueError(f"class {int(np.argmin(self.counts))} has one row, a covariance needs two")
+        covariances: NDArray[np.float64] = self.scatter / (self.counts[:, None, None] - 1)
+        return covariances
+
+    @classmethod
+    def combine(cls, parts: Sequence[Moments]) -> Moments:
+        """Moments of all rows from those of parts, by the pairwise update of Chan, Golub & LeVeque (1983)."""
+        if not parts:
+            raise ValueError("no moments to combine")
+        shapes = {part.scatter.shape for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"moments of different shapes [t, c, d, d]: {sorted(shapes)}")
+        counts, means, scatter = parts[0].counts, parts[0].means.copy(), parts[0].scatter.copy()
+        for part in parts[1:]:
+            total = counts + part.counts
+            delta = part.means - means
+            weights = counts * (part.counts / total)
+            scatter += part.scatter
+            for tensor, label in np.ndindex(delta.shape[:2]):
+                scatter[tensor, label] += weights[label] * np.outer(delta[tensor, label], delta[tensor, label])
+            means += delta * (part.counts / total)[:, None]
+            counts = total
+        return cls(counts, means, scatter)
+
+
+def moments(path: Store, tensors: Sequence[str], labels: ArrayLike | None = None, *, threads: int = 0) -> Moments:
+    """Counts, means and scatter matrices of stored rows by class, in float64.
+
+    `tensors` names t tensors [n, d] of one shape; `labels`, integer [n], holds classes 0 … c-1, and -1 for rows to
+    leave out; without labels all rows are one class. Reads twice, means first, so that means far from 0 cost no
+    digits. Memory: the output, and for each class 256 rows in float64. Time grows with n·d². Errors as for
+    `class_means`.
+    """
+    classes = None if labels is None else _integers("labels", labels, np.int32)
+    counts, means, scatter = _kernels.moments(_paths(path), list(tensors), classes, _threads(threads))
+    return Moments(counts.astype(np.int64), means, scatter)
 
 
 def auc(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, threads: int = 0) -> Any:
@@ -305,6 +364,10 @@ def _rank(metric: str, scores: ArrayLike, labels: ArrayLike, weights: ArrayLike 
         metric, np.atleast_2d(values), _booleans("labels", labels), _weights(weights), _threads(threads)
     )
     return float(found[0]) if values.ndim == 1 else found
+
+
+def _paths(path: Store) -> list[str]:
+    return [os.fspath(path)] if isinstance(path, str | os.PathLike) else [os.fspath(part) for part in path]
 
 
 def _floats(name: str, values: ArrayLike, dimensions: tuple[int, ...]) -> NDArray[np.float64]:
