@@ -12,7 +12,7 @@ FROM_FOLDER = $(if $(POLYREFUSE),--config 'prompts={folder: $(POLYREFUSE)}')
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean
+.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -65,6 +65,13 @@ test-rust: install ## the kernels' own tests
 test-python: install ## library and kernels, then real small workflows and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
+
+sanitize: ## the kernels' tests of files and SIMD under the address sanitizer (needs a nightly toolchain)
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --manifest-path rust/Cargo.toml --target-dir rust/target/sanitize \
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --test store --test projection
+
+fuzz: ## a minute of any bytes as a store (needs a nightly toolchain and cargo-fuzz)
+	cd rust && cargo +nightly fuzz run store -- -max_len=600 -max_total_time=60
 
 docs: install ## regenerate config/config.yaml, config/README.md, config/schema.json and envs/ from the code
 	$(BIN)/python -m polygate.settings_document

@@ -2,7 +2,7 @@
 
 mod common;
 
-use polygate_kernels::dot::InstructionSet;
+use polygate_kernels::dot::{Directions, InstructionSet};
 use polygate_kernels::means::class_means;
 use polygate_kernels::project::{DirectionSet, project_with};
 use polygate_kernels::store::Float;
@@ -44,6 +44,28 @@ proptest! {
                     let exact: f64 = x.iter().zip(v).map(|(x, v)| x * v).sum();
                     let error = (f64::from(found.scores[row * count + k]) - exact).abs();
                     prop_assert!(error <= 1e-6 * norm(x) * norm(v), "{instructions:?}: error {error:e}");
+                }
+            }
+        }
+    }
+
+    /// Rows on the heap and none beyond them, so that a sanitizer sees every read outside; files are mapped whole pages.
+    #[test]
+    fn no_byte_outside_the_rows_is_read(
+        rows in 1usize..7, width in 1usize..100, count in 1usize..7, dtype in 0usize..3, offset in 0usize..4, seed: u64,
+    ) {
+        let (bytes, held) = common::encode(&values(seed, rows * width), TYPES[dtype]);
+        let mut moved = vec![0; offset];
+        moved.extend(bytes);
+        let moved = moved.into_boxed_slice();
+        let directions = values(!seed, count * width);
+        for instructions in SETS.into_iter().filter(|set| set.available()) {
+            let mut out = vec![0.0; rows * count].into_boxed_slice();
+            Directions::new(&directions, width, TYPES[dtype], instructions).dot(&moved[offset..], &mut out);
+            for (row, x) in held.chunks(width).enumerate() {
+                for (k, v) in directions.chunks(width).enumerate() {
+                    let exact: f64 = x.iter().zip(v).map(|(x, v)| x * v).sum();
+                    prop_assert!((f64::from(out[row * count + k]) - exact).abs() <= 1e-6 * norm(x) * norm(v));
                 }
             }
         }

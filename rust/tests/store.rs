@@ -57,6 +57,51 @@ proptest! {
     }
 }
 
+/// What one damage does to the header of two tensors [2, 3] of float32, `a` of ones and `b` of twos.
+fn damaged(what: usize, number: u64, negative: bool) -> String {
+    let sign = if negative { "-" } else { "" };
+    let entry = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{offsets}]}}"#)
+    };
+    let (a, b) = (entry("F32", "2,3", "0,24"), entry("F32", "2,3", "24,48"));
+    match what {
+        0 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", &format!("{sign}{number},3"), "0,24")),
+        1 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", &format!("2,{sign}{number}"), "0,24")),
+        2 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", "2,3", &format!("{sign}{number},24"))),
+        3 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", "2,3", &format!("0,{sign}{number}"))),
+        4 => format!(r#"{{"a":{a},"b":{}}}"#, entry("F32", "2,3", &format!("{},{}", number % 48, number % 48 + 24))),
+        5 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", "2,3", &format!("{sign}0.{number},24"))),
+        6 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", &format!("{number}e{number},3"), "0,24")),
+        7 => format!(r#"{{"a":{a},"a":{b}}}"#),
+        8 => format!(r#"{{"a":{a},"b":{b},"a":{a}}}"#),
+        9 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F32", "2,3,1", "0,24")),
+        10 => format!(r#"{{"a":{},"b":{b}}}"#, entry("I32", "2,3", "0,24")),
+        11 => format!(r#"{{"a":{},"b":{b}}}"#, entry("F64", "2,3", "0,24")),
+        12 => format!(r#"{{"a":{},"b":{b}}}"#, entry("BF16", "2,3", "0,24")),
+        _ => format!(r#"{{"a":{a},"b":{b}}}"#),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn a_lie_is_an_error_or_changes_no_number(
+        what in 0usize..14, number in prop_oneof![0u64..60, any::<u64>()], negative: bool, cut in 0usize..60, padding in 0usize..9,
+    ) {
+        let folder = common::folder();
+        let ones = [1f32.to_le_bytes(); 6].concat();
+        let data = [ones, [2f32.to_le_bytes(); 6].concat()].concat();
+        let header = damaged(what, number, negative) + &" ".repeat(padding);
+        let cut = if cut < 48 { cut } else { 0 };
+        let path = common::write_raw(&folder, header.as_bytes(), &data[..48 - cut]);
+        match read(&path, 3) {
+            Ok(scores) => prop_assert_eq!(scores, vec![3.0, 3.0], "{}", header),
+            Err(error) => prop_assert!(matches!(error, Error::Store { .. }), "{}: {}", header, error),
+        }
+    }
+}
+
 #[test]
 fn the_error_names_the_file() {
     let folder = common::folder();
