@@ -1,18 +1,23 @@
 """Kernels beside what one would otherwise run: the same data, the same run, medians of several repeats.
 
 Prints one table and writes it to results/bench.csv. Times are wall clock in seconds with all cores for both sides;
-`ratio` is peer / ours, `limit_share` the share of the speed at which one thread of numpy reads as many bytes from
-memory, `agree` the largest difference of results (for the bootstrap, of intervals from different random draws). Run it
-on an idle machine: `make bench`.
+`ratio` is peer / ours, `limit_share` the time to read the same file once (the fastest of numpy's sum over a map with
+one thread or two and of reading into a buffer) / ours, `agree` the largest difference of results (for the bootstrap,
+of intervals from different random draws). Run it on an idle machine: `make bench`.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
+import resource
 import statistics
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -74,42 +79,106 @@ def measure(
 
 
 def projection(folder: Path) -> Iterator[Row]:
-    """Four layers of 2,000 prompts at the width of Qwen2.5-7B, bf16, in the page cache."""
-    path, names, width = folder / "store.safetensors", [f"layer.{layer:02d}" for layer in range(4)], 3584
-    save_file({name: torch.randn(2000, width, dtype=torch.bfloat16) for name in names}, path)
-    megabytes = path.stat().st_size / 1e6
-    words = np.fromfile(path, np.uint64)
-
-    def reading() -> float:
-        times = []
-        for _ in range(7):
-            begun = time.perf_counter()
-            words.sum()
-            times.append(time.perf_counter() - begun)
-        return statistics.median(times)
-
-    def torch_upcast(directions: Array) -> Array:
-        with safe_open(path, "pt") as file:
-            return np.stack(
-                [(file.get_tensor(name).float() @ torch.from_numpy(directions).T).numpy() for name in names]
-            )
-
-    for count in (1, 5, 10, 64):
-        directions = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        row = measure(
-            "projection", f"{megabytes:.0f} MB bf16, K = {count}",
-            lambda directions=directions: kernels.project(path, names, directions),
-            "torch upcast + matmul", lambda directions=directions: torch_upcast(directions),
-        )  # fmt: skip
-        yield replace(row, limit_share=reading() / row.ours_s)
+    """Four layers of 2,000 prompts at the width of Qwen2.5-7B in the page cache."""
+    names, width = [f"layer.{layer:02d}" for layer in range(4)], 3584
+    for dtype, counts in ((torch.bfloat16, (1, 5, 10, 64)), (torch.float16, (5,)), (torch.float32, (5,))):
+        path = folder / f"{str(dtype).removeprefix('torch.')}.safetensors"
+        save_file({name: torch.randn(2000, width).to(dtype) for name in names}, path)
+        size = f"{path.stat().st_size / 1e6:.0f} MB {path.stem}"
+        for count in counts:
+            directions = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            row = measure(
+                "projection", f"{size}, K = {count}",
+                lambda path=path, directions=directions: kernels.project(path, names, directions),
+                "torch upcast + matmul",
+                lambda path=path, directions=directions: torch_projections(path, names, directions),
+            )  # fmt: skip
+            yield replace(row, limit_share=reading(path) / row.ours_s)
+    path = folder / "bfloat16.safetensors"
     labels = np.arange(2000) % 2
     row = measure(
-        "class means", f"{megabytes:.0f} MB bf16",
+        "class means", "57 MB bfloat16",
         lambda: kernels.class_means(path, names, labels),
         "torch float64 mean", lambda: torch_means(path, names, labels),
     )  # fmt: skip
-    yield replace(row, limit_share=reading() / row.ours_s)
+    yield replace(row, limit_share=reading(path) / row.ours_s)
+    yield measure(
+        "Gram matrix", "2,000 rows of 3,584", lambda: kernels.gram(path, names[:1]),
+        "torch float64, X @ X.T in numpy", lambda: numpy_products(path, names[0], rows=True), n=3,
+    )  # fmt: skip
+    yield measure(
+        "covariance", "2,000 rows of 3,584", lambda: kernels.moments(path, names[:1]).covariances()[0],
+        "torch float64, centred, X.T @ X in numpy", lambda: numpy_products(path, names[0], rows=False), n=3,
+    )  # fmt: skip
+
+
+def reading(path: Path) -> float:
+    """Seconds to read a file in the page cache once: the best of a mapped sum on one or two threads, and `readinto`."""
+    words = path.stat().st_size // 8
+
+    def mapped(threads: int) -> None:
+        mapping = np.memmap(path, np.uint64, "r", shape=(words,))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(np.sum, np.array_split(mapping, threads)))
+
+    def copied() -> None:
+        buffer = bytearray(1 << 20)
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+    times = []
+    for _ in range(7):
+        for work in (lambda: mapped(1), lambda: mapped(2), copied):
+            begun = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - begun)
+    return min(statistics.median(times[way::3]) for way in range(3))
+
+
+def torch_projections(path: Path, names: list[str], directions: Array) -> Array:
+    """Projections by upcasting to float32."""
+    with safe_open(path, "pt") as file:
+        return np.stack([(file.get_tensor(name).float() @ torch.from_numpy(directions).T).numpy() for name in names])
+
+
+def numpy_products(path: Path, name: str, *, rows: bool) -> Array:
+    """The Gram matrix of the rows, or the covariance of the columns, in float64 at once."""
+    with safe_open(path, "pt") as file:
+        values = file.get_tensor(name).double().numpy()
+    if rows:
+        return values @ values.T
+    values -= values.mean(0)
+    return values.T @ values / (len(values) - 1)
+
+
+def scale(gigabytes: float) -> None:
+    """Project a sparse store of many gigabytes, with a few rows of ones, and print time, rate and peak memory."""
+    width = 3584
+    rows = int(gigabytes * 1e9) // (2 * width)
+    marked = [0, rows // 2, rows - 1]
+    header = json.dumps(
+        {"a": {"dtype": "BF16", "shape": [rows, width], "data_offsets": [0, rows * width * 2]}}
+    ).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sparse.safetensors"
+        with path.open("wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            for row in marked:
+                file.seek(8 + len(header) + row * width * 2)
+                file.write(np.full(width, 0x3F80, "<u2").tobytes())
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.perf_counter()
+        scores = kernels.project(path, ["a"], np.ones((5, width)))
+        seconds = time.perf_counter() - begun
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert np.flatnonzero(scores[0, :, 0]).tolist() == marked
+    assert (scores[0, marked] == width).all()
+    print(
+        f"{gigabytes:g} GB on 5 directions: {seconds:.1f} s, {gigabytes / seconds:.1f} GB/s, "
+        f"{peak / 1024:.0f} MB of memory, {scores.nbytes / 1e6:.0f} of them scores"
+    )
 
 
 def torch_means(path: Path, names: list[str], labels: Array) -> Array:
@@ -237,7 +306,13 @@ def torch_fit(features: Array, labels: Array) -> Array:
 
 
 def main() -> None:
-    """Run everything, print the table, write it."""
+    """Run everything, print the table, write it; or stream one store of `--scale` gigabytes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, metavar="GB", help="only project a sparse store of this size")
+    args = parser.parse_args()
+    if args.scale:
+        scale(args.scale)
+        return
     print(f"{'task':<28}{'size':<30}{'ours':>10}  {'peer':<50}{'peer':>10}{'ratio':>8}{'limit':>7}  goal")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
