@@ -69,7 +69,7 @@ fn statistics(criterion: &mut Criterion) {
     let (scores, labels) = scored(25_000, 12_000);
     let groups: Vec<i64> = (0..25_000).map(|row| row % 23).collect();
     criterion.bench_function("threshold sweep, 23 groups, 25000 rows", |bencher| {
-        bencher.iter(|| sweep(&scores, &labels, Some(&groups), Objective::MacroF1));
+        bencher.iter(|| sweep(&scores, &labels, Some(&groups), None, Objective::MacroF1, 1));
     });
     for metric in [Metric::Auc, Metric::AveragePrecision] {
         criterion.bench_function(&format!("{metric:?} of 25000 rows"), |bencher| {

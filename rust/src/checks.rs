@@ -34,3 +34,15 @@ pub fn both_classes(labels: &[bool]) -> Result<()> {
         Ok(())
     }
 }
+
+/// `scores` [methods, rows] are finite numbers, `labels` [rows] of both classes.
+pub fn methods(scores: &[f64], labels: &[bool]) -> Result<()> {
+    both_classes(labels)?;
+    if scores.is_empty() || !scores.len().is_multiple_of(labels.len()) {
+        return invalid!("scores have {} entries, expected a multiple of {} as labels", scores.len(), labels.len());
+    }
+    if labels.len() >= 1 << 31 {
+        return invalid!("labels have {} entries, expected fewer than 2³¹", labels.len());
+    }
+    finite("scores", scores)
+}

@@ -170,24 +170,36 @@ fn caliper_auc<'py>(
     Ok((PyArray1::from_vec(py, areas), pairs))
 }
 
-/// Threshold, value of the objective there, and whether it beats flagging everything.
+type Thresholds<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<bool>>);
+
+/// Threshold, value of the objective there, and whether it beats flagging everything, of each method; scores
+/// [methods, rows].
 #[pyfunction]
 fn sweep_threshold<'py>(
     py: Python<'py>,
-    scores: PyReadonlyArray1<'py, f64>,
+    scores: PyReadonlyArray2<'py, f64>,
     labels: PyReadonlyArray1<'py, bool>,
     groups: Option<PyReadonlyArray1<'py, i64>>,
+    weights: Option<PyReadonlyArray1<'py, f64>>,
     objective: &str,
-) -> PyResult<(f64, f64, bool)> {
+    threads: usize,
+) -> PyResult<Thresholds<'py>> {
     let objectives = [
         ("macro_f1", Objective::MacroF1),
         ("balanced_f1", Objective::BalancedF1),
         ("balanced_accuracy", Objective::BalancedAccuracy),
     ];
     let objective = named("objective", objective, &objectives)?;
-    let (scores, labels, groups) = (owned(&scores)?, owned(&labels)?, owned_or_none(groups)?);
-    let found = py.detach(|| crate::threshold::sweep(&scores, &labels, groups.as_deref(), objective))?;
-    Ok((found.threshold, found.value, found.informative))
+    let (scores, labels) = (owned(&scores)?, owned(&labels)?);
+    let (groups, weights) = (owned_or_none(groups)?, owned_or_none(weights)?);
+    let found = py.detach(|| {
+        crate::threshold::sweep(&scores, &labels, groups.as_deref(), weights.as_deref(), objective, threads)
+    })?;
+    Ok((
+        PyArray1::from_iter(py, found.iter().map(|best| best.threshold)),
+        PyArray1::from_iter(py, found.iter().map(|best| best.value)),
+        PyArray1::from_iter(py, found.iter().map(|best| best.informative)),
+    ))
 }
 
 type Estimates<'py> =

@@ -25,64 +25,116 @@ pub fn order_key(score: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits | (1 << 63) }
 }
 
-/// The float of an `order_key`.
-pub fn score_of(key: u64) -> f64 {
-    f64::from_bits(if key >> 63 == 1 { key & !(1 << 63) } else { !key })
+/// Set in the last row of each block of an `ascending` order.
+pub const END: u32 = 1 << 31;
+
+/// Rows in ascending order of score, those of one score by number; `END` marks the last row of each distinct score.
+///
+/// A radix sort on the scores' places between the least and the greatest of them, which rounding can only tie and never
+/// swap; rows that share a place are then sorted by their exact scores.
+pub fn ascending(scores: &[f64], keep: impl Fn(usize) -> bool) -> Vec<u32> {
+    debug_assert!(scores.len() < END as usize, "row numbers take 31 bits");
+    let (least, most) =
+        scores.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), x| (least.min(*x), most.max(*x)));
+    let digits = match scores.len() {
+        ..FEW => 0,
+        FEW..MANY => 2,
+        _ => 3,
+    };
+    let top = (1_u64 << (DIGIT * digits)).min(1 << 32) - 1;
+    // Halves, since the difference of two finite scores may be infinite.
+    let factor = top as f64 / (most / 2.0 - least / 2.0);
+    let factor = if factor.is_finite() { factor } else { 0.0 };
+    let place = |score: f64| (((score / 2.0 - least / 2.0) * factor) as u64).min(top);
+    let rows = scores.iter().enumerate().filter(|(row, _)| keep(*row));
+    let mut entries: Vec<u64> = rows.map(|(row, score)| place(*score) << 32 | row as u64).collect();
+    sort_by_place(&mut entries, digits);
+    let mut rows: Vec<u32> = entries.iter().map(|entry| *entry as u32).collect();
+    let mut start = 0;
+    while start < rows.len() {
+        let place = entries[start] >> 32;
+        let mut end = start + 1;
+        while end < rows.len() && entries[end] >> 32 == place {
+            end += 1;
+        }
+        if end - start > 1 {
+            finish(&mut rows[start..end], scores);
+        }
+        rows[end - 1] |= END;
+        start = end;
+    }
+    rows
+}
+
+/// Bits by which the radix sort proceeds.
+const DIGIT: u32 = 11;
+/// Below so many rows a comparison sort is faster; from `MANY` on two digits would leave too many ties.
+const FEW: usize = 400;
+const MANY: usize = 1 << 18;
+
+fn sort_by_place(entries: &mut Vec<u64>, digits: u32) {
+    const SIZE: usize = 1 << DIGIT;
+    let mut sorted = vec![0; entries.len()];
+    for shift in (0..digits).map(|digit| 32 + DIGIT * digit) {
+        let digit = |entry: u64| (entry >> shift) as usize % SIZE;
+        let mut starts = [0_u32; SIZE];
+        entries.iter().for_each(|entry| starts[digit(*entry)] += 1);
+        let mut sum = 0;
+        for start in &mut starts {
+            (*start, sum) = (sum, sum + *start);
+        }
+        for &entry in entries.iter() {
+            let start = &mut starts[digit(entry)];
+            sorted[*start as usize] = entry;
+            *start += 1;
+        }
+        std::mem::swap(entries, &mut sorted);
+    }
+}
+
+/// Sorts rows by exact score and marks the blocks within them.
+fn finish(rows: &mut [u32], scores: &[f64]) {
+    let key = |row: u32| order_key(scores[row as usize]);
+    rows.sort_unstable_by_key(|row| (key(*row), *row));
+    for at in 1..rows.len() {
+        if key(rows[at - 1]) != key(rows[at]) {
+            rows[at - 1] |= END;
+        }
+    }
 }
 
 /// Blocks in ascending order of score; `blocks(scores, labels, None)` weighs each row 1.
 pub fn blocks(scores: &[f64], labels: &[bool], weights: Option<&[f64]>) -> Vec<Block> {
-    match weights {
-        None => merge(&sorted_keys(scores, labels, true), &sorted_keys(scores, labels, false), |key| (*key, 1.0)),
-        Some(weights) => {
-            merge(&sorted_pairs(scores, labels, weights, true), &sorted_pairs(scores, labels, weights, false), |pair| {
-                *pair
-            })
-        }
-    }
-}
-
-// Sorting the classes apart and merging them is about twice as fast as sorting (score, label) pairs together.
-fn sorted_keys(scores: &[f64], labels: &[bool], class: bool) -> Vec<u64> {
-    let rows = scores.iter().zip(labels);
-    let mut keys: Vec<u64> = rows.filter(|(_, label)| **label == class).map(|(score, _)| order_key(*score)).collect();
-    keys.sort_unstable();
-    keys
-}
-
-fn sorted_pairs(scores: &[f64], labels: &[bool], weights: &[f64], class: bool) -> Vec<(u64, f64)> {
-    let rows = scores.iter().zip(labels).zip(weights);
-    let mut pairs: Vec<(u64, f64)> = rows
-        .filter(|((_, label), _)| **label == class)
-        .map(|((score, _), weight)| (order_key(*score), *weight))
-        .collect();
-    // By weight within a score, so that sums don't depend on the order of rows.
-    pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    pairs
-}
-
-fn merge<T>(positives: &[T], negatives: &[T], item: impl Fn(&T) -> (u64, f64)) -> Vec<Block> {
-    let mut merged = Vec::with_capacity(positives.len() + negatives.len());
-    let (mut i, mut j) = (0, 0);
-    while i < positives.len() || j < negatives.len() {
-        let key = match (positives.get(i), negatives.get(j)) {
-            (Some(p), Some(n)) => item(p).0.min(item(n).0),
-            (Some(p), None) => item(p).0,
-            (None, Some(n)) => item(n).0,
-            (None, None) => unreachable!("one of the two has rows left"),
+    let order = ascending(scores, |_| true);
+    let score = |rows: &[u32]| scores[(rows[0] & !END) as usize];
+    let block = |rows: &[u32]| {
+        let [negative, positive] = match weights {
+            None => counts_of(rows, labels),
+            Some(weights) => weights_of(rows, labels, weights),
         };
-        let mut block = Block { score: score_of(key), positive: 0.0, negative: 0.0 };
-        while let Some((_, weight)) = positives.get(i).map(&item).filter(|(k, _)| *k == key) {
-            block.positive += weight;
-            i += 1;
-        }
-        while let Some((_, weight)) = negatives.get(j).map(&item).filter(|(k, _)| *k == key) {
-            block.negative += weight;
-            j += 1;
-        }
-        merged.push(block);
+        Block { score: score(rows), positive, negative }
+    };
+    order.split_inclusive(|entry| entry & END != 0).map(block).collect()
+}
+
+/// Harmless and harmful rows of a block.
+fn counts_of(rows: &[u32], labels: &[bool]) -> [f64; 2] {
+    let positive = rows.iter().filter(|entry| labels[(**entry & !END) as usize]).count();
+    [(rows.len() - positive) as f64, positive as f64]
+}
+
+/// Harmless and harmful weight of a block, summed from the smallest so that the order of rows doesn't matter.
+fn weights_of(rows: &[u32], labels: &[bool], weights: &[f64]) -> [f64; 2] {
+    let own = |entry: &u32| (*entry & !END) as usize;
+    let mut sums = [0.0; 2];
+    if let [entry] = rows {
+        sums[usize::from(labels[own(entry)])] = weights[own(entry)];
+        return sums;
     }
-    merged
+    let mut sorted: Vec<(f64, bool)> = rows.iter().map(|entry| (weights[own(entry)], labels[own(entry)])).collect();
+    sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    sorted.iter().for_each(|(weight, label)| sums[usize::from(*label)] += weight);
+    sums
 }
 
 /// Area under the ROC curve of blocks in ascending order.
@@ -109,6 +161,41 @@ pub fn average_precision_of(blocks: &[Block]) -> f64 {
     sum / hits
 }
 
+/// AUC of rows that count 1 each, in `ascending` order: one division of whole numbers.
+fn auc_of_rows(order: &[u32], labels: &[bool]) -> f64 {
+    let (mut below, mut positives, mut doubled) = (0_u64, 0_u64, 0_u64);
+    let (mut harmful, mut harmless) = (0, 0);
+    for &entry in order {
+        let label = u64::from(labels[(entry & !END) as usize]);
+        harmful += label;
+        harmless += 1 - label;
+        if entry & END != 0 {
+            doubled += harmful * (2 * below + harmless);
+            below += harmless;
+            positives += harmful;
+            (harmful, harmless) = (0, 0);
+        }
+    }
+    doubled as f64 / (2 * positives * below) as f64
+}
+
+/// Average precision of rows that count 1 each, in `ascending` order.
+fn average_precision_of_rows(order: &[u32], labels: &[bool]) -> f64 {
+    let (mut hits, mut sum, mut gained) = (0_u32, 0.0, 0_u32);
+    for at in (0..order.len()).rev() {
+        let label = u32::from(labels[(order[at] & !END) as usize]);
+        gained += label;
+        hits += label;
+        // A block is complete when the row below it ends the next one. Without a branch on labels, which nobody can
+        // predict: a block without harmful rows adds 0.
+        if at == 0 || order[at - 1] & END != 0 {
+            sum += f64::from(gained) * f64::from(hits) / (order.len() - at) as f64;
+            gained = 0;
+        }
+    }
+    sum / f64::from(hits)
+}
+
 /// What to compute from a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -129,10 +216,12 @@ pub fn rank(
     check(scores, labels, weights)?;
     let rows = labels.len();
     threads::map(threads, scores.len() / rows, |method| {
-        let blocks = blocks(&scores[method * rows..(method + 1) * rows], labels, weights);
-        match metric {
-            Metric::Auc => auc_of(&blocks),
-            Metric::AveragePrecision => average_precision_of(&blocks),
+        let scores = &scores[method * rows..(method + 1) * rows];
+        match (metric, weights) {
+            (Metric::Auc, None) => auc_of_rows(&ascending(scores, |_| true), labels),
+            (Metric::AveragePrecision, None) => average_precision_of_rows(&ascending(scores, |_| true), labels),
+            (Metric::Auc, _) => auc_of(&blocks(scores, labels, weights)),
+            (Metric::AveragePrecision, _) => average_precision_of(&blocks(scores, labels, weights)),
         }
     })
 }
@@ -167,11 +256,7 @@ pub fn roc(scores: &[f64], labels: &[bool], weights: Option<&[f64]>) -> Result<R
 }
 
 fn check(scores: &[f64], labels: &[bool], weights: Option<&[f64]>) -> Result<()> {
-    checks::both_classes(labels)?;
-    if scores.is_empty() || !scores.len().is_multiple_of(labels.len()) {
-        return invalid!("scores have {} entries, expected a multiple of {} as labels", scores.len(), labels.len());
-    }
-    checks::finite("scores", scores)?;
+    checks::methods(scores, labels)?;
     let Some(weights) = weights else { return Ok(()) };
     checks::length("weights", weights.len(), labels.len(), "labels")?;
     checks::weights(weights)?;

@@ -2,7 +2,8 @@
 
 use crate::checks;
 use crate::error::{Result, invalid};
-use crate::ranking::{order_key, score_of};
+use crate::ranking::{END, ascending};
+use crate::threads;
 
 /// What a threshold should do well; each is the mean over groups of its value in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +30,28 @@ pub struct Threshold {
 /// Values nearer than this are equal: rounding must not decide which of two equal candidates comes first.
 const EQUAL: f64 = 1e-12;
 
+/// How much a row counts for. Sums are in whole numbers, so that taking rows out one by one leaves no rounding behind.
+#[derive(Clone, Copy, Default)]
+struct Class {
+    total: u64,
+    /// Weight of 1 in `total`, a power of two.
+    unit: f64,
+}
+
+/// One group's rows that are flagged, beside all it has.
 #[derive(Clone, Copy, Default)]
 struct Group {
-    positives: u64,
-    negatives: u64,
-    hits: u64,
-    alarms: u64,
+    /// Harmless, harmful.
+    classes: [Class; 2],
+    /// Flagged harmless and harmful rows: false alarms and hits.
+    flagged: [u64; 2],
 }
 
 impl Group {
+    #[inline]
     fn value(&self, objective: Objective) -> f64 {
-        let (hits, alarms) = (self.hits as f64, self.alarms as f64);
-        let (positives, negatives) = (self.positives as f64, self.negatives as f64);
+        let [alarms, hits] = [0, 1].map(|class| self.flagged[class] as f64 * self.classes[class].unit);
+        let [negatives, positives] = self.classes.map(|class| class.total as f64 * class.unit);
         match objective {
             // 2·tp / (2·tp + fp + fn), with tp + fn = positives.
             Objective::MacroF1 => 2.0 * hits / (hits + alarms + positives),
@@ -50,94 +61,128 @@ impl Group {
     }
 }
 
-/// Sum of values that change one at a time: a complete binary tree, so the sum depends on the values alone and not
-/// on the order of updates, and an update takes log₂ steps.
-struct SumTree {
-    leaves: usize,
-    nodes: Vec<f64>,
+/// What all methods share: each row's group and class, its weight in units of its class, and the groups' totals.
+struct Rows<'a> {
+    labels: &'a [bool],
+    members: Vec<u32>,
+    /// None when every row counts 1.
+    weights: Option<Vec<u64>>,
+    groups: Vec<Group>,
 }
 
-impl SumTree {
-    fn new(values: &[f64]) -> Self {
-        let leaves = values.len().next_power_of_two();
-        let mut nodes = vec![0.0; 2 * leaves];
-        nodes[leaves..leaves + values.len()].copy_from_slice(values);
-        for node in (1..leaves).rev() {
-            nodes[node] = nodes[2 * node] + nodes[2 * node + 1];
-        }
-        Self { leaves, nodes }
-    }
-
-    fn set(&mut self, index: usize, value: f64) {
-        let mut node = self.leaves + index;
-        self.nodes[node] = value;
-        while node > 1 {
-            node /= 2;
-            self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1];
-        }
-    }
-
-    fn sum(&self) -> f64 {
-        self.nodes[1]
-    }
-}
-
-/// Best threshold for `scores` [rows]: candidates are -∞, the midpoints between neighbouring distinct scores and +∞;
-/// the first maximum in that order wins.
+/// Best threshold for each of the methods in `scores` [methods, rows]: candidates are -∞, the midpoints between
+/// neighbouring distinct scores and +∞; the first maximum in that order wins.
 ///
-/// `groups` [rows] (languages) makes the objective a mean over groups; every group needs both classes. The threshold
-/// is uninformative when no candidate beats -∞, which flags everything: so it is for constant scores.
-pub fn sweep(scores: &[f64], labels: &[bool], groups: Option<&[i64]>, objective: Objective) -> Result<Threshold> {
-    checks::both_classes(labels)?;
-    checks::length("scores", scores.len(), labels.len(), "labels")?;
-    checks::finite("scores", scores)?;
-    let (members, names) = group_indices(groups, labels.len())?;
-    let mut states = vec![Group::default(); names.len()];
-    for (&member, &label) in members.iter().zip(labels) {
-        let state = &mut states[member as usize];
-        if label {
-            state.positives += 1;
-        } else {
-            state.negatives += 1;
+/// `groups` [rows] (languages) makes the objective a mean over groups; every group needs both classes. `weights` [rows]
+/// make counts sums of weights; a row of weight 0 is as if it were absent. The threshold is uninformative when no
+/// candidate beats -∞, which flags everything: so it is for constant scores.
+pub fn sweep(
+    scores: &[f64],
+    labels: &[bool],
+    groups: Option<&[i64]>,
+    weights: Option<&[f64]>,
+    objective: Objective,
+    threads: usize,
+) -> Result<Vec<Threshold>> {
+    checks::methods(scores, labels)?;
+    let rows = Rows::new(labels, groups, weights)?;
+    threads::map(threads, scores.len() / labels.len(), |method| {
+        let scores = &scores[method * labels.len()..(method + 1) * labels.len()];
+        match objective {
+            Objective::MacroF1 => rows.best(scores, |group| group.value(Objective::MacroF1)),
+            Objective::BalancedF1 => rows.best(scores, |group| group.value(Objective::BalancedF1)),
+            Objective::BalancedAccuracy => rows.best(scores, |group| group.value(Objective::BalancedAccuracy)),
         }
-        (state.hits, state.alarms) = (state.positives, state.negatives);
-    }
-    if let Some(index) = states.iter().position(|state| state.positives == 0 || state.negatives == 0) {
-        let (name, state) = (names[index], states[index]);
-        return invalid!(
-            "group {name} holds a single class: {} harmful, {} harmless",
-            state.positives,
-            state.negatives
-        );
-    }
-    Ok(best(scores, labels, &members, states, objective))
+    })
 }
 
-fn best(scores: &[f64], labels: &[bool], members: &[u32], mut states: Vec<Group>, objective: Objective) -> Threshold {
-    let mut rows: Vec<(u64, u32)> = scores.iter().zip(0u32..).map(|(score, row)| (order_key(*score), row)).collect();
-    rows.sort_unstable();
-    let values: Vec<f64> = states.iter().map(|state| state.value(objective)).collect();
-    let mut tree = SumTree::new(&values);
-    let everything = tree.sum();
-    let (mut best, mut threshold) = (everything, f64::NEG_INFINITY);
-    let tolerance = EQUAL * states.len() as f64;
-    for (index, &(key, row)) in rows.iter().enumerate() {
-        let group = members[row as usize] as usize;
-        let state = &mut states[group];
-        if labels[row as usize] {
-            state.hits -= 1;
-        } else {
-            state.alarms -= 1;
+impl<'a> Rows<'a> {
+    fn new(labels: &'a [bool], groups: Option<&[i64]>, weights: Option<&[f64]>) -> Result<Self> {
+        let (members, names) = group_indices(groups, labels.len())?;
+        let mut counts = vec![[0_u64; 2]; names.len()];
+        members.iter().zip(labels).for_each(|(group, label)| counts[*group as usize][usize::from(*label)] += 1);
+        if let Some(index) = counts.iter().position(|classes| classes.contains(&0)) {
+            let (name, [negatives, positives]) = (names[index], counts[index]);
+            return invalid!("group {name} holds a single class: {positives} harmful, {negatives} harmless");
         }
-        tree.set(group, state.value(objective));
-        let next = rows.get(index + 1).map(|(key, _)| *key);
-        if next != Some(key) && tree.sum() > best + tolerance {
-            best = tree.sum();
-            threshold = next.map_or(f64::INFINITY, |next| midpoint(score_of(key), score_of(next)));
+        let mut rows = Self { labels, members, weights: None, groups: vec![Group::default(); names.len()] };
+        match weights {
+            None => rows.groups.iter_mut().zip(&counts).for_each(|(group, counts)| {
+                group.classes = counts.map(|total| Class { total, unit: 1.0 });
+            }),
+            Some(weights) => rows.weigh(weights, &names)?,
         }
+        rows.groups.iter_mut().for_each(|group| group.flagged = group.classes.map(|class| class.total));
+        Ok(rows)
     }
-    let groups = states.len() as f64;
-    Threshold { threshold, value: best / groups, informative: best > everything }
+
+    /// Weights as whole numbers of 2⁻⁶⁰ of the class's total or less. Exact for whole numbers.
+    fn weigh(&mut self, weights: &[f64], names: &[i64]) -> Result<()> {
+        checks::length("weights", weights.len(), self.labels.len(), "labels")?;
+        checks::weights(weights)?;
+        let places =
+            || self.members.iter().zip(self.labels).map(|(group, label)| (*group as usize, usize::from(*label)));
+        let mut totals = vec![[0.0; 2]; names.len()];
+        places().zip(weights).for_each(|((group, class), weight)| totals[group][class] += weight);
+        for (group, totals) in self.groups.iter_mut().zip(&totals) {
+            group.classes =
+                totals.map(|total| Class { total: 0, unit: libm::ldexp(1.0, (libm::ilogb(total) - 60).max(-1000)) });
+        }
+        let whole: Vec<u64> = places()
+            .zip(weights)
+            .map(|((group, class), weight)| (weight / self.groups[group].classes[class].unit).round() as u64)
+            .collect();
+        let places: Vec<(usize, usize)> = places().collect();
+        places
+            .iter()
+            .zip(&whole)
+            .for_each(|((group, class), weight)| self.groups[*group].classes[*class].total += weight);
+        for (index, group) in self.groups.iter().enumerate() {
+            if let Some(class) = group.classes.iter().position(|class| class.total == 0 || !class.unit.is_finite()) {
+                let rows = ["harmless", "harmful"][class];
+                let total = totals[index][class];
+                return invalid!(
+                    "the weights of group {}'s {rows} rows sum to {total}, expected a number > 0",
+                    names[index]
+                );
+            }
+        }
+        self.weights = Some(whole);
+        Ok(())
+    }
+
+    fn best(&self, scores: &[f64], value: impl Fn(&Group) -> f64) -> Threshold {
+        let order = match &self.weights {
+            None => ascending(scores, |_| true),
+            Some(weights) => ascending(scores, |row| weights[row] > 0),
+        };
+        let mut groups = self.groups.clone();
+        // The groups' values as whole numbers, so that their sum doesn't depend on the order in which they change.
+        let one = libm::ldexp(1.0, 61 - (groups.len().ilog2() + 1) as i32);
+        let whole = |group: &Group| (value(group) * one).round_ties_even() as i64;
+        let mut values: Vec<i64> = groups.iter().map(whole).collect();
+        let mut sum: i64 = values.iter().sum();
+        let tolerance = (EQUAL * groups.len() as f64 * one) as i64;
+        let (mut best, mut end) = (sum, None);
+        for (index, &entry) in order.iter().enumerate() {
+            let row = (entry & !END) as usize;
+            let at = self.members[row] as usize;
+            let group = &mut groups[at];
+            group.flagged[usize::from(self.labels[row])] -= self.weights.as_ref().map_or(1, |weights| weights[row]);
+            let new = whole(group);
+            sum += new - values[at];
+            values[at] = new;
+            if entry & END != 0 && sum > best + tolerance {
+                (best, end) = (sum, Some(index));
+            }
+        }
+        let score = |index: usize| order.get(index).map(|entry| scores[(entry & !END) as usize]);
+        let threshold = end.map_or(f64::NEG_INFINITY, |end| {
+            let low = score(end).expect("a row ends the block");
+            score(end + 1).map_or(f64::INFINITY, |high| midpoint(low, high))
+        });
+        Threshold { threshold, value: best as f64 / one / groups.len() as f64, informative: end.is_some() }
+    }
 }
 
 /// A float t with low ≤ t < high, halfway where one exists: `low > t` is false and `high > t` is true.

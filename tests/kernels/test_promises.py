@@ -72,6 +72,7 @@ KERNELS: dict[str, Callable[[Inputs, int], Any]] = {
     "bootstrap, decisions": lambda x, threads: x.bootstrap("f1", threads, clusters=x.clusters, average="groups"),
     "bootstrap, differences": lambda x, threads: x.bootstrap("selectivity", threads, reference=0, average="both"),
     "bootstrap, weights": lambda x, threads: x.bootstrap("auc", threads, weights=np.abs(x.scores[0])),
+    "sweep_threshold": lambda x, threads: kernels.sweep_threshold(x.scores, x.labels, x.groups, threads=threads),
     "fit_logistic, convex": lambda x, threads: x.fit("convex", threads),
     "fit_logistic, adamw": lambda x, threads: x.fit("adamw", threads),
 }

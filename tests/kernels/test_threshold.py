@@ -41,6 +41,56 @@ def test_the_threshold_is_the_first_best_candidate(rows: tuple[Array, Array, Arr
     assert found.informative == (values.max() > values[0] + 1e-12)
 
 
+@settings(deadline=None)
+@given(rows=grouped(), name=st.sampled_from(OBJECTIVES), data=st.data())
+def test_weights_count_rows_and_weight_0_leaves_them_out(
+    rows: tuple[Array, Array, Array], name: kernels.Objective, data: st.DataObject
+) -> None:
+    scores, labels, groups = rows
+    drawn = st.lists(st.sampled_from([0.0, 0.1, 1.0, 2.5, 3e5]), min_size=len(scores), max_size=len(scores))
+    weights = np.array(data.draw(drawn))
+    weights[: 2 * len(np.unique(groups))] += 0.25
+    found = kernels.sweep_threshold(scores, labels, groups, name, weights)
+    tried = twins.candidates(scores[weights > 0])
+    values = np.array([twins.objective(name, scores, labels, groups, t, weights) for t in tried])
+    assert found.value == pytest.approx(values.max(), abs=1e-12)
+    # Sums of floats differ in the last places between the two, so a tie may be one or not at the edge of 1e-12.
+    first = [int(np.flatnonzero(values > values.max() - margin)[0]) for margin in (0.9e-12, 1.1e-12)]
+    assert found.threshold in {tried[index] for index in first}
+    kept = weights > 0
+    assert found == kernels.sweep_threshold(scores[kept], labels[kept], groups[kept], name, weights[kept])
+
+
+@settings(deadline=None)
+@given(rows=grouped(), name=st.sampled_from(OBJECTIVES), times=st.lists(st.integers(1, 4), min_size=40, max_size=40))
+def test_whole_weights_are_repeated_rows(
+    rows: tuple[Array, Array, Array], name: kernels.Objective, times: list[int]
+) -> None:
+    counts = np.array(times[: len(rows[0])])
+    scores, labels, groups = (np.repeat(part, counts) for part in rows)
+    weighted = kernels.sweep_threshold(*rows, name, counts)
+    assert weighted == kernels.sweep_threshold(scores, labels, groups, name)
+
+
+@settings(deadline=None)
+@given(
+    rows=grouped(), name=st.sampled_from(OBJECTIVES), seed=st.integers(0, 99), threads=st.integers(1, 3),
+    weighted=st.booleans(),
+)  # fmt: skip
+def test_methods_of_a_batch_are_swept_as_if_alone(
+    rows: tuple[Array, Array, Array], name: kernels.Objective, seed: int, threads: int, weighted: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    scores = np.stack([random.permutation(rows[0]), rows[0], random.normal(size=len(rows[0]))])
+    weights = random.random(len(rows[0])) if weighted else None
+    found = kernels.sweep_threshold(scores, rows[1], rows[2], name, weights, threads=threads)
+    assert found.informative.dtype == bool
+    for index in range(3):
+        alone = kernels.sweep_threshold(scores[index], rows[1], rows[2], name, weights)
+        assert (found.threshold[index], found.value[index]) == (alone.threshold, alone.value)
+        assert found.informative[index] == alone.informative
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_constant_scores_are_uninformative(name: kernels.Objective) -> None:
     """Flagging everything has an F1 of 2/3 here; that must not pass for a finding."""
@@ -98,5 +148,15 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         kernels.sweep_threshold(scores, labels, None, "f2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"scores\[0\] is NaN"):
         kernels.sweep_threshold(np.full(4, np.nan), labels)
+    with pytest.raises(ValueError, match="weights has 3 entries, expected 4 as labels"):
+        kernels.sweep_threshold(scores, labels, weights=np.ones(3))
+    with pytest.raises(ValueError, match=r"weights\[1\] is -1, expected finite numbers ≥ 0"):
+        kernels.sweep_threshold(scores, labels, weights=np.array([1, -1, 1, 1]))
+    with pytest.raises(ValueError, match="weights of group 0's harmful rows sum to 0, expected a number > 0"):
+        kernels.sweep_threshold(scores, labels, weights=~labels * 1.0)
+    with pytest.raises(ValueError, match="weights of group 0's harmless rows sum to inf, expected a number > 0"):
+        kernels.sweep_threshold(scores, labels, weights=np.where(labels, 1, 1e308))
+    with pytest.raises(ValueError, match="scores have 6 entries, expected a multiple of 4 as labels"):
+        kernels.sweep_threshold(np.zeros((2, 3)), labels)
     with pytest.raises(ValueError, match="groups has 3 entries"):
         kernels.sweep_threshold(scores, labels, np.zeros(3, int))

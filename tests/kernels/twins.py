@@ -103,17 +103,22 @@ def balanced_accuracy(decisions: Array, labels: Array, weights: Array | None = N
     return float((harmful + harmless) / 2)
 
 
-def objective(name: str, scores: Array, labels: Array, groups: Array, threshold: float) -> float:
+def objective(
+    name: str, scores: Array, labels: Array, groups: Array, threshold: float, weights: Array | None = None
+) -> float:
     """Mean over groups of the objective at a threshold."""
+    weights = np.ones(len(labels)) if weights is None else weights
     values = []
     for group in np.unique(groups):
-        decisions, harmful = scores[groups == group] > threshold, labels[groups == group]
+        here = groups == group
+        decisions, harmful, own = scores[here] > threshold, labels[here], weights[here]
         if name == "macro_f1":
-            values.append(f1(decisions, harmful))
+            values.append(f1(decisions, harmful, own))
         elif name == "balanced_f1":
-            values.append(f1(decisions, harmful, np.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum())))
+            halves = np.where(harmful, 0.5 / own[harmful].sum(), 0.5 / own[~harmful].sum())
+            values.append(f1(decisions, harmful, own * halves))
         else:
-            values.append(balanced_accuracy(decisions, harmful))
+            values.append(balanced_accuracy(decisions, harmful, own))
     return float(np.mean(values))
 
 

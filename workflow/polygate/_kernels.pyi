@@ -46,8 +46,13 @@ def caliper_auc(
     threads: int,
 ) -> tuple[NDArray[np.float64], int]: ...
 def sweep_threshold(
-    scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64] | None, objective: str
-) -> tuple[float, float, bool]: ...
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None,
+    weights: NDArray[np.float64] | None,
+    objective: str,
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]: ...
 def bootstrap(
     statistic: str,
     values: NDArray[np.float64],

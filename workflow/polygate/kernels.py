@@ -189,40 +189,50 @@ def caliper_auc(
 
 @dataclass(frozen=True)
 class Threshold:
-    """The best threshold and the objective's value there.
+    """The best threshold and the objective's value there: two floats and a bool, or for m methods arrays [m].
 
     `informative` is False when no threshold beats flagging everything, as with constant scores; the threshold is then
     -∞.
     """
 
-    threshold: float
-    value: float
-    informative: bool
+    threshold: Any
+    value: Any
+    informative: Any
 
 
 def sweep_threshold(
-    scores: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, objective: Objective = "macro_f1"
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    objective: Objective = "macro_f1",
+    weights: ArrayLike | None = None,
+    *,
+    threads: int = 0,
 ) -> Threshold:
     """The threshold that maximises an objective: every one that changes a decision is tried, in O(n log n).
 
-    `scores` [n], `labels` bool [n], `groups` integer [n] (languages). Candidates are -∞, the midpoints between
-    neighbouring distinct scores (or, between neighbouring floats, the lower of them) and +∞; the first maximum in
-    that order wins, values within 1e-12 counting as equal. The objective is the mean over groups of
+    `scores` [n] gives floats, [m, n] (methods that share everything else) arrays [m]; `labels` bool [n], `groups`
+    integer [n] (languages), `weights` ≥ 0 [n]. Candidates are -∞, the midpoints between neighbouring distinct scores
+    (or, between neighbouring floats, the lower of them) and +∞; the first maximum in that order wins, values within
+    1e-12 counting as equal. The objective is the mean over groups of
 
     - "macro_f1": F1 of the harmful class,
     - "balanced_f1": F1 with each class weighted to one half, 2·tpr / (tpr + fpr + 1),
     - "balanced_accuracy": (tpr + 1 - fpr) / 2.
 
-    ValueError for NaN, infinities, and a group of a single class.
+    With weights, counts are sums of weights (matched prompts), and a row of weight 0 is as if it were absent.
+    ValueError for NaN, infinities, and a group in which a class has no rows or no weight.
     """
-    return Threshold(
-        *_kernels.sweep_threshold(
-            _floats("scores", scores, (1,)),
-            _booleans("labels", labels),
-            None if groups is None else _integers("groups", groups, np.int64),
-            objective,
-        )
+    values = _floats("scores", scores, (1, 2))
+    found = _kernels.sweep_threshold(
+        np.atleast_2d(values),
+        _booleans("labels", labels),
+        None if groups is None else _integers("groups", groups, np.int64),
+        _weights(weights),
+        objective,
+        _threads(threads),
     )
+    return Threshold(*(part[0].item() for part in found)) if values.ndim == 1 else Threshold(*found)
 
 
 @dataclass(frozen=True)
