@@ -34,8 +34,7 @@ pub const END: u32 = 1 << 31;
 /// swap; rows that share a place are then sorted by their exact scores.
 pub fn ascending(scores: &[f64], keep: impl Fn(usize) -> bool) -> Vec<u32> {
     debug_assert!(scores.len() < END as usize, "row numbers take 31 bits");
-    let (least, most) =
-        scores.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), x| (least.min(*x), most.max(*x)));
+    let (least, most) = range(scores);
     let digits = match scores.len() {
         ..FEW => 0,
         FEW..MANY => 2,
@@ -45,9 +44,10 @@ pub fn ascending(scores: &[f64], keep: impl Fn(usize) -> bool) -> Vec<u32> {
     // Halves, since the difference of two finite scores may be infinite.
     let factor = top as f64 / (most / 2.0 - least / 2.0);
     let factor = if factor.is_finite() { factor } else { 0.0 };
-    let place = |score: f64| (((score / 2.0 - least / 2.0) * factor) as u64).min(top);
+    // Adding 2⁵² rounds to a whole number and leaves it in the low bits.
+    let place = |score: f64| ((score / 2.0 - least / 2.0) * factor + 4_503_599_627_370_496.0).to_bits() << 32;
     let rows = scores.iter().enumerate().filter(|(row, _)| keep(*row));
-    let mut entries: Vec<u64> = rows.map(|(row, score)| place(*score) << 32 | row as u64).collect();
+    let mut entries: Vec<u64> = rows.map(|(row, score)| place(*score) | row as u64).collect();
     sort_by_place(&mut entries, digits);
     let mut rows: Vec<u32> = entries.iter().map(|entry| *entry as u32).collect();
     let mut start = 0;
@@ -64,6 +64,20 @@ pub fn ascending(scores: &[f64], keep: impl Fn(usize) -> bool) -> Vec<u32> {
         start = end;
     }
     rows
+}
+
+/// Least and greatest score, eight at a time.
+fn range(scores: &[f64]) -> (f64, f64) {
+    let (mut least, mut most) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    let (eights, rest) = scores.as_chunks::<8>();
+    for eight in eights {
+        for lane in 0..8 {
+            least[lane] = if eight[lane] < least[lane] { eight[lane] } else { least[lane] };
+            most[lane] = if eight[lane] > most[lane] { eight[lane] } else { most[lane] };
+        }
+    }
+    let all = |lanes: [f64; 8], choose: fn(f64, f64) -> f64| lanes.iter().chain(rest).copied().reduce(choose);
+    (all(least, f64::min).unwrap_or(0.0), all(most, f64::max).unwrap_or(0.0))
 }
 
 /// Bits by which the radix sort proceeds.

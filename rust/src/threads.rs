@@ -3,13 +3,18 @@
 //! Work is cut into pieces that depend on the input alone; each piece is computed by one thread in a fixed order, and
 //! results are collected in the order of the pieces.
 
+use std::sync::OnceLock;
+use std::thread::available_parallelism;
+
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
 /// Number of threads meant by `threads`, where 0 stands for every core of the machine.
 pub fn count(threads: usize) -> usize {
-    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
+    // Asked once: it reads several files of the system, which takes longer than some kernels.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    if threads > 0 { threads } else { *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from)) }
 }
 
 /// `[f(0), f(1), …, f(pieces - 1)]`, computed by up to `threads` threads.
