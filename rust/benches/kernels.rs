@@ -90,6 +90,7 @@ fn logistic(criterion: &mut Criterion) {
         extra: &extra,
         extra_labels: &extra_labels,
         fits: 8,
+        extra_rows: None,
         initial: None,
     };
     for solver in [Solver::Convex, Solver::AdamW] {

@@ -291,6 +291,7 @@ fn fit_logistic<'py>(
     source_labels: PyReadonlyArray1<'py, bool>,
     extra: PyReadonlyArray3<'py, f64>,
     extra_labels: PyReadonlyArray2<'py, bool>,
+    extra_rows: Option<PyReadonlyArray1<'py, i64>>,
     solver: &str,
     initial: Option<PyReadonlyArray1<'py, f64>>,
     threads: usize,
@@ -300,6 +301,7 @@ fn fit_logistic<'py>(
     let (source, source_labels) = (owned(&source)?, owned(&source_labels)?);
     let (extra, extra_labels) = (owned(&extra)?, owned(&extra_labels)?);
     let initial = owned_or_none(initial)?;
+    let extra_rows = owned_or_none(extra_rows)?;
     let found = py.detach(|| {
         let problem = Problem {
             features,
@@ -308,6 +310,7 @@ fn fit_logistic<'py>(
             extra: &extra,
             extra_labels: &extra_labels,
             fits,
+            extra_rows: extra_rows.as_deref(),
             initial: initial.as_deref(),
         };
         logistic::fit(&problem, solver, threads)

@@ -132,6 +132,47 @@ def test_each_fit_of_a_batch_is_as_if_alone(solver: kernels.Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", ["convex", "adamw"])
+def test_fits_of_different_sizes_are_one_batch(solver: kernels.Solver) -> None:
+    """Padding is never read, not even where it is NaN."""
+    source, labels = rows(9, 130, 5)
+    random = np.random.default_rng(0)
+    counts = np.array([0, 1, 7, 4])
+    extra, extra_labels = random.normal(size=(4, 7, 5)), random.random((4, 7)) < 0.5
+    extra[np.arange(7) >= counts[:, None]] = np.nan
+    together = kernels.fit_logistic(source, labels, extra, extra_labels, extra_rows=counts, solver=solver)
+    for index, count in enumerate(counts):
+        alone = kernels.fit_logistic(
+            source, labels, extra[[index], :count], extra_labels[[index], :count], solver=solver
+        )
+        for name in ("mean", "scale", "weights", "bias", "converged"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[index])
+
+
+def test_source_rows_of_one_class_are_completed_by_each_fits_own() -> None:
+    source, _ = rows(10, 60, 3)
+    extra = np.random.default_rng(0).normal(size=(2, 5, 3)) * source.std(axis=0)
+    own = np.tile(np.arange(5) < 3, (2, 1))
+    fits = kernels.fit_logistic(source, np.zeros(60, bool), extra, own)
+    assert fits.converged.all()
+    for index in range(2):
+        slope = derivatives(
+            fits, index, np.concatenate([source, extra[index]]), np.concatenate([np.zeros(60, bool), own[index]])
+        )
+        assert np.abs(slope).max() <= 1e-7 * 65
+
+
+def test_a_fit_far_from_the_source_solution_converges() -> None:
+    """As many rows as the sources have, with the labels turned round."""
+    source, labels = rows(11, 120, 4, gap=30.0)
+    extra = np.stack([source, source * 1.5])
+    fits = kernels.fit_logistic(source, labels, extra, np.tile(~labels, (2, 1)))
+    assert fits.converged.all()
+    for index in range(2):
+        slope = derivatives(fits, index, np.concatenate([source, extra[index]]), np.concatenate([labels, ~labels]))
+        assert np.abs(slope).max() <= 1e-7 * 240
+
+
+@pytest.mark.parametrize("solver", ["convex", "adamw"])
 def test_a_constant_feature_has_scale_1_and_says_nothing(solver: kernels.Solver) -> None:
     source, labels = rows(6, 90, 3)
     source[:, 1] = 0.1
@@ -165,5 +206,10 @@ def test_arguments_that_do_not_fit_are_named() -> None:
         kernels.fit_logistic(source, labels, initial=np.zeros(3))
     with pytest.raises(ValueError, match='solver is "sgd", expected one of "convex", "adamw"'):
         kernels.fit_logistic(source, labels, solver="sgd")  # type: ignore[arg-type]
+    for count in (-1, 4):
+        with pytest.raises(ValueError, match=rf"extra_rows\[1\] is {count}, expected 0 … 3 as extra has rows"):
+            kernels.fit_logistic(source, labels, extra, extra_labels, extra_rows=np.array([0, count]))
+    with pytest.raises(ValueError, match=r"extra\[1\]\[2\] is NaN"):
+        kernels.fit_logistic(source, labels, np.where(np.arange(12).reshape(2, 3, 2) == 8, np.nan, 0), extra_labels)
     with pytest.raises(ValueError, match="extra holds no fits"):
         kernels.fit_logistic(source, labels, extra[:0], extra_labels[:0])

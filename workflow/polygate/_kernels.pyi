@@ -74,6 +74,7 @@ def fit_logistic(
     source_labels: NDArray[np.bool_],
     extra: NDArray[np.float64],
     extra_labels: NDArray[np.bool_],
+    extra_rows: NDArray[np.int64] | None,
     solver: str,
     initial: NDArray[np.float64] | None,
     threads: int,

@@ -335,6 +335,7 @@ def fit_logistic(
     extra: ArrayLike | None = None,
     extra_labels: ArrayLike | None = None,
     *,
+    extra_rows: ArrayLike | None = None,
     solver: Solver = "convex",
     initial: ArrayLike | None = None,
     threads: int = 0,
@@ -342,11 +343,14 @@ def fit_logistic(
     """A batch of logistic regressions, each on the source rows and its own extra rows.
 
     `source` [n, r], `source_labels` bool [n]; `extra` [b, m, r] and `extra_labels` bool [b, m], both None for a single
-    fit (b = 1) on the source rows. Features are standardised on the n + m rows of the fit (population standard
-    deviation, 1 for a constant feature). Harmful rows weigh negatives / positives in the loss.
+    fit (b = 1) on the source rows. `extra_rows` integer [b] is how many of the m each fit has (m by default): those after
+    them are padding, never read, so that fits of different sizes are one batch. Features are standardised on the n + m
+    rows of the fit (population standard deviation, 1 for a constant feature). Harmful rows weigh negatives / positives in the loss.
 
-    - "convex": Newton's method from `initial` to convergence on the loss summed over rows + ½·0.01·|weights|²
-      (scikit-learn's C = 100); the bias is free. Finite on separable data, independent of `initial`.
+    - "convex": to convergence on the loss summed over rows + ½·0.01·|weights|² (scikit-learn's C = 100); the bias is
+      free. Finite on separable data, independent of `initial`. Newton's method on the source rows, once; each fit
+      starts there and takes quasi-Newton steps (BFGS, from the exact Hessian: Nocedal & Wright 2006), falling back on
+      Newton's method with backtracking. A fit depends on the source rows and its own, not on the batch.
     - "adamw": 80 full-batch epochs of AdamW (Loshchilov & Hutter 2019; learning rate .05, decoupled decay .01 on
       weights and bias, betas .9 and .999, epsilon 1e-8) on the mean loss, step for step as torch.optim.AdamW with
       BCEWithLogitsLoss(pos_weight), in float64. Starts from `initial` [r] (0 by default) and bias 0.
@@ -363,9 +367,10 @@ def fit_logistic(
             f"extra has shape {own.shape} and extra_labels {own_labels.shape}, "
             f"expected [b, m, {rows.shape[1]}] and [b, m]"
         )
+    counts = None if extra_rows is None else _integers("extra_rows", extra_rows, np.int64)
     start = None if initial is None else _floats("initial", initial, (1,))
     labels = _booleans("source_labels", source_labels)
-    return LogisticFits(*_kernels.fit_logistic(rows, labels, own, own_labels, solver, start, _threads(threads)))
+    return LogisticFits(*_kernels.fit_logistic(rows, labels, own, own_labels, counts, solver, start, _threads(threads)))
 
 
 def _rank(metric: str, scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None, threads: int) -> Any:

@@ -14,6 +14,7 @@ use crate::checks;
 use crate::error::{Result, invalid};
 use crate::threads;
 
+use newton::Start;
 use passes::{Columns, Part};
 
 pub use adamw::{BETA1, BETA2, EPOCHS, EPSILON, LEARNING_RATE, WEIGHT_DECAY};
@@ -43,7 +44,10 @@ pub struct Problem<'a> {
     pub extra_labels: &'a [bool],
     /// Number of fits.
     pub fits: usize,
-    /// Weights to start from, 0 by default; the bias starts at 0.
+    /// How many of its extra rows each fit has [fits], all by default; those after them are not read.
+    pub extra_rows: Option<&'a [i64]>,
+    /// Weights to start from, 0 by default; the bias starts at 0. Of no consequence where the source rows alone have a
+    /// convex solution, which is then the start.
     pub initial: Option<&'a [f64]>,
 }
 
@@ -115,27 +119,51 @@ impl Source {
     }
 }
 
+impl<'a> Problem<'a> {
+    /// A fit's own rows and their labels.
+    fn own(&self, index: usize) -> (&'a [f64], &'a [bool]) {
+        let width = self.extra_labels.len() / self.fits;
+        let rows = index * width..index * width + self.extra_rows.map_or(width, |rows| rows[index] as usize);
+        (&self.extra[rows.start * self.features..rows.end * self.features], &self.extra_labels[rows])
+    }
+}
+
 /// All fits of a problem, in their order.
 pub fn fit(problem: &Problem, solver: Solver, threads: usize) -> Result<Vec<Fit>> {
     check(problem)?;
     let source = Source::new(problem);
-    threads::map(threads, problem.fits, |index| fit_one(problem, &source, solver, index))
+    let both_classes = source.harmful.rows() > 0 && source.harmless.rows() > 0;
+    let start = (solver == Solver::Convex && both_classes).then(|| {
+        let none = [true, false].map(|class| Columns::new(&[], &[], problem.features, class));
+        let (mean, scale) = standardise(&source, &[], problem.source_labels.len(), problem.features);
+        Start::new(&task(&source, &none, mean, scale))
+    });
+    threads::map(threads, problem.fits, |index| fit_one(problem, &source, start.as_ref(), solver, index))
 }
 
-fn fit_one(problem: &Problem, source: &Source, solver: Solver, index: usize) -> Fit {
+fn fit_one(problem: &Problem, source: &Source, start: Option<&Start>, solver: Solver, index: usize) -> Fit {
     let features = problem.features;
-    let count = problem.extra_labels.len() / problem.fits;
-    let labels = &problem.extra_labels[index * count..(index + 1) * count];
-    let extra: Vec<f64> = problem.extra[index * count * features..(index + 1) * count * features]
-        .chunks_exact(features)
-        .flat_map(|row| row.iter().zip(&source.centre).map(|(x, mean)| x - mean))
-        .collect();
+    let (extra, labels) = problem.own(index);
+    let extra: Vec<f64> =
+        extra.chunks_exact(features).flat_map(|row| row.iter().zip(&source.centre).map(|(x, mean)| x - mean)).collect();
     let (mean, scale) = standardise(source, &extra, problem.source_labels.len(), features);
     let own = [true, false].map(|class| Columns::new(&extra, labels, features, class));
+    let task = task(source, &own, mean, scale);
+    let zeros = vec![0.0; features];
+    let initial = problem.initial.unwrap_or(&zeros);
+    let (weights, bias, converged) = match solver {
+        Solver::Convex => newton::minimise(&task, initial, start),
+        Solver::AdamW => adamw::minimise(&task, initial),
+    };
+    let mean = task.mean.iter().zip(&source.centre).map(|(mean, centre)| mean + centre).collect();
+    Fit { mean, scale: task.scale, weights, bias, converged }
+}
+
+fn task<'a>(source: &'a Source, own: &'a [Columns; 2], mean: Vec<f64>, scale: Vec<f64>) -> Task<'a> {
     let harmful = (source.harmful.rows() + own[0].rows()) as f64;
     let harmless = (source.harmless.rows() + own[1].rows()) as f64;
     let balance = harmless / harmful;
-    let task = Task {
+    Task {
         parts: [
             Part { columns: &source.harmful, target: 1.0, weight: balance },
             Part { columns: &own[0], target: 1.0, weight: balance },
@@ -145,15 +173,7 @@ fn fit_one(problem: &Problem, source: &Source, solver: Solver, index: usize) -> 
         rows: harmful + harmless,
         mean,
         scale,
-    };
-    let zeros = vec![0.0; features];
-    let initial = problem.initial.unwrap_or(&zeros);
-    let (weights, bias, converged) = match solver {
-        Solver::Convex => newton::minimise(&task, initial),
-        Solver::AdamW => adamw::minimise(&task, initial),
-    };
-    let mean = task.mean.iter().zip(&source.centre).map(|(mean, centre)| mean + centre).collect();
-    Fit { mean, scale: task.scale, weights, bias, converged }
+    }
 }
 
 /// Mean and standard deviation over source rows and extra rows, the source rows' sums being known.
@@ -178,7 +198,7 @@ fn standardise(source: &Source, extra: &[f64], source_rows: usize, features: usi
 }
 
 fn check(problem: &Problem) -> Result<()> {
-    let Problem { features, source, source_labels, extra, extra_labels, fits, initial } = *problem;
+    let Problem { features, source, source_labels, extra, extra_labels, fits, extra_rows, initial } = *problem;
     if features == 0 || source_labels.is_empty() {
         return invalid!("source is empty: shape [{}, {features}]", source_labels.len());
     }
@@ -188,16 +208,23 @@ fn check(problem: &Problem) -> Result<()> {
     }
     checks::length("extra", extra.len(), extra_labels.len() * features, "fits × rows × features")?;
     checks::finite("source", source)?;
-    checks::finite("extra", extra)?;
+    let width = extra_labels.len() / fits;
+    if let Some(rows) = extra_rows {
+        checks::length("extra_rows", rows.len(), fits, "fits")?;
+        if let Some(index) = rows.iter().position(|rows| !(0..=width as i64).contains(rows)) {
+            return invalid!("extra_rows[{index}] is {}, expected 0 … {width} as extra has rows", rows[index]);
+        }
+    }
     if let Some(initial) = initial {
         checks::length("initial", initial.len(), features, "features")?;
         checks::finite("initial", initial)?;
     }
     let harmful = source_labels.iter().filter(|label| **label).count();
-    let count = extra_labels.len() / fits;
     for index in 0..fits {
-        let own = extra_labels[index * count..(index + 1) * count].iter().filter(|label| **label).count();
-        let (positives, rows) = (harmful + own, source_labels.len() + count);
+        let (rows, labels) = problem.own(index);
+        checks::finite(&format!("extra[{index}]"), rows)?;
+        let own = labels.iter().filter(|label| **label).count();
+        let (positives, rows) = (harmful + own, source_labels.len() + labels.len());
         if positives == 0 || positives == rows {
             return invalid!("fit {index} holds a single class: {positives} harmful of {rows} rows");
         }
