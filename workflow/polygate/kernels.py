@@ -343,9 +343,10 @@ def fit_logistic(
     """A batch of logistic regressions, each on the source rows and its own extra rows.
 
     `source` [n, r], `source_labels` bool [n]; `extra` [b, m, r] and `extra_labels` bool [b, m], both None for a single
-    fit (b = 1) on the source rows. `extra_rows` integer [b] is how many of the m each fit has (m by default): those after
-    them are padding, never read, so that fits of different sizes are one batch. Features are standardised on the n + m
-    rows of the fit (population standard deviation, 1 for a constant feature). Harmful rows weigh negatives / positives in the loss.
+    fit (b = 1) on the source rows. `extra_rows` integer [b] is how many of the m each fit has (m by default): those
+    after them are padding, never read, so that fits of different sizes are one batch. Features are standardised on all
+    rows of the fit (population standard deviation, 1 for a constant feature). Harmful rows weigh negatives / positives
+    in the loss.
 
     - "convex": to convergence on the loss summed over rows + ½·0.01·|weights|² (scikit-learn's C = 100); the bias is
       free. Finite on separable data, independent of `initial`. Newton's method on the source rows, once; each fit

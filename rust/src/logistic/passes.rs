@@ -97,16 +97,11 @@ fn add(sums: &mut [f64], values: &[f64], weight: f64) {
     sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
 }
 
-/// Calls a body compiled for AVX-512, or AVX2 with FMA, where the machine has them, else the plain one. The first two
-/// give the same bits.
+/// Calls a body compiled for AVX2 with FMA where the machine has them, else the plain one.
 macro_rules! dispatch {
     ($body:ident($parts:ident, $weights:ident, $bias:ident)) => {{
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-                // SAFETY: the machine has the instructions.
-                return unsafe { avx512::$body($parts, $weights, $bias) };
-            }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 // SAFETY: the machine has the instructions.
                 return unsafe { avx2::$body($parts, $weights, $bias) };
@@ -146,26 +141,6 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub fn loss_body(parts: &[Part], weights: &[f64], bias: f64) -> f64 {
-        super::loss_body::<true>(parts, weights, bias)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use super::{Curvature, Gradient, Part};
-
-    #[target_feature(enable = "avx512f,fma")]
-    pub fn gradient_body(parts: &[Part], weights: &[f64], bias: f64) -> Gradient {
-        super::gradient_body::<true>(parts, weights, bias)
-    }
-
-    #[target_feature(enable = "avx512f,fma")]
-    pub fn curvature_body(parts: &[Part], weights: &[f64], bias: f64) -> (Gradient, Curvature) {
-        super::curvature_body::<true>(parts, weights, bias)
-    }
-
-    #[target_feature(enable = "avx512f,fma")]
     pub fn loss_body(parts: &[Part], weights: &[f64], bias: f64) -> f64 {
         super::loss_body::<true>(parts, weights, bias)
     }
