@@ -350,8 +350,8 @@ def fit_logistic(
 
     - "convex": to convergence on the loss summed over rows + ½·0.01·|weights|² (scikit-learn's C = 100); the bias is
       free. Finite on separable data, independent of `initial`. Newton's method on the source rows, once; each fit
-      starts there and takes quasi-Newton steps (BFGS, from the exact Hessian: Nocedal & Wright 2006), falling back on
-      Newton's method with backtracking. A fit depends on the source rows and its own, not on the batch.
+      starts there and takes quasi-Newton steps (BFGS, from the exact Hessian: Nocedal & Wright 2006), or else Newton's
+      with backtracking from 0. A fit depends on the source rows and its own, not on the batch.
     - "adamw": 80 full-batch epochs of AdamW (Loshchilov & Hutter 2019; learning rate .05, decoupled decay .01 on
       weights and bias, betas .9 and .999, epsilon 1e-8) on the mean loss, step for step as torch.optim.AdamW with
       BCEWithLogitsLoss(pos_weight), in float64. Starts from `initial` [r] (0 by default) and bias 0.

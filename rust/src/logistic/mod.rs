@@ -46,8 +46,7 @@ pub struct Problem<'a> {
     pub fits: usize,
     /// How many of its extra rows each fit has [fits], all by default; those after them are not read.
     pub extra_rows: Option<&'a [i64]>,
-    /// Weights to start from, 0 by default; the bias starts at 0. Of no consequence where the source rows alone have a
-    /// convex solution, which is then the start.
+    /// Weights that AdamW starts from, 0 by default; the bias starts at 0.
     pub initial: Option<&'a [f64]>,
 }
 
@@ -152,7 +151,7 @@ fn fit_one(problem: &Problem, source: &Source, start: Option<&Start>, solver: So
     let zeros = vec![0.0; features];
     let initial = problem.initial.unwrap_or(&zeros);
     let (weights, bias, converged) = match solver {
-        Solver::Convex => newton::minimise(&task, initial, start),
+        Solver::Convex => newton::minimise(&task, start),
         Solver::AdamW => adamw::minimise(&task, initial),
     };
     let mean = task.mean.iter().zip(&source.centre).map(|(mean, centre)| mean + centre).collect();

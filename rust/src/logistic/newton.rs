@@ -25,8 +25,7 @@ impl Start {
         let features = source.mean.len();
         let zeros = vec![0.0; features + 1];
         let (slope, hessian) = derivatives(source, &zeros);
-        let point = undamped(source, zeros, slope, hessian, f64::INFINITY)
-            .unwrap_or_else(|| damped(source, &vec![0.0; features], 0.0).0);
+        let point = undamped(source, zeros, slope, hessian, f64::INFINITY).unwrap_or_else(|| damped(source).0);
         let (weights, shift) = source.unfold(&point[..features], point[features]);
         let classes = [0, 2].map(|part| {
             let Part { columns, target, .. } = source.parts[part];
@@ -52,16 +51,16 @@ impl Start {
     }
 }
 
-/// Weights, bias, and whether the gradient vanished; from `start`, or from `initial` where there is none.
-pub fn minimise(task: &Task, initial: &[f64], start: Option<&Start>) -> (Vec<f64>, f64, bool) {
-    let (point, converged) = match start.map(|start| start.of(task)) {
-        None => damped(task, initial, 0.0),
-        Some((point, slope, hessian)) => match undamped(task, point.clone(), slope, hessian, 0.0) {
-            Some(point) => (point, true),
-            None => damped(task, &point[..initial.len()], point[initial.len()]),
-        },
-    };
-    finish(point, converged)
+/// Weights, bias, and whether the gradient vanished. From `start` where there is one, else, or where full steps from
+/// there overshoot (a few rows far from the sources'), with backtracking from 0.
+pub fn minimise(task: &Task, start: Option<&Start>) -> (Vec<f64>, f64, bool) {
+    let quick = start.and_then(|start| {
+        let (point, slope, hessian) = start.of(task);
+        undamped(task, point, slope, hessian, 0.0)
+    });
+    let (mut point, converged) = quick.map_or_else(|| damped(task), |point| (point, true));
+    let bias = point.pop().expect("the bias is the last parameter");
+    (point, bias, converged)
 }
 
 /// Full steps for as long as each makes the next one shorter; None where one doesn't, or the gradient never vanishes.
@@ -125,10 +124,9 @@ fn is_flat(task: &Task, slope: &[f64]) -> bool {
     slope.iter().all(|slope| slope.abs() <= FLAT * task.rows)
 }
 
-/// Newton's method with backtracking, from anywhere: the point, and whether the gradient vanished.
-fn damped(task: &Task, initial: &[f64], bias: f64) -> (Vec<f64>, bool) {
-    let mut point = initial.to_vec();
-    point.push(bias);
+/// Newton's method with backtracking from 0: the point, and whether the gradient vanished.
+fn damped(task: &Task) -> (Vec<f64>, bool) {
+    let mut point = vec![0.0; task.mean.len() + 1];
     let mut value = objective(task, &point);
     for _ in 0..ITERATIONS {
         let (slope, hessian) = derivatives(task, &point);
@@ -154,11 +152,6 @@ fn damped(task: &Task, initial: &[f64], bias: f64) -> (Vec<f64>, bool) {
     }
     let flat = is_flat(task, &slope_at(task, &point));
     (point, flat)
-}
-
-fn finish(mut point: Vec<f64>, converged: bool) -> (Vec<f64>, f64, bool) {
-    let bias = point.pop().expect("the bias is the last parameter");
-    (point, bias, converged)
 }
 
 fn objective(task: &Task, point: &[f64]) -> f64 {
