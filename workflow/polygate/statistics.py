@@ -4,8 +4,10 @@ Translated prompts are the same items in every language, so resamples are drawn 
 languages and methods, within each class: `replicate` makes them once, and means over languages, means over draws and
 paired differences are then taken resample by resample.
 
-A percentile interval collapses to a point where nothing varies, at 0 or n refusals or at an AUC of 1. There stands
-Wilson's interval instead; differences with such a part combine the parts' own intervals (MOVER, Zou and Donner 2008).
+Percentile intervals are too short for few prompts and near 0 and 1. Numbers between two bounds therefore have intervals
+that are symmetric on the logit scale, from the bootstrap's standard error ("logit"); at 0 and 1 themselves, where
+nothing varies, Wilson's ("wilson"). Differences with such a part combine the parts' own intervals (MOVER, Zou and
+Donner 2008). `workflow/README.md` has the coverages that this rule was chosen by.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -204,7 +207,7 @@ def at_edge(estimate: float) -> bool:
 
 
 def share_interval(replicates: Replicates, method: int, language: int, items: float) -> Interval:
-    """Interval of a number between 0 and 1: Wilson's for `items` items at 0 or 1, else the bootstrap's.
+    """Interval of a number between 0 and 1: Wilson's for `items` items at 0 or 1, else `logit_interval`.
 
     For rates `items` is the number of distinct prompts, since translations of one prompt are one item. For AUC, F1 and
     average precision it is that of the smaller class: the variance of an AUC is at most A(1-A) / min(n₁, n₀) (Birnbaum
@@ -212,10 +215,32 @@ def share_interval(replicates: Replicates, method: int, language: int, items: fl
     """
     estimate = float(replicates.estimate[method, language])
     if not at_edge(estimate):
-        found = replicates.bootstrap(method, language)
-        return replace(found, method=CONSTANT) if found.high - found.low < _SAME else found
+        return logit_interval(replicates, method, language, items)
     low, high = kernels.wilson(round(estimate) * items, items, replicates.confidence)
     return Interval(estimate, float(low), float(high), "wilson")
+
+
+def logit_interval(
+    replicates: Replicates, method: int, language: int, items: float, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    """Interval of a number strictly between `bounds`: symmetric on the logit scale, so that it stays between them.
+
+    The standard error is the bootstrap's, times √(n / (n - 1)) for n = `items` (the bootstrap's variance is that of the
+    sample divided by n, too small by this factor), carried to the logit scale by the delta method (Pepe 2003, section
+    5.2, for the AUC; Efron and Tibshirani 1993, section 12.6, for transformed intervals).
+    """
+    least, most = bounds
+    estimate = float(replicates.estimate[method, language])
+    spread = float(np.std(_drawn(replicates.values[:, method, language]), ddof=1))
+    if spread < _SAME:
+        return Interval(estimate, estimate, estimate, CONSTANT)
+    place = (estimate - least) / (most - least)
+    n = max(items, 2.0)
+    error = spread / (most - least) * np.sqrt(n / (n - 1)) / (place * (1 - place))
+    reach = NormalDist().inv_cdf((1 + replicates.confidence) / 2) * error
+    odds = place / (1 - place)
+    low, high = (least + (most - least) / (1 + np.exp(-sign * reach) / odds) for sign in (-1, 1))
+    return Interval(estimate, float(low), float(high), "logit")
 
 
 def combined(first: Interval, second: Interval) -> Interval:
@@ -275,9 +300,17 @@ def _selectivity_table(
 ) -> list[list[Interval]]:
     """Intervals per method and language; `rates` are those of the classes for the methods `edges` alone."""
     methods, languages = found.estimate.shape
-    table = [[found.bootstrap(method, column) for column in range(languages)] for method in range(methods)]
-    rates = [classed.over_languages() if averaged else classed for classed in rates]
     items = [panel.items(None if averaged else column) for column in range(languages)]
+    table = [
+        [
+            found.bootstrap(method, column)
+            if at_edge((1 + float(found.estimate[method, column])) / 2)
+            else logit_interval(found, method, column, min(items[column]), (-1.0, 1.0))
+            for column in range(languages)
+        ]
+        for method in range(methods)
+    ]
+    rates = [classed.over_languages() if averaged else classed for classed in rates]
     for row, method in enumerate(edges.tolist()):
         for column in range(languages):
             if any(at_edge(float(classed.estimate[row, column])) for classed in rates):

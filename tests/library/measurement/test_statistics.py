@@ -105,14 +105,15 @@ def test_at_none_or_all_of_100_stands_wilsons_interval(refused: int, low: float,
     assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
-def test_between_the_edges_stands_the_bootstrap() -> None:
+def test_between_the_edges_stands_the_bootstrap_on_the_logit_scale() -> None:
     rows = panel(1, 100).only(np.arange(200) < 100)
-    found = replicate("rate", (np.arange(100) < 30)[None], rows, Resampling(resamples=4000))
+    found = replicate("rate", (np.arange(100) < 30)[None], rows, Resampling(resamples=8000))
     interval = share_interval(found, 0, 0, 100)
-    assert interval.method == "percentile"
-    # The normal approximation: .3 ± 1.96 · sqrt(.3 · .7 / 100).
-    assert interval.low == pytest.approx(0.3 - 0.0898, abs=0.011)
-    assert interval.high == pytest.approx(0.3 + 0.0898, abs=0.011)
+    assert interval.method == "logit"
+    # Agresti 2013, section 3.1.8: logit(.3) ± 1.96 / sqrt(n · .3 · .7), with n - 1 for n.
+    reach = 1.959964 / np.sqrt(99 * 0.3 * 0.7)
+    expected = [1 / (1 + np.exp(-(np.log(3 / 7) + sign * reach))) for sign in (-1, 1)]
+    assert (interval.low, interval.high) == (pytest.approx(expected[0], abs=3e-3), pytest.approx(expected[1], abs=3e-3))
 
 
 def test_a_perfect_auc_still_has_an_interval_and_it_knows_the_smaller_class() -> None:
@@ -158,7 +159,7 @@ def test_full_selectivity_does_not_claim_to_be_certain() -> None:
         assert (interval.estimate, interval.method) == (1.0, "mover")
         assert interval.low < 0.95
         assert interval.high == 1.0
-    assert {interval.method for interval in found.per_language[1]} == {"percentile"}
+    assert {interval.method for interval in found.per_language[1]} == {"logit"}
 
 
 def test_selectivity_of_draws_is_that_of_their_mean() -> None:

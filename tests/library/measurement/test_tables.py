@@ -87,7 +87,7 @@ def test_every_estimate_lies_within_its_interval_and_names_its_method(tables: di
         assert low <= estimate + 1e-6, row
         assert estimate <= high + 1e-6, row
         assert low < high, row
-        assert row["method"] in {"percentile", "wilson", "mover"}
+        assert row["method"] in {"logit", "percentile", "wilson", "mover"}
         assert int(row["n"]) > 0
 
 
