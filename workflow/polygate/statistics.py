@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from polygate import kernels
 from polygate.settings import Statistics
@@ -115,15 +115,16 @@ class Panel:
 class Replicates:
     """A statistic of m methods in g languages and its bootstrap: `estimate` [m, g], `values` [resamples, m, g].
 
-    `confidence` is the level of its intervals. `made`: ends [m, g] of the kernels' own intervals and their kind; means
-    and differences have percentile intervals. NaN marks resamples in which a weighted class vanished; they are left
-    out of intervals and tests.
+    `confidence` is the level of its intervals, `statistic` what they are values of. `made`: ends [m, g] of the kernels'
+    own intervals and their kind; means and differences have percentile intervals. NaN marks resamples in which a
+    weighted class vanished; they are left out of intervals and tests.
     """
 
     estimate: NDArray[np.float64]
     values: NDArray[np.float64]
     confidence: float
     made: tuple[NDArray[np.float64], NDArray[np.float64], str] | None = None
+    statistic: Statistic | None = None
 
     def over_languages(self) -> Replicates:
         """The macro mean over languages, [m, 1]: the mean is taken within each resample."""
@@ -152,7 +153,7 @@ class Replicates:
         return Interval(float(self.estimate[at]), float(low[at]), float(high[at]), kind)
 
     def _of(self, estimate: NDArray[np.float64], values: NDArray[np.float64]) -> Replicates:
-        return Replicates(estimate, values, self.confidence)
+        return Replicates(estimate, values, self.confidence, statistic=self.statistic)
 
     @cached_property
     def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
@@ -198,7 +199,7 @@ def replicate(
         threads=resampling.threads,
     )
     made = found.low, found.high, resampling.interval
-    return Replicates(found.estimate, found.replicates, resampling.confidence, made)
+    return Replicates(found.estimate, found.replicates, resampling.confidence, made, statistic)
 
 
 def at_edge(estimate: float) -> bool:
@@ -227,7 +228,8 @@ def logit_interval(
 
     The standard error is the bootstrap's, times √(n / (n - 1)) for n = `items` (the bootstrap's variance is that of the
     sample divided by n, too small by this factor), carried to the logit scale by the delta method (Pepe 2003, section
-    5.2, for the AUC; Efron and Tibshirani 1993, section 12.6, for transformed intervals).
+    5.2, for the AUC; Efron and Tibshirani 1993, section 12.6, for transformed intervals). Average precision takes
+    Student's quantile with n - 1 degrees of freedom instead of the normal one: its small samples are biased.
     """
     least, most = bounds
     estimate = float(replicates.estimate[method, language])
@@ -237,7 +239,9 @@ def logit_interval(
     place = (estimate - least) / (most - least)
     n = max(items, 2.0)
     error = spread / (most - least) * np.sqrt(n / (n - 1)) / (place * (1 - place))
-    reach = NormalDist().inv_cdf((1 + replicates.confidence) / 2) * error
+    level = (1 + replicates.confidence) / 2
+    student = replicates.statistic == "average_precision"
+    reach = float(stdtrit(n - 1, level) if student else ndtri(level)) * error
     odds = place / (1 - place)
     low, high = (least + (most - least) / (1 + np.exp(-sign * reach) / odds) for sign in (-1, 1))
     return Interval(estimate, float(low), float(high), "logit")

@@ -64,13 +64,13 @@ def test_auc(n: int, gap: float) -> None:
     assert 0.95 - MARGIN < found < (0.97 + MARGIN if n > 24 else 1)
 
 
-@pytest.mark.parametrize(("n", "least"), [(24, 0.89), (60, 0.915), (572, 0.93)])
+@pytest.mark.parametrize("n", [24, 60, 572])
 @pytest.mark.parametrize("gap", [0.0, 1.0, 2.5])
-def test_average_precision_is_biased_in_small_samples(n: int, least: float, gap: float) -> None:
-    """Its estimate lies above the population's value, which costs coverage where a class has few prompts."""
+def test_average_precision(n: int, gap: float) -> None:
+    """Its small samples are biased, so its intervals are a little wider than the others'."""
     rows = panel(n)
     found = covered("average_precision", scores(rows, gap), rows, population_average_precision(gap), n // 2)
-    assert least - MARGIN / 2 < found
+    assert 0.95 - MARGIN < found < (0.97 + MARGIN if n > 24 else 1)
 
 
 @pytest.mark.parametrize("n", [24, 60, 572])
