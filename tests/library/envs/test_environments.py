@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_the_rules_name_environments_that_exist(root: Path) -> None:
     for path in (root / "workflow" / "rules").glob("*.smk"):
         for name in re.findall(r'conda:\s+"([^"]+)"', path.read_text()):
             assert (path.parent / name).is_file(), f"{path.name}: {name}"
+
+
+def test_models_in_packages_are_locked_apart_from_the_environment(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    small = project["project"]["optional-dependencies"]["small"] + project["dependency-groups"]["small"]
+    wanted = {re.split(r"[<>=]", line)[0] for line in small}
+    pins = {
+        name: re.findall(r"^([a-z0-9-]+)==\S+.* \\\n    --hash=", (root / name).read_text(), re.MULTILINE)
+        for name in ("requirements.lock", "requirements-small.lock")
+    }
+    assert set(pins["requirements-small.lock"]) == wanted
+    assert len(pins["requirements.lock"]) > 100
+    assert not wanted & set(pins["requirements.lock"])
+    assert not any("://" in (root / name).read_text() for name in pins)
 
 
 def test_an_environment_that_wants_what_nobody_depends_on_is_refused(tmp_path: Path) -> None:
