@@ -1,4 +1,4 @@
-"""Tiny random models of the paper's three architectures, saved as ordinary Hugging Face folders."""
+"""Tiny random models of the paper's three architectures and of Gemma 3, saved as ordinary Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -18,14 +20,14 @@ from transformers import (
 
 from polygate.model.options import Options
 
-ARCHITECTURES = ("qwen2", "llama", "gemma2")
+ARCHITECTURES = ("qwen2", "llama", "gemma2", "gemma3")
 WORDS = [f"w{i}" for i in range(50)]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 SLIDING_WINDOW = 6
-"""Shorter than the test prompts, so that Gemma 2's sliding layers do slide."""
+"""Shorter than the test prompts, so that Gemma's sliding layers do slide."""
 
 
 def save_tokenizer(folder: Path) -> int:
@@ -71,7 +73,12 @@ def build_folder(folder: Path, architecture: str, seed: int = 0) -> Path:
         model = LlamaForCausalLM(LlamaConfig(**shape))
     else:
         narrow = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": SLIDING_WINDOW}
-        model = Gemma2ForCausalLM(Gemma2Config(**shape, **narrow))
+        if architecture == "gemma2":
+            model = Gemma2ForCausalLM(Gemma2Config(**shape, **narrow))
+        else:
+            # Every sixth block attends to everything: too far for three.
+            kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+            model = Gemma3ForCausalLM(Gemma3TextConfig(**shape, **narrow, layer_types=kinds))
     model.save_pretrained(folder)
     return folder
 

@@ -97,7 +97,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "") -> 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from writing warnings and progress bars of its own into our logs."""
     from transformers.utils import logging as chatter
 
@@ -124,11 +124,11 @@ def load_tokenizer(folder: str | Path, chat_template: Path | None = None) -> Any
     folder = Path(folder)
     whole = (folder / "tokenizer.json").is_file()
     try:
-        with _quiet():
+        with quiet():
             kind = PreTrainedTokenizerFast if whole else AutoTokenizer
             tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        raise PolygateError(f"no usable tokenizer ({_first_line(error)})", where=folder) from error
+        raise PolygateError(f"no usable tokenizer ({first_line(error)})", where=folder) from error
     if chat_template is not None:
         try:
             tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def _check_identity(tokenizer: Any, folder: Path) -> None:
     try:
         chat = render(tokenizer, [_PROBE])[0]
     except Exception as error:
-        raise PolygateError(f"the chat template fails ({_first_line(error)})", where=folder) from error
+        raise PolygateError(f"the chat template fails ({first_line(error)})", where=folder) from error
     plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(chat, add_special_tokens=False).ids
     if tokenizer(chat, add_special_tokens=False)["input_ids"] != plain:
         raise PolygateError(
@@ -177,7 +177,7 @@ def _weights(folder: Path, settings: ModelSettings) -> Any:
 
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 dtype=getattr(torch, settings.dtype),
@@ -191,7 +191,7 @@ def _weights(folder: Path, settings: ModelSettings) -> Any:
                 f"this model has no {settings.attention} attention", where=folder, do="set its attention to eager"
             ) from error
         raise PolygateError(
-            f"the model can't be loaded ({_first_line(error)})", where=folder, do="fetch or train the model again"
+            f"the model can't be loaded ({first_line(error)})", where=folder, do="fetch or train the model again"
         ) from error
     absent = sorted(str(key) for key in report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
     if absent:
@@ -253,10 +253,13 @@ def end_of_turn(tokenizer: Any) -> int | None:
         return None
     rest = text.rpartition(answer)[2].lstrip()
     first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
-    return first[0] if first and first[0] in tokenizer.all_special_ids else None
+    # all_special_ids holds the special tokens that tokenizer_config.json names, and others are special too.
+    special = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    return first[0] if first and first[0] in special else None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, shortened; its type when it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
 
