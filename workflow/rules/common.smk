@@ -108,12 +108,14 @@ def folder_of(name):
 
 
 def source_folder_of(name):
-    """The Hugging Face folder that a model comes from: given, downloaded, or trained here."""
+    """The Hugging Face folder that a model comes from: given, downloaded, converted, or trained here."""
     model = settings.models[name]
     if model.folder is not None:
         return str(model.folder)
     if model.hub is not None:
         return f"resources/models/{name}"
+    if model.gguf is not None:
+        return f"resources/gguf/{model.gguf_name}"
     return f"results/{settings.run}/{name}/weights"
 
 
@@ -170,6 +172,9 @@ def extra_file(language):
     files = [Path(settings.prompts.extra) / f"{language}{suffix}" for suffix in SUFFIXES]
     return next((str(file) for file in files if file.exists()), None)
 
+
+GGUF = {model.gguf_name: model for model in settings.models.values() if model.gguf}
+"""One of the models that share a GGUF file, by the name of the folder that the file is converted to."""
 
 EXTRA = [language for language in LANGUAGES if extra_file(language)]
 FROM_SOURCE = {

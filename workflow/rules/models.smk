@@ -1,6 +1,7 @@
-"""Models: downloaded at a pinned revision, or trained here as model organisms; a local folder needs no rule.
+"""Models: downloaded at a pinned revision, converted from a GGUF file, or trained here as model organisms; a local
+folder needs no rule.
 
-Needs: a hub to download from, or nothing at all for the organisms.
+Needs: a hub to download from, a GGUF file or the package that carries it, or nothing at all for the organisms.
 """
 
 
@@ -21,6 +22,34 @@ rule download_model:
         "Downloading {wildcards.model} at its pinned revision"
     shell:
         "polygate download-model --settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule convert_gguf:
+    input:
+        lambda wildcards: GGUF[wildcards.gguf].gguf_path or [],
+    output:
+        directory("resources/gguf/{gguf}"),
+    log:
+        "<logs>/gguf/{gguf}.log",
+    benchmark:
+        "<benchmarks>/gguf/{gguf}.tsv"
+    wildcard_constraints:
+        gguf=any_of(GGUF),
+    priority: 100
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        # Four times the float32 weights: as read, dequantised, in the model, and for the vocabulary.
+        mem=lambda wildcards, attempt: f"{int((2 + 16e-9 * GGUF[wildcards.gguf].parameters) * attempt) + 1}GB",
+        runtime=30,
+    params:
+        source=lambda wildcards: GGUF[wildcards.gguf].gguf,
+        code=code("convert_gguf"),
+    message:
+        "Converting {params.source} to a Hugging Face folder"
+    shell:
+        "polygate convert-gguf --source {params.source:q} --output {output:q} 2> {log:q}"
 
 
 rule train_organism:

@@ -88,6 +88,7 @@ def test_the_file_that_set_the_value_is_named_and_else_the_command_line(tmp_path
         ({"prompts": {"folder": "nowhere"}}, "prompts.folder = nowhere"),
         ({"prompts": {"extra": "nowhere"}}, "prompts.extra = nowhere"),
         ({"models": {"m": {"folder": "nowhere"}}}, "models.m.folder = nowhere"),
+        ({"models": {"m": {"gguf": "nowhere.gguf"}}}, "models.m.gguf = nowhere.gguf"),
         ({"models": {"m": {"organism": "llama", "chat_template": "nowhere"}}}, "models.m.chat_template = nowhere"),
     ],
 )

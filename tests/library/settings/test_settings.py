@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polygate.errors import PolygateError
-from polygate.settings import Settings, dump, stage_settings
+from polygate.settings import Model, Settings, dump, stage_settings
 from polygate.settings_check import load, load_file
 
 
@@ -61,14 +62,28 @@ def test_equal_settings_are_the_same_text() -> None:
         ({"models": {"m": {"hub": "a/b"}}}, "models.m: a hub model needs a pinned revision"),
         (
             {"models": {"m": {"hub": "a/b", "revision": "c", "organism": "llama"}}},
-            "exactly one of hub, folder, organism",
+            "exactly one of hub, folder, gguf, organism",
         ),
+        ({"models": {"m": {"gguf": "a.gguf", "organism": "llama"}}}, "exactly one of hub, folder, gguf, organism"),
+        ({"models": {"m": {"gguf": "weights/model.bin"}}}, "a path ending in .gguf, or the name of an installed"),
         ({"prompts": {"source": "organism"}}, "the organisms don't speak 'en', but h1-h5, m1-m3, l1-l4"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(PolygateError, match=message):
         load(values)
+
+
+def test_models_that_share_a_gguf_file_share_the_folder_it_is_converted_to() -> None:
+    names = {
+        source: Model(gguf=source).gguf_name for source in ("a/m.gguf", "b/m.gguf", "Some_Model.gguf", "some-model")
+    }
+    assert len(set(names.values())) == len(names)
+    assert re.fullmatch(r"m-[0-9a-f]{8}", names["a/m.gguf"] or "")
+    assert Model(gguf="Some_model").gguf_name == names["some-model"] == "some-model"
+    assert Model(gguf="a/m.gguf", dtype="float32", seed=2).gguf_name == names["a/m.gguf"]
+    assert (Model(gguf="a/m.gguf").gguf_path, Model(gguf="some-model").gguf_path) == (Path("a/m.gguf"), None)
+    assert Model(organism="llama").gguf_name is None
 
 
 def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> None:
