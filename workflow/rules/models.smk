@@ -40,8 +40,8 @@ rule convert_gguf:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        # Four times the float32 weights: as read, dequantised, in the model, and for the vocabulary.
-        mem=lambda wildcards, attempt: f"{int((2 + 16e-9 * GGUF[wildcards.gguf].parameters) * attempt) + 1}GB",
+        # The float32 weights twice, the vocabulary, and the libraries.
+        mem=lambda wildcards, attempt: f"{int((2 + 8e-9 * GGUF[wildcards.gguf].parameters) * attempt) + 1}GB",
         runtime=30,
     params:
         source=lambda wildcards: GGUF[wildcards.gguf].gguf,

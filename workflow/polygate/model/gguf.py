@@ -60,7 +60,7 @@ def convert(source: str | Path, folder: Path) -> None:
     """Make `folder` from a GGUF file: float32 weights, configurations, tokenizer, chat template, provenance.json.
 
     `source` is a path that ends in .gguf, or the name of an installed package that carries such a file. The folder
-    comes whole or not at all; one that is there is replaced. Needs about four times the float32 weights in memory.
+    comes whole or not at all; one that is there is replaced. Needs about twice the float32 weights in memory.
     Raises `PolygateError` for what `locate` and `read_header` refuse, an architecture or a tokenizer that transformers
     doesn't read from GGUF, and a file whose weights don't all have a place in the model.
     """
@@ -72,8 +72,8 @@ def convert(source: str | Path, folder: Path) -> None:
         if found.path != alone:
             alone.symlink_to(found.path.resolve())
         with quiet():
-            _tokenizer(alone, found.path).save_pretrained(made)
             _model(alone, found.path, header).save_pretrained(made)
+            _tokenizer(alone, found.path).save_pretrained(made)
         files.write_json(made / "provenance.json", _provenance(found, header))
 
 
@@ -157,7 +157,7 @@ def read_header(path: Path) -> Header:
 def _check_quantisations(reader: GGUFReader, path: Path) -> None:
     from gguf.quants import dequantize
 
-    for tensor in {tensor.tensor_type: tensor for tensor in reader.tensors}.values():
+    for tensor in {tensor.tensor_type: tensor for tensor in reversed(reader.tensors)}.values():
         try:
             dequantize(tensor.data.reshape(-1, tensor.data.shape[-1])[:1], tensor.tensor_type)
         except NotImplementedError:
@@ -178,12 +178,9 @@ def _tokenizer(alone: Path, where: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(alone.parent), gguf_file=alone.name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(alone.parent), gguf_file=alone.name, local_files_only=True)
     except Exception as error:
         raise PolygateError(f"no usable tokenizer in the GGUF file ({first_line(error)})", where=where) from error
-    for key in ("vocab_file", "name_or_path", "is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(key, None)
-    return tokenizer
 
 
 def _model(alone: Path, where: Path, header: Header) -> Any:
