@@ -11,6 +11,7 @@ pub mod error;
 pub mod logistic;
 pub mod means;
 pub mod normal;
+pub mod placement;
 pub mod products;
 pub mod project;
 #[cfg(feature = "python")]

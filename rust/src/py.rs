@@ -133,6 +133,20 @@ fn rank<'py>(
     Ok(PyArray1::from_vec(py, found))
 }
 
+/// Placement values [methods, rows] of scores [methods, rows].
+#[pyfunction]
+fn placements<'py>(
+    py: Python<'py>,
+    scores: PyReadonlyArray2<'py, f64>,
+    labels: PyReadonlyArray1<'py, bool>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let (rows, columns) = scores.as_array().dim();
+    let (scores, labels) = (owned(&scores)?, owned(&labels)?);
+    let found = py.detach(|| crate::placement::placements(&scores, &labels, threads))?;
+    shaped(py, found, [rows, columns])
+}
+
 type Curve<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 
 /// False positive rates, true positive rates and thresholds.
@@ -334,6 +348,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(gram, module)?)?;
     module.add_function(wrap_pyfunction!(moments, module)?)?;
     module.add_function(wrap_pyfunction!(rank, module)?)?;
+    module.add_function(wrap_pyfunction!(placements, module)?)?;
     module.add_function(wrap_pyfunction!(roc, module)?)?;
     module.add_function(wrap_pyfunction!(caliper_auc, module)?)?;
     module.add_function(wrap_pyfunction!(sweep_threshold, module)?)?;

@@ -52,6 +52,18 @@ def test_auc_is_antisymmetric_and_blind_to_monotone_maps(rows: tuple[Array, Arra
     assert kernels.auc(scores[order], labels[order]) == area
 
 
+@settings(deadline=None)
+@given(labelled())
+def test_placements_are_their_definition_and_average_to_the_auc(rows: tuple[Array, Array, Array]) -> None:
+    scores, labels, _ = rows
+    placed = kernels.placements(np.stack([scores, -scores]), labels)
+    np.testing.assert_array_equal(placed[0], twins.placements(scores, labels))
+    np.testing.assert_array_equal(placed[1], twins.placements(-scores, labels))
+    for label in (True, False):
+        assert placed[0][labels == label].mean() == pytest.approx(kernels.auc(scores, labels), abs=1e-12)
+    np.testing.assert_array_equal(kernels.placements(scores, labels), placed[0])
+
+
 def test_metrics_agree_with_scikit_learn_on_many_rows() -> None:
     random = np.random.default_rng(0)
     scores, labels = np.round(random.normal(size=(3, 5000)), 2), random.random(5000) < 0.3

@@ -62,6 +62,16 @@ def auc(scores: Array, labels: Array, weights: Array | None = None) -> float:
     return won / total if total else float("nan")
 
 
+def placements(scores: Array, labels: Array) -> Array:
+    """For each row the share of the other class that it stands on the right side of, ties half."""
+    found = []
+    for score, label in zip(scores, labels, strict=True):
+        others = scores[labels != label]
+        right = others < score if label else others > score
+        found.append((right.sum() + 0.5 * (others == score).sum()) / len(others))
+    return np.array(found)
+
+
 def average_precision(scores: Array, labels: Array, weights: Array | None = None) -> float:
     """Sum over distinct thresholds, from the top, of recall gained × precision."""
     weights = np.ones(len(scores)) if weights is None else weights

@@ -10,6 +10,7 @@ __all__ = [
     "fit_logistic",
     "gram",
     "moments",
+    "placements",
     "project",
     "rank",
     "roc",
@@ -33,6 +34,9 @@ def rank(
     labels: NDArray[np.bool_],
     weights: NDArray[np.float64] | None,
     threads: int,
+) -> NDArray[np.float64]: ...
+def placements(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], threads: int
 ) -> NDArray[np.float64]: ...
 def roc(
     scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None

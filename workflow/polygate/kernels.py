@@ -142,6 +142,18 @@ def average_precision(
     return _rank("average_precision", scores, labels, weights, threads)
 
 
+def placements(scores: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> NDArray[np.float64]:
+    """Where each row stands among the rows of the other class, float64 of the shape of `scores`, [n] or [m, n].
+
+    For a harmful row the share of harmless rows below it, for a harmless row the share of harmful rows above it, ties
+    counting half. Their mean over either class is the AUC, and their variances over both give its standard error
+    (DeLong, DeLong & Clarke-Pearson 1988). Errors as for `auc`.
+    """
+    values = _floats("scores", scores, (1, 2))
+    found = _kernels.placements(np.atleast_2d(values), _booleans("labels", labels), _threads(threads))
+    return found[0] if values.ndim == 1 else found
+
+
 @dataclass(frozen=True)
 class Roc:
     """A ROC curve, from the strictest threshold to the laxest; float64 [points] each.

@@ -280,6 +280,23 @@ class Gate(Section):
         return self
 
 
+class Probes(Section):
+    """Probes compared: what a language's own examples recover, and which probe of other languages needs them least."""
+
+    budgets: list[int] = Field(
+        default=[1, 2, 4, 8, 16, 32, 64],
+        min_length=1,
+        description="Target-language examples per class; budgets beyond a language's train prompts are left out.",
+    )
+    draws: int = Field(default=10, ge=1, description="Random draws of the examples per budget.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.budgets != sorted(set(self.budgets)) or self.budgets[0] < 1:
+            raise ValueError("budgets must be distinct, ascending and at least 1")
+        return self
+
+
 class Steering(Section):
     """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
 
@@ -360,6 +377,7 @@ class Settings(Section):
     prompts: Prompts = Field(default=Prompts(), description="Prompts.")
     organism: Organism = Field(default=Organism(), description="Model organisms.")
     gate: Gate = Field(default=Gate(), description="The gate.")
+    probes: Probes = Field(default=Probes(), description="Probes compared.")
     steering: Steering = Field(default=Steering(), description="Steering.")
     generation: Generation = Field(default=Generation(), description="Generation.")
     judging: Judging = Field(default=Judging(), description="Judging.")

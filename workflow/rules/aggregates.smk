@@ -52,7 +52,10 @@ def completion_files():
 
 
 TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
-FIGURES = ["answers", "separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity"]
+FIGURES = [
+    *("answers", "separability", "projections", "recoverability", "refusal_by_tier"),
+    *("decomposition", "gate_f1", "probes", "selectivity"),
+]
 
 
 def low_doses():

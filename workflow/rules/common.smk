@@ -53,6 +53,7 @@ ALIVE = release_stale_locks()
 
 MODELS = list(settings.models)
 LANGUAGES = settings.languages.all()
+LANGUAGE_TIERS = [settings.languages.tier(language) for language in LANGUAGES]
 BUDGETS = settings.gate.budgets
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]

@@ -202,3 +202,52 @@ rule figure_dose:
         "Figure: refusal, AUC and gate F1 against the dose"
     script:
         "../scripts/figure_dose.py"
+
+
+rule figure_recoverability:
+    input:
+        recoverability="<results>/tables/recoverability.csv",
+    output:
+        figure=report(
+            "<results>/figures/recoverability.svg",
+            caption="../../reports/captions/recoverability.rst",
+            category="2 Does it know?",
+            labels={"figure": "Few-shot recoverability"},
+        ),
+        data="<results>/figures/recoverability.csv",
+    log:
+        "<logs>/figures/recoverability.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        confidence=settings.statistics.confidence,
+        code=figure_code("recoverability"),
+    message:
+        "Figure: few-shot recoverability"
+    script:
+        "../scripts/figure_recoverability.py"
+
+
+rule figure_probes:
+    input:
+        probes="<results>/tables/probes.csv",
+    output:
+        figure=report(
+            "<results>/figures/probes.svg",
+            caption="../../reports/captions/probes.rst",
+            category="4 Can a handful of examples repair it?",
+            labels={"figure": "Probes compared"},
+        ),
+        data="<results>/figures/probes.csv",
+    log:
+        "<logs>/figures/probes.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        confidence=settings.statistics.confidence,
+        code=figure_code("probes"),
+    message:
+        "Figure: probes compared"
+    script:
+        "../scripts/figure_probes.py"

@@ -4,6 +4,7 @@ Needs: judgements, gate scores, projections, surface baselines, choices, of ever
 """
 
 TABLES = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices"]
+PROBE_TABLES = ["recoverability", "probes"]
 
 
 rule table_refusal:
@@ -155,6 +156,44 @@ rule table_dose:
         "../scripts/table_dose.py"
 
 
+rule table_recoverability:
+    input:
+        means=expand("<results>/{model}/probes/recoverability.parquet", model=MODELS),
+    output:
+        as_table("recoverability", "Few-shot recoverability"),
+    log:
+        "<logs>/tables/recoverability.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics"),
+        models=whole_models(),
+        code=table_code("probes"),
+    message:
+        "Few-shot recoverability"
+    script:
+        "../scripts/table_probes.py"
+
+
+rule table_probes:
+    input:
+        means=expand("<results>/{model}/probes/comparison.parquet", model=MODELS),
+    output:
+        as_table("probes", "Probes compared"),
+    log:
+        "<logs>/tables/probes.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics"),
+        models=whole_models(),
+        code=table_code("probes"),
+    message:
+        "Probes compared"
+    script:
+        "../scripts/table_probes.py"
+
+
 rule table_samples:
     input:
         prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
@@ -198,5 +237,8 @@ rule table_findings:
 
 rule tables:
     input:
-        expand("<results>/tables/{table}.csv", table=[*TABLES, "samples", *(["dose"] if DOSES else [])]),
+        expand(
+            "<results>/tables/{table}.csv",
+            table=[*TABLES, *PROBE_TABLES, "samples", *(["dose"] if DOSES else [])],
+        ),
         rules.table_findings.output,

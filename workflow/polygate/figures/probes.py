@@ -1,0 +1,47 @@
+"""F1 of probes of the high-resource languages against the number of target-language examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.figures import budgets, reading, style
+from polygate.figures.budgets import Line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LINES = {
+    "subspace": Line("subspace, logistic", style.TIER_COLOURS["high"]),
+    "bank": Line("bank of directions, logistic", style.PART_COLOURS["calibration"], "s"),
+    "pca": Line("principal components, logistic", style.PART_COLOURS["representation"], "^"),
+    "full": Line("whole activations, logistic", style.TIER_COLOURS["mid"], "D"),
+    "direction": Line("v_HRL", style.PART_COLOURS["action"], "v"),
+    "target": Line("own examples alone", style.TIER_COLOURS["low"], "P"),
+    "random": Line("random direction", style.BASELINE, "x", ":"),
+}
+
+
+def select(table: pd.DataFrame, rank: int) -> pd.DataFrame:
+    """Tier means of F1 of probes with high-resource sources or none, of the largest rank up to `rank`.
+
+    The threshold is the sources' at budget 0, the examples' above it.
+    """
+    rows = table[(table["language"] == "") & (table["metric"] == "f1") & table["sources"].isin(["high", ""])]
+    rows = rows[rows["threshold_from"] == rows["budget"].eq(0).map({True: "source", False: "examples"})]
+    usable = rows["rank"].where(rows["rank"] <= rank)
+    largest = usable.groupby([rows["model"], rows["tier"], rows["probe"]]).transform("max")
+    rows = rows[rows["rank"].isna() | (rows["rank"] == largest)]
+    return rows[list(budgets.KEPT)].reset_index(drop=True)
+
+
+def plot(data: pd.DataFrame) -> Figure:
+    """F1 from 0 to 1."""
+    return budgets.plot(data, LINES, "Which probe tells harmful prompts, with how many examples", "F1", None)
+
+
+def draw(table: Path | str, svg: Path | str, data: Path | str, rank: int) -> None:
+    """`probes.csv` → the figure and the CSV behind it; `rank` is that of the gates that route."""
+    drawn = select(reading.read_table(table, budgets.COLUMNS), rank)
+    style.finish(drawn, plot, svg, data, "F1 of probes by number of target-language examples, tier and model")

@@ -1,0 +1,40 @@
+"""AUC of what a language's own examples teach, against their number, beside the high-resource direction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.figures import budgets, reading, style
+from polygate.figures.budgets import Line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LINES = {
+    "v_hrl": Line("v_HRL, no examples", style.TIER_COLOURS["high"], style="--", level=True),
+    "full_local": Line("own direction, all examples", style.PART_COLOURS["representation"], style=":", level=True),
+    "local": Line("own direction", style.PART_COLOURS["action"]),
+    "logistic": Line("logistic regression", style.TIER_COLOURS["mid"], "s"),
+    "mlp": Line("small network", style.TIER_COLOURS["low"], "D"),
+    "permuted": Line("own direction, labels shuffled", style.BASELINE, "x", ":"),
+    "random": Line("random direction", "#A0A0A0", "+", ":"),
+}
+
+
+def select(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over the languages of a tier."""
+    rows = table[(table["language"] == "") & (table["metric"] == "auc")]
+    return rows[list(budgets.KEPT)].reset_index(drop=True)
+
+
+def plot(data: pd.DataFrame) -> Figure:
+    """AUC from chance to 1."""
+    return budgets.plot(data, LINES, "What a handful of a language's own examples recovers", "AUC", 0.5)
+
+
+def draw(table: Path | str, svg: Path | str, data: Path | str) -> None:
+    """`recoverability.csv` → the figure and the CSV behind it."""
+    drawn = select(reading.read_table(table, budgets.COLUMNS))
+    style.finish(drawn, plot, svg, data, "AUC of few-shot directions by number of examples, tier and model")

@@ -1,0 +1,372 @@
+"""Which probe of other languages serves a language best, with how many of its examples, and whose threshold?
+
+For every target language, group of source languages, budget and draw:
+
+- `direction`: v_HRL's construction on the group (first singular vector of its unit mean differences);
+- `target`: the difference in means of the target's examples alone;
+- `subspace`: logistic regression on the first r singular vectors of the group's mean differences;
+- `bank`: the same on all mean differences of the group, one feature per language;
+- `pca`: the same on the first r principal components of the group's train rows, found without labels;
+- `full`: ridge regression on whole activations (high-resource sources);
+- `random`: a random direction per draw.
+
+Logistic regressions are fitted on the group's train rows and the b + b examples, budget 0 on the group's rows alone. A
+target's rows are never among its sources. The threshold comes from
+
+- `source`: the group's train rows (macro objective over its languages),
+- `examples`: the target's 2b examples,
+- `global`: one threshold for all languages of the target's tier, from the examples of all of them (macro objective),
+- `oracle`: the target's test prompts: not a rule, but what the best threshold would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from polygate import kernels
+from polygate.probes import rows as probe_rows
+from polygate.probes import scoring
+from polygate.probes.estimates import Cell, Collector, Probe
+from polygate.probes.full_space import Source
+from polygate.probes.rows import Language, Setup
+from polygate.settings import Gate, Tier
+
+GROUPS: Mapping[str, tuple[Tier, ...]] = {
+    "high": ("high",),
+    "mid": ("mid",),
+    "low": ("low",),
+    "high+mid": ("high", "mid"),
+}
+"""Groups of source languages by their tiers."""
+_POWER_ITERATIONS = 5
+
+Wide = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The source languages of one target: `names` among all languages, and their train rows."""
+
+    names: tuple[str, ...]
+    harmful: NDArray[np.bool_]
+    languages: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, languages: Sequence[Language]) -> Group:
+        """Of the languages given."""
+        return cls(
+            tuple(language.name for language in languages),
+            np.concatenate([language.harmful for language in languages]),
+            np.repeat(np.arange(len(languages)), [len(language.train) for language in languages]),
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one probe for one target: rows are its `setups`, or a single row that stands for all of them.
+
+    `source` float64 [f, n] of the group's train rows (None without a group), `own` float64 [f, n_own] of the target's
+    train rows, `test` float64 [f, m].
+    """
+
+    target: Language
+    group: Group | None
+    setups: list[Setup]
+    source: Wide | None
+    own: Wide
+    test: Wide
+
+
+@dataclass(frozen=True)
+class _Coordinates:
+    """Inner products of rows with the mean difference of every language, float64: `train` [n, s], `test` [m, s]."""
+
+    train: Wide
+    test: Wide
+
+
+class Comparison:
+    """All probes of one model at one layer, for `languages` whose train rows are in memory."""
+
+    def __init__(self, languages: Sequence[Language], gate: Gate, pivot: str, seed: int) -> None:
+        self.languages = {language.name: language for language in languages}
+        self.targets = [language for language in languages if language.tested]
+        self.gate, self.pivot, self.seed = gate, pivot, seed
+        differences = np.stack([language.difference() for language in languages])
+        self.order = {name: column for column, name in enumerate(self.languages)}
+        self.inner = differences @ differences.T
+        self.along = {
+            language.name: _Coordinates(
+                language.train.astype(np.float64) @ differences.T, language.test().astype(np.float64) @ differences.T
+            )
+            for language in languages
+        }
+        self._components: dict[tuple[str, ...], NDArray[np.float32]] = {}
+
+    def run(self) -> tuple[pa.Table, pa.Table]:
+        """Estimates by fit and their means (`estimates.DRAWS`, `estimates.MEANS`)."""
+        collected = Collector()
+        for probe, scored in self.probes():
+            collected.add(probe, self.cells(scored))
+        return collected.tables()
+
+    def probes(self) -> Iterator[tuple[Probe, list[Scored]]]:
+        """Every probe with its scores for all targets that can have it."""
+        yield Probe("target"), [self._dense(target, None, _examples_direction) for target in self.targets]
+        yield Probe("random"), [self._dense(target, None, self._random_directions) for target in self.targets]
+        for name in GROUPS:
+            groups = [(target, group) for target in self.targets if (group := self.group(name, target)) is not None]
+            if not groups:
+                continue
+            yield Probe("direction", name), [self._direction(*pair) for pair in groups]
+            yield Probe("bank", name), [self._logistic(*pair, *self._bank(*pair)) for pair in groups]
+            subspaces = [self._subspace(*pair) for pair in groups]
+            components = [self._principal(*pair) for pair in groups]
+            for family, features in (("subspace", subspaces), ("pca", components)):
+                for rank in self.gate.ranks:
+                    able = [
+                        (pair, found)
+                        for pair, found in zip(groups, features, strict=True)
+                        if found[0].shape[1] >= rank
+                    ]
+                    if able:
+                        yield (
+                            Probe(family, name, rank),
+                            [self._logistic(*pair, *(part[:, :rank] for part in found)) for pair, found in able],
+                        )
+        groups = [(target, group) for target in self.targets if (group := self.group("high", target)) is not None]
+        if groups:
+            yield Probe("full", "high"), list(self._full(groups))
+
+    def group(self, name: str, target: Language) -> Group | None:
+        """The sources of a target: the group's languages without the target; None when there are none."""
+        chosen = [
+            language
+            for language in self.languages.values()
+            if language.tier in GROUPS[name] and language.name != target.name
+        ]
+        tiers = {language.tier for language in chosen}
+        return Group.of(chosen) if chosen and tiers == set(GROUPS[name]) else None
+
+    # Features: [n, r] of the group's train rows, the target's train rows and its test rows.
+
+    def _columns(self, group: Group) -> list[int]:
+        return [self.order[name] for name in group.names]
+
+    def _bank(self, target: Language, group: Group) -> tuple[Wide, Wide, Wide]:
+        columns = self._columns(group)
+        source = np.concatenate([self.along[name].train[:, columns] for name in group.names])
+        own = self.along[target.name]
+        return source, own.train[:, columns], own.test[:, columns]
+
+    def _subspace(self, target: Language, group: Group) -> tuple[Wide, Wide, Wide]:
+        """Coordinates on right singular vectors V of the stack D of differences, from those on D itself.
+
+        V = Dᵀ·U·S⁻¹, and U, S² are the eigenvectors and eigenvalues of D·Dᵀ.
+        """
+        columns = self._columns(group)
+        inner = self.inner[np.ix_(columns, columns)]
+        squares, vectors = np.linalg.eigh(inner)
+        kept = [i for i in range(len(squares) - 1, -1, -1) if squares[i] > 1e-10 * squares[-1]]
+        mixing = vectors[:, kept] / np.sqrt(squares[kept])
+        towards = self.pivot if self.pivot in group.names else group.names[0]
+        # Signs as in `subspace.orient`: positive along the pivot's difference.
+        along = inner[group.names.index(towards)] @ mixing
+        mixing *= np.where(along < 0, -1.0, 1.0)
+        source, own, test = self._bank(target, group)
+        return source @ mixing, own @ mixing, test @ mixing
+
+    def _principal(self, target: Language, group: Group) -> tuple[Wide, Wide, Wide]:
+        if group.names not in self._components:
+            rows = np.concatenate([self.languages[name].train for name in group.names])
+            self._components[group.names] = principal_components(rows, self.gate.ranks[-1], self.seed)
+        axes = self._components[group.names].T
+        source = np.concatenate([self.languages[name].train @ axes for name in group.names])
+        return source.astype(np.float64), (target.train @ axes).astype(np.float64), _test_scores(target, axes)
+
+    # Scores.
+
+    def _direction(self, target: Language, group: Group) -> Scored:
+        source, own, test = (part[:, :1].T for part in self._subspace(target, group))
+        return Scored(target, group, target.setups, source, own, test)
+
+    def _logistic(self, target: Language, group: Group, source: Wide, own: Wide, test: Wide) -> Scored:
+        """Logistic regression on features of few dimensions."""
+        source = np.ascontiguousarray(source)
+        weights, bias = [], []
+        for budget, setups in _by_budget(target.setups).items():
+            extra = np.stack([own[target.examples[setup]] for setup in setups]) if budget else None
+            labels = np.tile(target.labels(budget), (len(setups), 1)) if budget else None
+            fits = kernels.fit_logistic(source, group.harmful, extra, labels)
+            unscaled = fits.weights / fits.scale
+            weights.append(unscaled)
+            bias.append(fits.bias - (unscaled * fits.mean).sum(axis=1))
+        slopes, offsets = np.concatenate(weights), np.concatenate(bias)[:, None]
+        found = [slopes @ part.T + offsets for part in (source, own, test)]
+        return Scored(target, group, target.setups, *found)
+
+    def _dense(
+        self,
+        target: Language,
+        group: Group | None,
+        directions: Callable[[Language], tuple[list[Setup], NDArray[np.float32]]],
+    ) -> Scored:
+        """Directions [d, f] that are learnt without sources."""
+        setups, weights = directions(target)
+        return Scored(
+            target,
+            group,
+            setups,
+            None,
+            (target.train @ weights).astype(np.float64).T,
+            _test_scores(target, weights).T,
+        )
+
+    def _random_directions(self, target: Language) -> tuple[list[Setup], NDArray[np.float32]]:
+        draws = sorted({draw for _, draw in target.examples})
+        width = target.train.shape[1]
+        found = {draw: np.random.default_rng([self.seed, draw]).standard_normal(width, np.float32) for draw in draws}
+        setups = list(target.examples)
+        return setups, probe_rows.columns_of([found[draw] for _, draw in setups])
+
+    def _full(self, groups: Sequence[tuple[Language, Group]]) -> Iterator[Scored]:
+        """Ridge regression on whole activations; targets with the same sources share their factorisation."""
+        by_sources: dict[tuple[str, ...], list[tuple[Language, Group]]] = {}
+        for target, group in groups:
+            by_sources.setdefault(group.names, []).append((target, group))
+        near: dict[str, NDArray[np.float32]] = {}
+        for names, pairs in sorted(by_sources.items(), key=lambda item: -len(item[0])):
+            rows = np.concatenate([self.languages[name].train for name in names])
+            known = all(name in near for name in names)
+            source = Source.of(
+                rows, pairs[0][1].harmful, np.concatenate([near[name] for name in names]) if known else None
+            )
+            logits = source.logits
+            near |= {
+                name: logits[pairs[0][1].languages == number] for number, name in enumerate(names) if name not in near
+            }
+            for target, group in pairs:
+                examples = [target.examples.get(setup, np.zeros(0, np.int64)) for setup in target.setups]
+                weights, bias, _ = source.fit(target.train, target.harmful, examples)
+                single = weights.astype(np.float32)
+                yield Scored(
+                    target,
+                    group,
+                    target.setups,
+                    (rows @ single).astype(np.float64).T + bias[:, None],
+                    (target.train @ single).astype(np.float64).T + bias[:, None],
+                    _test_scores(target, single).T + bias[:, None],
+                )
+
+    # Thresholds and estimates.
+
+    def cells(self, scored: Sequence[Scored]) -> list[Cell]:
+        """AUC, and F1 and balanced accuracy at each threshold, of a probe in all its languages."""
+        shared = self._global_thresholds(scored)
+        cells = []
+        for one in scored:
+            harmful = one.target.test_harmful
+            area = scoring.auc(one.test, harmful)
+            cells.append(Cell(one.target, one.setups, "auc", area.repeated(len(one.setups))))
+            for origin, thresholds in self._thresholds(one, shared).items():
+                kept = np.flatnonzero(~np.isnan(thresholds))
+                setups = [one.setups[i] for i in kept]
+                test = one.test if len(one.test) == 1 else one.test[kept]
+                flagged = test > thresholds[kept, None]
+                for metric, measure in (("f1", scoring.f1), ("balanced_accuracy", scoring.balanced_accuracy)):
+                    cells.append(
+                        Cell(one.target, setups, metric, measure(flagged, harmful), origin, thresholds[kept])
+                    )
+        return cells
+
+    def _thresholds(self, one: Scored, shared: Mapping[tuple[str, Setup], float]) -> dict[str, Wide]:
+        """Thresholds [setups] by where they come from; NaN where a setup has none."""
+        count = len(one.setups)
+        found: dict[str, Wide] = {}
+        if one.source is not None and one.group is not None:
+            found["source"] = self._sweep(one.source, one.group.harmful, one.group.languages)
+        examples = np.full(count, np.nan)
+        for budget, setups in _by_budget(one.setups).items():
+            if budget:
+                at = [one.setups.index(setup) for setup in setups]
+                examples[at] = self._sweep(_example_scores(one, setups), one.target.labels(budget), None)
+        found["examples"] = examples
+        found["global"] = np.array([shared.get((one.target.tier, setup), np.nan) for setup in one.setups])
+        found["oracle"] = self._sweep(one.test, one.target.test_harmful, None)
+        return {
+            origin: np.broadcast_to(values, (count,)) for origin, values in found.items() if not np.isnan(values).all()
+        }
+
+    def _global_thresholds(self, scored: Sequence[Scored]) -> dict[tuple[str, Setup], float]:
+        """Thresholds by tier and setup, from the examples of every language of the tier that has the setup."""
+        found = {}
+        for tier in dict.fromkeys(one.target.tier for one in scored):
+            members = [one for one in scored if one.target.tier == tier]
+            budgets = {budget for one in members for budget, _ in one.setups if budget}
+            for budget in sorted(budgets):
+                having = [(one, setups) for one in members if (setups := _by_budget(one.setups).get(budget))]
+                draws = min((setups for _, setups in having), key=len)
+                scores = np.concatenate([_example_scores(one, draws) for one, _ in having], axis=1)
+                labels = np.concatenate([one.target.labels(budget) for one, _ in having])
+                groups = np.repeat(np.arange(len(having)), 2 * budget)
+                found |= {
+                    (tier, setup): float(threshold)
+                    for setup, threshold in zip(draws, self._sweep(scores, labels, groups), strict=True)
+                }
+        return found
+
+    def _sweep(self, scores: Wide, labels: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Wide:
+        found = kernels.sweep_threshold(np.ascontiguousarray(scores), labels, groups, self.gate.objective)
+        return np.asarray(found.threshold, np.float64)
+
+
+def principal_components(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """The first principal components of `rows` [n, d], float32 [≤ count, d], largest first.
+
+    By a randomised singular value decomposition (Halko et al. 2011), its signs made deterministic by scikit-learn.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    _, _, axes = randomized_svd(
+        centred,
+        n_components=min(count, *rows.shape),
+        n_iter=_POWER_ITERATIONS,
+        power_iteration_normalizer="QR",
+        random_state=seed,
+    )
+    found: NDArray[np.float32] = axes.astype(np.float32)
+    return found
+
+
+def _examples_direction(target: Language) -> tuple[list[Setup], NDArray[np.float32]]:
+    """Mean differences of the examples, [d, setups]."""
+    setups = list(target.examples)
+    weights = np.stack([probe_rows.mean_difference_weights(target, setup) for setup in setups])
+    return setups, np.ascontiguousarray((weights @ target.train).T)
+
+
+def _test_scores(target: Language, weights: NDArray[np.float32]) -> Wide:
+    scores: Wide = (target.test() @ weights).astype(np.float64)
+    return scores
+
+
+def _by_budget(setups: Sequence[Setup]) -> dict[int, list[Setup]]:
+    found: dict[int, list[Setup]] = {}
+    for setup in setups:
+        found.setdefault(setup[0], []).append(setup)
+    return found
+
+
+def _example_scores(one: Scored, setups: Sequence[Setup]) -> Wide:
+    """Scores of the examples of setups of one budget, float64 [setups, 2b]."""
+    rows = np.stack([one.target.examples[setup] for setup in setups])
+    if len(one.own) == 1:
+        return one.own[0][rows]
+    at = [one.setups.index(setup) for setup in setups]
+    return np.take_along_axis(one.own[at], rows, axis=1)

@@ -1,0 +1,345 @@
+"""Logistic regression on whole activations, for many small sets of examples added to the same source rows.
+
+Each fit minimises Σ ω·loss + ½·0.01·|w|² over source rows and its own examples, ω being negatives / positives for
+harmful rows: the loss of `kernels.fit_logistic`, on d features instead of a few. Features are standardised on the source rows
+and divided by √d, so that a row has length 1 on average, as the ridge needs to mean the same at any width.
+
+Newton's method with conjugate gradients, many fits at once. The parameters are those of a metric in which the source
+rows' own Hessian H₀ (at fixed weights D₀) is the identity: with X' = X·L⁻ᵀ, L·Lᵀ = H₀ = Xᵀ·D₀·X + ridge, the ridge
+term of a gradient at v is v − X'ᵀ·D₀·X'·v, so that a gradient or a product with the Hessian costs two products with X'
+and nothing else, and a handful of examples changes the Hessian by as many rank-one terms, which the preconditioner has
+in closed form (Woodbury). Nothing of size d² is formed again for a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+RIDGE = 0.01
+"""Ridge of the weights, as in `kernels.fit_logistic`."""
+_NEWTON_STEPS = 30
+_CG_STEPS = 60
+_FIRST_STEPS = 2
+_LEAST = 1e-4
+"""Least curvature of a source row in the metric: rows far from the boundary may come nearer with examples."""
+_FORCING, _TINY = 0.01, 1e-30
+_DECREMENT = 1e-4
+"""A fit is done when a Newton step would lower its summed loss by less than this."""
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Features of activations x [n, d]: (x − mean) / scale, and a 1 for the bias; `mean`, `scale` float32 [d]."""
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: Matrix) -> Standard:
+        """Mean and √d × standard deviation of `rows` [n, d]; the deviation of a constant feature counts as 1."""
+        mean = rows.mean(axis=0, dtype=np.float64)
+        deviation = np.sqrt(np.maximum(np.einsum("ij,ij->j", rows, rows, dtype=np.float64) / len(rows) - mean**2, 0))
+        deviation[deviation <= 1e-6 * np.abs(mean)] = 1.0
+        deviation[deviation == 0] = 1.0
+        return cls(mean.astype(np.float32), (deviation * np.sqrt(rows.shape[1])).astype(np.float32))
+
+    def features(self, rows: Matrix) -> Matrix:
+        """Features float32 [n, d + 1]."""
+        found = np.empty((len(rows), rows.shape[1] + 1), np.float32)
+        np.subtract(rows, self.mean, out=found[:, :-1])
+        found[:, :-1] /= self.scale
+        found[:, -1] = 1.0
+        return found
+
+    def unfold(self, weights: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights [d + 1, f] on features as weights [d, f] on activations and bias [f], float64."""
+        raw = np.asarray(weights[:-1], np.float64) / self.scale[:, None]
+        return raw, np.asarray(weights[-1], np.float64) - self.mean.astype(np.float64) @ raw
+
+
+@dataclass(frozen=True)
+class Source:
+    """Source rows in the metric of their Hessian: `rows` X' float32 [n, d + 1], `harmful` bool [n], `start` float32
+    [d + 1] the solution without examples, `curvature` D₀ float32 [n], `factor` L float32 [d + 1, d + 1]."""
+
+    standard: Standard
+    rows: Matrix
+    harmful: NDArray[np.bool_]
+    curvature: NDArray[np.float32]
+    factor: Matrix
+    start: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, activations: Matrix, harmful: NDArray[np.bool_], near: NDArray[np.float32] | None = None) -> Source:
+        """Factor the Hessian and solve for budget 0. `activations` float32 [n, d], `harmful` bool [n], both classes.
+
+        The Hessian is that at the logits `near` [n], of a solution on similar sources; without them it is taken at
+        weights 0 first. They change the time that the solution takes, not the solution.
+        """
+        standard = Standard.of(activations)
+        features = standard.features(activations)
+        weight = np.where(harmful, np.float32(_balance(harmful, 0)), np.float32(1))
+        if near is None:
+            start = cls._at(standard, features, harmful, weight / 4)
+            at, _ = _newton(start, start.start[:, None], None, _FIRST_STEPS)
+            near = start.rows @ at[:, 0]
+        found = cls._at(standard, features, harmful, np.maximum(_curvature(_probability(near), weight), _LEAST))
+        # The solution of the least squares problem that the logits stand for is near the solution.
+        guess = found.rows.T @ (found.curvature * near)
+        solved, _ = _newton(found, guess[:, None], None, _NEWTON_STEPS)
+        return replace(found, start=np.ascontiguousarray(solved[:, 0]))
+
+    @classmethod
+    def _at(
+        cls, standard: Standard, features: Matrix, harmful: NDArray[np.bool_], curvature: NDArray[np.float32]
+    ) -> Source:
+        """In the metric of the Hessian at a curvature D₀ [n]; `start` is 0."""
+        weighted = features * np.sqrt(curvature)[:, None]
+        hessian = weighted.T @ weighted
+        hessian[np.arange(len(hessian) - 1), np.arange(len(hessian) - 1)] += RIDGE
+        factor = linalg.cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
+        rows = linalg.solve_triangular(factor, features.T, lower=True, check_finite=False).T
+        return cls(standard, np.ascontiguousarray(rows), harmful, curvature, factor, np.zeros(len(factor), np.float32))
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits of the source rows at budget 0, float32 [n]."""
+        return self.rows @ self.start
+
+    def fit(
+        self, own: Matrix, own_harmful: NDArray[np.bool_], examples: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """One fit per set of examples: rows `examples[f]` of `own` float32 [m, d], `own_harmful` bool [m].
+
+        An empty set gives the fit on source rows alone. Returns weights float64 [d, f] and bias [f] on activations,
+        and converged bool [f].
+        """
+        features = linalg.solve_triangular(self.factor, self.standard.features(own).T, lower=True).T
+        used = np.zeros((len(own), len(examples)), bool)
+        for index, rows in enumerate(examples):
+            used[rows, index] = True
+        target = Target(np.ascontiguousarray(features), features @ features.T, own_harmful, used)
+        solved, converged = _newton(self, self._near(target), target, _NEWTON_STEPS)
+        weights, bias = self.standard.unfold(linalg.solve_triangular(self.factor, solved, lower=True, trans="T"))
+        return weights, bias, converged
+
+    def _near(self, target: Target) -> Matrix:
+        """Solutions [d + 1, f] with the source's loss replaced by its quadratic model at budget 0.
+
+        With H₀ = I the model is ½|v − v₀|² and v − v₀ a combination of the examples, so each fit is a problem in as
+        many dimensions as it has examples, solved by Newton's method on their logits.
+        """
+        first = target.rows @ self.start
+        added = np.zeros((len(target.rows), target.used.shape[1]), np.float32)
+        for fit in range(added.shape[1]):
+            rows = np.flatnonzero(target.used[:, fit])
+            if len(rows):
+                harmful = target.harmful[rows]
+                weight = np.where(harmful, _balance(self.harmful, int(harmful.sum())), 1.0)
+                added[rows, fit] = _pulled(target.gram[np.ix_(rows, rows)], first[rows], harmful, weight)
+        return self.start[:, None] + target.rows.T @ added
+
+
+def _pulled(
+    gram: Matrix, first: NDArray[np.float32], harmful: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """a [n] that minimises ½·aᵀ·K·a + Σ weight·loss(first + K·a), for a Gram matrix K [n, n]."""
+    kernel = gram.astype(np.float64)
+    dual, logits = np.zeros(len(first)), first.astype(np.float64)
+    for _ in range(_NEWTON_STEPS):
+        probability = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+        spread = weight * np.maximum(probability * (1 - probability), 1e-10)
+        # Optimal is dual = −weight·(probability − label); Newton: (1 + D·K)·change = −(dual + residual).
+        residual = weight * (probability - harmful)
+        change = np.linalg.solve(np.eye(len(first)) + spread[:, None] * kernel, -(dual + residual))
+        moved = kernel @ change
+        length = min(1.0, 5.0 / max(float(np.abs(moved).max()), 1e-30))
+        dual, logits = dual + length * change, logits + length * moved
+        if np.abs(moved).max() < 1e-3:
+            break
+    return dual
+
+
+@dataclass(frozen=True)
+class Target:
+    """Rows of the target in the source's metric: `rows` float32 [m, d + 1], their inner products `gram` [m, m],
+    `harmful` bool [m], `used` bool [m, f]."""
+
+    rows: Matrix
+    gram: Matrix
+    harmful: NDArray[np.bool_]
+    used: NDArray[np.bool_]
+
+    def only(self, fits: NDArray[np.int64]) -> Target:
+        """Some of the fits."""
+        return replace(self, used=self.used[:, fits])
+
+
+def _balance(harmful: NDArray[np.bool_], more: int | NDArray[np.int64]) -> Any:
+    """Negatives / positives of rows with `more` further rows of each class."""
+    return (np.sum(~harmful) + more) / (np.sum(harmful) + more)
+
+
+def _probability(logits: Matrix) -> Matrix:
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+
+
+def _curvature(probability: Matrix, weight: NDArray[Any]) -> Matrix:
+    return np.asarray(weight * probability * (1 - probability), np.float32)
+
+
+class _Batch:
+    """Residuals and curvatures of a batch of fits at given logits."""
+
+    def __init__(self, source: Source, target: Target | None, fits: int) -> None:
+        self.source, self.target = source, target
+        more = np.zeros(fits, np.int64) if target is None else target.used[target.harmful].sum(axis=0)
+        balance = _balance(source.harmful, more).astype(np.float32)
+        self.weight = np.where(source.harmful[:, None], balance, np.float32(1))
+        self.label = source.harmful[:, None].astype(np.float32)
+        if target is not None:
+            own = np.where(target.harmful[:, None], balance, np.float32(1))
+            self.own_weight = np.where(target.used, own, np.float32(0))
+            self.own_label = target.harmful[:, None].astype(np.float32)
+
+    def logits(self, at: Matrix) -> tuple[Matrix, Matrix | None]:
+        """Logits of source rows [n, f] and of the target's [m, f]."""
+        return self.source.rows @ at, None if self.target is None else self.target.rows @ at
+
+    def back(self, source: Matrix, own: Matrix | None) -> Matrix:
+        """Σ over rows of their factor times the row, [d + 1, f]."""
+        found = self.source.rows.T @ source
+        if self.target is not None and own is not None:
+            found += self.target.rows.T @ own
+        return found
+
+    def residuals(self, logits: tuple[Matrix, Matrix | None]) -> tuple[Matrix, Matrix | None]:
+        """Derivative of the loss by logits, ridge included: −D₀·X'v for it, to which v itself is still to be added."""
+        found = self.weight * (_probability(logits[0]) - self.label) - self.source.curvature[:, None] * logits[0]
+        own = None if logits[1] is None else self.own_weight * (_probability(logits[1]) - self.own_label)
+        return found, own
+
+    def curvatures(self, logits: tuple[Matrix, Matrix | None]) -> tuple[Matrix, Matrix | None]:
+        """Second derivatives by logits, less D₀ for the source rows."""
+        found = _curvature(_probability(logits[0]), self.weight) - self.source.curvature[:, None]
+        return found, None if logits[1] is None else _curvature(_probability(logits[1]), self.own_weight)
+
+
+def _newton(source: Source, start: Matrix, target: Target | None, steps: int) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Newton steps from `start` [d + 1, f] for all fits at once; solution and convergence. Done fits are left out."""
+    at = start.copy()
+    active = np.arange(start.shape[1])
+    for _ in range(steps):
+        batch = _Batch(source, None if target is None else target.only(active), len(active))
+        here = np.ascontiguousarray(at[:, active])
+        logits = batch.logits(here)
+        gradient = batch.back(*batch.residuals(logits)) + here
+        precondition = _Woodbury(batch, logits)
+        ready = precondition(gradient)
+        # Half of gᵀP⁻¹g is nearly what a Newton step would gain.
+        going = _dot(gradient, ready) > 2 * _DECREMENT
+        if not going.any():
+            return at, np.ones(start.shape[1], bool)
+        if not going.all():
+            active = active[going]
+            continue
+        step, step_logits = _conjugate_gradients(batch, logits, -gradient, -ready, precondition)
+        at[:, active] += _length(batch, here, logits, step, step_logits) * step
+    converged = np.ones(start.shape[1], bool)
+    converged[active] = False
+    return at, converged
+
+
+class _Woodbury:
+    """Inverse of I + Σ over a fit's examples of curvature × row·rowᵀ, applied to gradients."""
+
+    def __init__(self, batch: _Batch, logits: tuple[Matrix, Matrix | None]) -> None:
+        self.target = batch.target
+        if self.target is None or logits[1] is None:
+            return
+        curvature = _curvature(_probability(logits[1]), batch.own_weight)
+        self.inverse = []
+        for fit in range(curvature.shape[1]):
+            rows = np.flatnonzero(self.target.used[:, fit])
+            root = np.sqrt(curvature[rows, fit])
+            inner = np.eye(len(rows)) + root[:, None] * self.target.gram[np.ix_(rows, rows)] * root
+            self.inverse.append((rows, root[:, None] * np.linalg.inv(inner) * root))
+
+    def __call__(self, gradient: Matrix) -> Matrix:
+        """P⁻¹ of each column of `gradient` [d + 1, f]."""
+        if self.target is None:
+            return gradient
+        along = self.target.rows @ gradient
+        own = np.zeros_like(along)
+        for fit, (rows, inverse) in enumerate(self.inverse):
+            own[rows, fit] = inverse @ along[rows, fit]
+        return gradient - self.target.rows.T @ own
+
+
+def _conjugate_gradients(
+    batch: _Batch, logits: tuple[Matrix, Matrix | None], right: Matrix, ready: Matrix, precondition: _Woodbury
+) -> tuple[Matrix, tuple[Matrix, Matrix | None]]:
+    """Newton steps [d + 1, f] and their logits, until `right` is left to a tenth of its length; `ready` is P⁻¹ of it."""
+    curvature, own_curvature = batch.curvatures(logits)
+    step = np.zeros_like(right)
+    step_logits = np.zeros_like(logits[0]), None if logits[1] is None else np.zeros_like(logits[1])
+    residual, direction = right.copy(), ready
+    first = size = _dot(residual, direction)
+    for _ in range(_CG_STEPS):
+        along = batch.logits(direction)
+        product = batch.back(curvature * along[0], None if along[1] is None else own_curvature * along[1]) + direction
+        length = (size / np.maximum(_dot(direction, product), _TINY)).astype(np.float32)
+        step += length * direction
+        step_logits[0][:] += length * along[0]
+        if step_logits[1] is not None and along[1] is not None:
+            step_logits[1][:] += length * along[1]
+        residual -= length * product
+        ready = precondition(residual)
+        after = _dot(residual, ready)
+        if (after < _FORCING * first).all():
+            break
+        direction = ready + (after / np.maximum(size, _TINY)).astype(np.float32) * direction
+        size = after
+    return step, step_logits
+
+
+def _length(
+    batch: _Batch,
+    at: Matrix,
+    logits: tuple[Matrix, Matrix | None],
+    step: Matrix,
+    step_logits: tuple[Matrix, Matrix | None],
+) -> NDArray[np.float32]:
+    """Step lengths [f] at which the loss still falls, or rises less steeply than it fell: 1, ½, ¼, …"""
+    squares, mixed = _dot(step, step), _dot(at, step)
+
+    def slope(length: NDArray[np.float32]) -> NDArray[np.float64]:
+        moved = (
+            logits[0] + length * step_logits[0],
+            None if logits[1] is None or step_logits[1] is None else logits[1] + length * step_logits[1],
+        )
+        residual, own = batch.residuals(moved)
+        found = _dot(residual, step_logits[0]) + mixed + length * squares
+        return found if own is None or step_logits[1] is None else found + _dot(own, step_logits[1])
+
+    length = np.ones(len(squares), np.float32)
+    before = np.abs(slope(np.zeros_like(length)))
+    for _ in range(20):
+        steep = slope(length) > 0.5 * before
+        if not steep.any():
+            break
+        length = np.where(steep, length / 2, length)
+    return length
+
+
+def _dot(a: Matrix, b: Matrix) -> NDArray[np.float64]:
+    """Inner products of the columns of a and b, float64 [f]."""
+    return np.einsum("ij,ij->j", a, b, dtype=np.float64)

@@ -1,0 +1,179 @@
+"""How many examples of a language recover its harmfulness direction? AUC on test prompts against the budget.
+
+Without examples: `v_hrl` (the source languages' direction, no example) and `full_local` (the
+language's own difference in means over all its train prompts). With b harmful and b harmless train prompts:
+`local` (their difference in means), `logistic` (ridge regression on whole activations), `mlp` (a hidden layer of 32),
+and the controls `permuted` (the difference in means under shuffled labels) and `random` (a random direction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import linalg
+
+from polygate.directions import pc1_of_diffs
+from polygate.probes import rows as probe_rows
+from polygate.probes import scoring
+from polygate.probes.estimates import Cell, Collector, Probe
+from polygate.probes.full_space import RIDGE
+from polygate.probes.rows import Language, Setup
+
+HIDDEN, EPOCHS = 32, 40
+_NEWTON_STEPS = 50
+
+
+def recoverability(
+    languages: Sequence[Language], pivot: str, seed: int, *, mlp: bool = True
+) -> tuple[pa.Table, pa.Table]:
+    """Estimates by fit and their means (`estimates.DRAWS`, `estimates.MEANS`); `pivot` orients v_HRL."""
+    collected = Collector()
+    differences = {language.name: language.difference() for language in languages}
+    cells: dict[str, list[Cell]] = {}
+    for language in languages:
+        if not language.tested:
+            continue
+        high = [other.name for other in languages if other.tier == "high" and other.name != language.name]
+        found = {"full_local": ([(0, 0)], differences[language.name][None])}
+        if high:
+            towards = differences[pivot if pivot in high else high[0]]
+            v_hrl = pc1_of_diffs(np.stack([differences[name] for name in high]), towards)
+            found["v_hrl"] = ([(0, 0)], v_hrl[None])
+        setups = list(language.examples)
+        # Products of all train rows once: every fit on a few of them works with those alone.
+        gram = language.train.astype(np.float64) @ language.train.T.astype(np.float64)
+        if setups:
+            found |= {name: (setups, weights) for name, weights in _directions(language, gram, seed).items()}
+        test = language.test()
+        for name, (at, weights) in found.items():
+            scores = np.asarray(weights, np.float32) @ test.T
+            cells.setdefault(name, []).append(
+                Cell(language, at, "auc", scoring.auc(scores.astype(np.float64), language.test_harmful))
+            )
+        if mlp and setups:
+            scores = _mlp_scores(language, gram, test, seed)
+            cells.setdefault("mlp", []).append(
+                Cell(language, setups, "auc", scoring.auc(scores, language.test_harmful))
+            )
+    for name, group in cells.items():
+        collected.add(Probe(name, "high" if name == "v_hrl" else ""), group)
+    return collected.tables()
+
+
+def _directions(language: Language, gram: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Directions [setups, d] learnt from the examples of each setup, and the controls; `gram` [n, n] of train rows."""
+    setups = list(language.examples)
+    local = np.stack([probe_rows.mean_difference_weights(language, setup) for setup in setups])
+    permuted = local.copy()
+    for row, setup in zip(permuted, setups, strict=True):
+        own = language.examples[setup]
+        row[own] = _stream(language, setup, seed, 1).permutation(row[own])
+    logistic = np.zeros_like(local)
+    for row, setup in zip(logistic, setups, strict=True):
+        own = language.examples[setup]
+        row[own] = _dual_logistic(gram[np.ix_(own, own)], language.labels(setup[0]))
+    width = language.train.shape[1]
+    random = np.stack([_stream(language, setup, seed, 2).standard_normal(width, np.float32) for setup in setups])
+    mixed = np.concatenate([local, permuted, logistic]) @ language.train
+    return {
+        "local": mixed[: len(setups)],
+        "permuted": mixed[len(setups) : 2 * len(setups)],
+        "logistic": mixed[2 * len(setups) :],
+        "random": random,
+    }
+
+
+def _stream(language: Language, setup: Setup, seed: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, purpose, *setup, crc32(language.name.encode())])
+
+
+def _dual_logistic(gram: NDArray[np.float64], harmful: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights a [n] on the rows: w = Σ a·row minimises the logistic loss + ½·ridge·|w|², the bias free.
+
+    `gram` [n, n]: inner products of the rows, which are centred and scaled to a mean square of 1 here. Newton's
+    method on the n + 1 parameters; both classes count the same.
+    """
+    n = len(gram)
+    centred = _centred(gram)
+    size = np.trace(centred) / n
+    if size <= 0:
+        return np.zeros(n)
+    kernel = centred / size
+    target = harmful.astype(np.float64)
+    logits, dual, bias = np.zeros(n), np.zeros(n), 0.0
+    for _ in range(_NEWTON_STEPS):
+        probability = 1 / (1 + np.exp(-logits))
+        spread = np.maximum(probability * (1 - probability), 1e-12)
+        # Iteratively reweighted least squares: (K + ridge/D)·a + bias = logits + residual/D, Σ a = 0.
+        system = np.zeros((n + 1, n + 1))
+        system[:n, :n] = kernel + np.diag(RIDGE / spread)
+        system[:n, n] = system[n, :n] = 1.0
+        right = np.append(logits + (target - probability) / spread, 0.0)
+        solved = linalg.solve(system, right, assume_a="sym", check_finite=False)
+        moved = kernel @ solved[:n] + solved[n]
+        shift = np.abs(moved - logits).max()
+        length = min(1.0, 4.0 / shift) if shift > 0 else 1.0
+        logits += length * (moved - logits)
+        dual += length * (solved[:n] - dual)
+        bias += length * (solved[n] - bias)
+        if shift < 1e-8:
+            break
+    weights: NDArray[np.float64] = (dual - dual.mean()) / size
+    return weights
+
+
+def _mlp_scores(
+    language: Language, gram: NDArray[np.float64], test: NDArray[np.float32], seed: int
+) -> NDArray[np.float64]:
+    """Harmful probabilities of a small network by setup, float64 [setups, m]; `gram` [n, n] of all train rows.
+
+    Its inputs are coordinates in the span of the examples, centred and scaled to a mean square of 1: the rest of a
+    prompt is something that the examples can't teach about.
+    """
+    from sklearn.neural_network import MLPClassifier
+
+    found = []
+    mixed = (test @ language.train.T).astype(np.float64)
+    for setup, own in language.examples.items():
+        inner = gram[np.ix_(own, own)]
+        squares, vectors = np.linalg.eigh(_centred(inner))
+        kept = squares > 1e-9 * max(float(squares[-1]), 1e-30)
+        if not kept.any():
+            found.append(np.full(len(test), 0.5))
+            continue
+        # Rows of the examples are U·S; a further row x is (x·centred rows)·U/S.
+        scale = np.sqrt(squares[kept].sum() / len(own))
+        axes = vectors[:, kept] / np.sqrt(squares[kept]) / scale
+        along = mixed[:, own] - mixed[:, own].mean(axis=1, keepdims=True) - (inner.mean(axis=0) - inner.mean())
+        network = MLPClassifier(
+            (HIDDEN,),
+            batch_size=len(own),
+            learning_rate_init=0.01,
+            max_iter=EPOCHS,
+            n_iter_no_change=EPOCHS,
+            random_state=seed + setup[1],
+        )
+        _fit_quietly(network, _centred(inner) @ axes, language.labels(setup[0]))
+        found.append(network.predict_proba(along @ axes)[:, 1])
+    return np.stack(found)
+
+
+def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner products [n, n] of rows after their mean is taken off."""
+    centred: NDArray[np.float64] = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
+    return centred
+
+
+def _fit_quietly(network: object, inputs: NDArray[np.float64], labels: NDArray[np.bool_]) -> None:
+    """Train for all epochs: not having converged by then is meant."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(inputs, labels)  # type: ignore[attr-defined]

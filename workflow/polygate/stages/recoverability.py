@@ -1,0 +1,47 @@
+"""How many of its own examples recover each language's direction, at the chosen layer of one model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from polygate import files
+from polygate.probes import rows
+from polygate.probes.rows import Language
+from polygate.provenance import provenance
+from polygate.settings import stage_settings
+from polygate.steering.choice import Choice
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage, and of the comparison of probes."""
+    parser.add_argument("--settings", required=True, help="JSON with gate, probes, pivot and seed")
+    parser.add_argument("--tiers", required=True, nargs="+", help="tier of each language")
+    parser.add_argument("--activations", required=True, nargs="+", help="activation store of each language")
+    parser.add_argument("--prompts", required=True, nargs="+", help="prompt table of each language")
+    parser.add_argument("--choices", required=True, help="choices of the model")
+    parser.add_argument("--draws", required=True, help="output, parquet: every fit")
+    parser.add_argument("--means", required=True, help="output, parquet: means over draws")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, compute, write."""
+    from polygate.probes.recoverability import recoverability
+
+    settings = stage_settings(args.settings)
+    write(args, "recoverability", lambda languages: recoverability(languages, settings.pivot, settings.seed))
+
+
+def write(
+    args: argparse.Namespace, stage: str, compute: Callable[[Sequence[Language]], tuple[pa.Table, pa.Table]]
+) -> None:
+    """Load the languages, compute, and write both tables."""
+    settings = stage_settings(args.settings)
+    layer = Choice.load(args.choices).layer
+    languages = rows.load_all(args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed)
+    draws, means = compute(languages)
+    made = provenance(f"polygate.stages.{stage}", layer=layer, seed=settings.seed, pivot=settings.pivot)
+    files.write_parquet(args.draws, draws, made)
+    files.write_parquet(args.means, means, made)

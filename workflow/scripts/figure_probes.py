@@ -1,0 +1,5 @@
+"""F1 of the probes against the number of examples, drawn from probes.csv."""
+
+from polygate.figures import probes
+
+probes.draw(snakemake.input.probes, snakemake.output.figure, snakemake.output.data, snakemake.params.rank)

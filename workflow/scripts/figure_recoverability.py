@@ -1,0 +1,5 @@
+"""AUC of few-shot directions against the number of examples, drawn from recoverability.csv."""
+
+from polygate.figures import recoverability
+
+recoverability.draw(snakemake.input.recoverability, snakemake.output.figure, snakemake.output.data)
