@@ -31,7 +31,7 @@ MARGIN = 0.05
 """An AUC advantage over the surface below this counts as none: where more is excluded, "not beyond the surface"."""
 CONSTANT = "constant"
 """Method of an interval without length away from 0 and 1: scores that are the same for every prompt."""
-_SAME = 1e-12
+SAME = 1e-12
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def replicate(
 
 def at_edge(estimate: float) -> bool:
     """Whether a share or an AUC is at 0 or 1."""
-    return min(abs(estimate), abs(1 - estimate)) < _SAME
+    return min(abs(estimate), abs(1 - estimate)) < SAME
 
 
 def share_interval(replicates: Replicates, method: int, language: int, items: float) -> Interval:
@@ -234,7 +234,7 @@ def logit_interval(
     least, most = bounds
     estimate = float(replicates.estimate[method, language])
     spread = float(np.std(_drawn(replicates.values[:, method, language]), ddof=1))
-    if spread < _SAME:
+    if spread < SAME:
         return Interval(estimate, estimate, estimate, CONSTANT)
     place = (estimate - least) / (most - least)
     n = max(items, 2.0)
@@ -333,7 +333,7 @@ def difference_interval(
     differences: Replicates, method: int, language: int, parts: tuple[Interval, Interval]
 ) -> Interval:
     """Interval of a paired difference; where its resamples don't vary, the two `parts`' intervals combined."""
-    if np.ptp(_drawn(differences.values[:, method, language])) > _SAME:
+    if np.ptp(_drawn(differences.values[:, method, language])) > SAME:
         return differences.bootstrap(method, language)
     return combined(*parts)
 
@@ -345,8 +345,8 @@ def p_value(differences: NDArray[np.float64]) -> float:
     """
     differences = _drawn(differences)
     total = len(differences) + 1
-    below = (1 + int((differences <= _SAME).sum())) / total
-    above = (1 + int((differences >= -_SAME).sum())) / total
+    below = (1 + int((differences <= SAME).sum())) / total
+    above = (1 + int((differences >= -SAME).sum())) / total
     return min(1.0, 2 * min(below, above))
 
 

@@ -112,6 +112,25 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for model, dose in zip(world.models, (0, 2, 4, 8, 16), strict=False)
         for metric, scorer, budget in DOSE_SERIES
     ]
+    few = [budget for budget in BUDGETS if budget]
+    tables["recoverability"] = [
+        estimate(**place, probe=probe, sources="", rank=None, budget=budget, threshold_from="", metric="auc")
+        for place in places
+        for probe, budgets in [("v_hrl", [0]), ("full_local", [0]), ("local", few), ("mlp", few), ("random", few)]
+        for budget in budgets
+    ]
+    tables["probes"] = [
+        estimate(**place, probe=probe, sources=sources, rank=rank, budget=budget, threshold_from=rule, metric=metric)
+        for place, budget, metric, rule in product(places, BUDGETS, ("f1", "auc"), ("source", "examples", "oracle"))
+        for probe, sources, rank in [
+            ("subspace", "high", 1),
+            ("subspace", "high", 2),
+            ("subspace", "mid", 2),
+            ("full", "high", None),
+            ("target", "", None),
+        ]
+        if rule != "examples" or budget
+    ]
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(world.table(name), index=False)
     for model, languages in world.projections.items():

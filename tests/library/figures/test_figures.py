@@ -27,8 +27,10 @@ from polygate.figures import (
     decomposition,
     dose,
     gate_f1,
+    probes,
     projections,
     reading,
+    recoverability,
     refusal_by_tier,
     selectivity,
     separability,
@@ -52,6 +54,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         decomposition: (table("decomposition"),),
         selectivity: (table("selectivity"),),
         dose: (table("dose"),),
+        recoverability: (table("recoverability"),),
     }
     made = {}
     for module, given in inputs.items():
@@ -60,12 +63,17 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         module.draw(*given, *made[name])
     made["gate_f1"] = (folder / "gate_f1.svg", folder / "gate_f1.csv")
     gate_f1.draw(table("gates"), *made["gate_f1"], 2)
+    made["probes"] = (folder / "probes.svg", folder / "probes.csv")
+    probes.draw(table("probes"), *made["probes"], 2)
     return made
 
 
 MODULES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (answers, decomposition, dose, gate_f1, projections, refusal_by_tier, selectivity, separability)
+    for module in (
+        *(answers, decomposition, dose, gate_f1, probes, projections),
+        *(recoverability, refusal_by_tier, selectivity, separability),
+    )
 }
 
 
@@ -346,6 +354,27 @@ def test_a_recalibrated_threshold_looks_at_sixteen_prompts_per_class_and_languag
     assert Counter(zip(few.languages.tolist(), few.labels.tolist(), strict=True)) == {
         (language, label): 16 for language in range(len(files)) for label in (True, False)
     }
+
+
+def test_probes_are_drawn_from_high_resource_sources_with_the_threshold_of_their_budget(drawn: Drawn) -> None:
+    data = drawn("demo")["probes"]
+    assert set(data["sources"]) == {"high", ""}
+    assert set(data.loc[data["budget"] == 0, "threshold_from"]) == {"source"}
+    assert set(data.loc[data["budget"] > 0, "threshold_from"]) == {"examples"}
+    assert set(data.loc[data["probe"] == "subspace", "rank"]) == {2.0}
+    places = panels(probes.plot(data))
+    assert len(places) == 9
+    for axes, (_, rows) in zip(places, data.groupby(["tier", "model"], sort=False), strict=False):
+        assert len(vertical(axes)) == len(rows)
+
+
+def test_levels_are_lines_across_and_budgets_points(drawn: Drawn) -> None:
+    data = drawn("one model")["recoverability"]
+    high = data[data["tier"] == "high"].set_index("probe")
+    axes = panels(recoverability.plot(data))[0]
+    across = {round(float(line.get_ydata()[0]), 4) for line in axes.lines if len(line.get_ydata()) == 2}  # type: ignore[arg-type, index]
+    assert {round(high.loc["v_hrl", "estimate"], 4), round(high.loc["full_local", "estimate"], 4), 0.5} <= across
+    assert rounded(vertical(axes)) == rounded(high.loc[["local", "mlp", "random"], ["low", "high"]].to_numpy())
 
 
 def test_the_gate_of_a_high_resource_target_is_drawn_at_the_rank_it_has(drawn: Drawn) -> None:

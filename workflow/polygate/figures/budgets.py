@@ -58,11 +58,12 @@ def plot(data: pd.DataFrame, lines: Mapping[str, Line], title: str, quantity: st
         for axes in grid.axes[-1]:
             axes.set_xlabel("examples per class")
         shown = [line for name, line in lines.items() if name in set(data["probe"])]
-        return style.head(grid, title, [style.Entry(line.label, (_mark(line),)) for line in shown])
-
-
-def _mark(line: Line) -> style.Line2D:
-    return style.mark(marker="" if line.level else line.marker, colour=line.colour, line=line.style)
+        marks = [
+            style.mark(marker="" if line.level else line.marker, colour=line.colour, line=line.style) for line in shown
+        ]
+        return style.head(
+            grid, title, [style.Entry(line.label, (mark,)) for line, mark in zip(shown, marks, strict=True)]
+        )
 
 
 def _draw(axes: Axes, mine: pd.DataFrame, budgets: Sequence[float], line: Line, step: float) -> None:

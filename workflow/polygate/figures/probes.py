@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = {
-    "subspace": Line("subspace, logistic", style.TIER_COLOURS["high"]),
-    "bank": Line("bank of directions, logistic", style.PART_COLOURS["calibration"], "s"),
-    "pca": Line("principal components, logistic", style.PART_COLOURS["representation"], "^"),
-    "full": Line("whole activations, logistic", style.TIER_COLOURS["mid"], "D"),
-    "direction": Line("v_HRL", style.PART_COLOURS["action"], "v"),
-    "target": Line("own examples alone", style.TIER_COLOURS["low"], "P"),
+    "subspace": Line("subspace, logistic", style.PROBE_COLOURS[0]),
+    "bank": Line("bank of directions, logistic", style.PROBE_COLOURS[1], "s"),
+    "pca": Line("principal components, logistic", style.PROBE_COLOURS[2], "^"),
+    "full": Line("whole activations, logistic", style.PROBE_COLOURS[3], "D"),
+    "direction": Line("v_HRL", style.PROBE_COLOURS[4], "v"),
+    "target": Line("own examples alone", style.PROBE_COLOURS[5], "P"),
     "random": Line("random direction", style.BASELINE, "x", ":"),
 }
 
@@ -38,7 +38,7 @@ def select(table: pd.DataFrame, rank: int) -> pd.DataFrame:
 
 def plot(data: pd.DataFrame) -> Figure:
     """F1 from 0 to 1."""
-    return budgets.plot(data, LINES, "Which probe tells harmful prompts, with how many examples", "F1", None)
+    return budgets.plot(data, LINES, "Probes, by the examples they are given", "F1", None)
 
 
 def draw(table: Path | str, svg: Path | str, data: Path | str, rank: int) -> None:

@@ -12,8 +12,22 @@ from polygate.tables.samples import handful
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = ("model", "tier", "language", "arm", "judge", "subset", "outcome", "scorer", "prompts", "metric", "part",
-    "probe", "sources", "threshold_from")
+TEXT = (
+    "model",
+    "tier",
+    "language",
+    "arm",
+    "judge",
+    "subset",
+    "outcome",
+    "scorer",
+    "prompts",
+    "metric",
+    "part",
+    "probe",
+    "sources",
+    "threshold_from",
+)
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose")
 

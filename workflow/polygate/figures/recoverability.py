@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 LINES = {
     "v_hrl": Line("v_HRL, no examples", style.TIER_COLOURS["high"], style="--", level=True),
-    "full_local": Line("own direction, all examples", style.PART_COLOURS["representation"], style=":", level=True),
-    "local": Line("own direction", style.PART_COLOURS["action"]),
-    "logistic": Line("logistic regression", style.TIER_COLOURS["mid"], "s"),
-    "mlp": Line("small network", style.TIER_COLOURS["low"], "D"),
+    "full_local": Line("own direction, all examples", style.INK, style=":", level=True),
+    "local": Line("own direction", style.PROBE_COLOURS[0]),
+    "logistic": Line("logistic regression", style.PROBE_COLOURS[1], "s"),
+    "mlp": Line("small network", style.PROBE_COLOURS[2], "D"),
     "permuted": Line("own direction, labels shuffled", style.BASELINE, "x", ":"),
     "random": Line("random direction", "#A0A0A0", "+", ":"),
 }

@@ -130,9 +130,7 @@ class Comparison:
             for family, features in (("subspace", subspaces), ("pca", components)):
                 for rank in self.gate.ranks:
                     able = [
-                        (pair, found)
-                        for pair, found in zip(groups, features, strict=True)
-                        if found[0].shape[1] >= rank
+                        (pair, found) for pair, found in zip(groups, features, strict=True) if found[0].shape[1] >= rank
                     ]
                     if able:
                         yield (
@@ -207,8 +205,8 @@ class Comparison:
             weights.append(unscaled)
             bias.append(fits.bias - (unscaled * fits.mean).sum(axis=1))
         slopes, offsets = np.concatenate(weights), np.concatenate(bias)[:, None]
-        found = [slopes @ part.T + offsets for part in (source, own, test)]
-        return Scored(target, group, target.setups, *found)
+        scores: list[Wide] = [slopes @ part.T + offsets for part in (source, own, test)]
+        return Scored(target, group, target.setups, *scores)
 
     def _dense(
         self,
@@ -230,7 +228,8 @@ class Comparison:
     def _random_directions(self, target: Language) -> tuple[list[Setup], NDArray[np.float32]]:
         draws = sorted({draw for _, draw in target.examples})
         width = target.train.shape[1]
-        found = {draw: np.random.default_rng([self.seed, draw]).standard_normal(width, np.float32) for draw in draws}
+        streams = {draw: np.random.default_rng([self.seed, draw]) for draw in draws}
+        found = {draw: stream.normal(size=width).astype(np.float32) for draw, stream in streams.items()}
         setups = list(target.examples)
         return setups, probe_rows.columns_of([found[draw] for _, draw in setups])
 
@@ -279,9 +278,7 @@ class Comparison:
                 test = one.test if len(one.test) == 1 else one.test[kept]
                 flagged = test > thresholds[kept, None]
                 for metric, measure in (("f1", scoring.f1), ("balanced_accuracy", scoring.balanced_accuracy)):
-                    cells.append(
-                        Cell(one.target, setups, metric, measure(flagged, harmful), origin, thresholds[kept])
-                    )
+                    cells.append(Cell(one.target, setups, metric, measure(flagged, harmful), origin, thresholds[kept]))
         return cells
 
     def _thresholds(self, one: Scored, shared: Mapping[tuple[str, Setup], float]) -> dict[str, Wide]:
@@ -304,7 +301,7 @@ class Comparison:
 
     def _global_thresholds(self, scored: Sequence[Scored]) -> dict[tuple[str, Setup], float]:
         """Thresholds by tier and setup, from the examples of every language of the tier that has the setup."""
-        found = {}
+        found: dict[tuple[str, Setup], float] = {}
         for tier in dict.fromkeys(one.target.tier for one in scored):
             members = [one for one in scored if one.target.tier == tier]
             budgets = {budget for one in members for budget, _ in one.setups if budget}
@@ -367,6 +364,8 @@ def _example_scores(one: Scored, setups: Sequence[Setup]) -> Wide:
     """Scores of the examples of setups of one budget, float64 [setups, 2b]."""
     rows = np.stack([one.target.examples[setup] for setup in setups])
     if len(one.own) == 1:
-        return one.own[0][rows]
+        shared: Wide = one.own[0][rows]
+        return shared
     at = [one.setups.index(setup) for setup in setups]
-    return np.take_along_axis(one.own[at], rows, axis=1)
+    found: Wide = np.take_along_axis(one.own[at], rows, axis=1)
+    return found

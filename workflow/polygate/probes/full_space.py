@@ -1,8 +1,8 @@
 """Logistic regression on whole activations, for many small sets of examples added to the same source rows.
 
 Each fit minimises Σ ω·loss + ½·0.01·|w|² over source rows and its own examples, ω being negatives / positives for
-harmful rows: the loss of `kernels.fit_logistic`, on d features instead of a few. Features are standardised on the source rows
-and divided by √d, so that a row has length 1 on average, as the ridge needs to mean the same at any width.
+harmful rows: the loss of `kernels.fit_logistic`, on d features. These are standardised on the source rows and divided
+by √d: a row has length 1 on average, so that the ridge means the same at any width.
 
 Newton's method with conjugate gradients, many fits at once. The parameters are those of a metric in which the source
 rows' own Hessian H₀ (at fixed weights D₀) is the identity: with X' = X·L⁻ᵀ, L·Lᵀ = H₀ = Xᵀ·D₀·X + ridge, the ridge
@@ -33,6 +33,8 @@ _DECREMENT = 1e-4
 """A fit is done when a Newton step would lower its summed loss by less than this."""
 
 Matrix = NDArray[np.float32]
+Logits = tuple[Matrix, Matrix]
+"""Of the source rows [n, f] and of the target's [m, f]."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,16 @@ class Source:
         """
         standard = Standard.of(activations)
         features = standard.features(activations)
-        weight = np.where(harmful, np.float32(_balance(harmful, 0)), np.float32(1))
+        weight = np.where(harmful, _balance(harmful, 0), 1.0).astype(np.float32)
         if near is None:
-            start = cls._at(standard, features, harmful, weight / 4)
-            at, _ = _newton(start, start.start[:, None], None, _FIRST_STEPS)
+            start = cls._at(standard, features, harmful, weight * np.float32(0.25))
+            at, _ = _newton(start, start.start[:, None], Target.none(features), _FIRST_STEPS)
             near = start.rows @ at[:, 0]
-        found = cls._at(standard, features, harmful, np.maximum(_curvature(_probability(near), weight), _LEAST))
+        curvature = _curvature(_probability(near), weight).clip(min=_LEAST)
+        found = cls._at(standard, features, harmful, curvature)
         # The solution of the least squares problem that the logits stand for is near the solution.
         guess = found.rows.T @ (found.curvature * near)
-        solved, _ = _newton(found, guess[:, None], None, _NEWTON_STEPS)
+        solved, _ = _newton(found, guess[:, None], Target.none(features), _NEWTON_STEPS)
         return replace(found, start=np.ascontiguousarray(solved[:, 0]))
 
     @classmethod
@@ -178,6 +181,11 @@ class Target:
     harmful: NDArray[np.bool_]
     used: NDArray[np.bool_]
 
+    @classmethod
+    def none(cls, features: Matrix) -> Target:
+        """No rows at all, for one fit."""
+        return cls(features[:0], np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros((0, 1), bool))
+
     def only(self, fits: NDArray[np.int64]) -> Target:
         """Some of the fits."""
         return replace(self, used=self.used[:, fits])
@@ -189,7 +197,7 @@ def _balance(harmful: NDArray[np.bool_], more: int | NDArray[np.int64]) -> Any:
 
 
 def _probability(logits: Matrix) -> Matrix:
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
 
 
 def _curvature(probability: Matrix, weight: NDArray[Any]) -> Matrix:
@@ -199,49 +207,47 @@ def _curvature(probability: Matrix, weight: NDArray[Any]) -> Matrix:
 class _Batch:
     """Residuals and curvatures of a batch of fits at given logits."""
 
-    def __init__(self, source: Source, target: Target | None, fits: int) -> None:
+    def __init__(self, source: Source, target: Target) -> None:
         self.source, self.target = source, target
-        more = np.zeros(fits, np.int64) if target is None else target.used[target.harmful].sum(axis=0)
-        balance = _balance(source.harmful, more).astype(np.float32)
+        balance = _balance(source.harmful, target.used[target.harmful].sum(axis=0)).astype(np.float32)
         self.weight = np.where(source.harmful[:, None], balance, np.float32(1))
+        self.own_weight = np.where(
+            target.used, np.where(target.harmful[:, None], balance, np.float32(1)), np.float32(0)
+        )
         self.label = source.harmful[:, None].astype(np.float32)
-        if target is not None:
-            own = np.where(target.harmful[:, None], balance, np.float32(1))
-            self.own_weight = np.where(target.used, own, np.float32(0))
-            self.own_label = target.harmful[:, None].astype(np.float32)
+        self.own_label = target.harmful[:, None].astype(np.float32)
 
-    def logits(self, at: Matrix) -> tuple[Matrix, Matrix | None]:
-        """Logits of source rows [n, f] and of the target's [m, f]."""
-        return self.source.rows @ at, None if self.target is None else self.target.rows @ at
+    def logits(self, at: Matrix) -> Logits:
+        """Logits at parameters [d + 1, f]."""
+        return self.source.rows @ at, self.target.rows @ at
 
-    def back(self, source: Matrix, own: Matrix | None) -> Matrix:
+    def back(self, factors: Logits) -> Matrix:
         """Σ over rows of their factor times the row, [d + 1, f]."""
-        found = self.source.rows.T @ source
-        if self.target is not None and own is not None:
-            found += self.target.rows.T @ own
+        found: Matrix = self.source.rows.T @ factors[0]
+        if len(self.target.rows):
+            found += self.target.rows.T @ factors[1]
         return found
 
-    def residuals(self, logits: tuple[Matrix, Matrix | None]) -> tuple[Matrix, Matrix | None]:
-        """Derivative of the loss by logits, ridge included: −D₀·X'v for it, to which v itself is still to be added."""
+    def residuals(self, logits: Logits) -> Logits:
+        """Derivative of the loss by logits, with −D₀·X'v for the ridge, to which v itself is still to be added."""
         found = self.weight * (_probability(logits[0]) - self.label) - self.source.curvature[:, None] * logits[0]
-        own = None if logits[1] is None else self.own_weight * (_probability(logits[1]) - self.own_label)
-        return found, own
+        return found, self.own_weight * (_probability(logits[1]) - self.own_label)
 
-    def curvatures(self, logits: tuple[Matrix, Matrix | None]) -> tuple[Matrix, Matrix | None]:
+    def curvatures(self, logits: Logits) -> Logits:
         """Second derivatives by logits, less D₀ for the source rows."""
         found = _curvature(_probability(logits[0]), self.weight) - self.source.curvature[:, None]
-        return found, None if logits[1] is None else _curvature(_probability(logits[1]), self.own_weight)
+        return found, _curvature(_probability(logits[1]), self.own_weight)
 
 
-def _newton(source: Source, start: Matrix, target: Target | None, steps: int) -> tuple[Matrix, NDArray[np.bool_]]:
+def _newton(source: Source, start: Matrix, target: Target, steps: int) -> tuple[Matrix, NDArray[np.bool_]]:
     """Newton steps from `start` [d + 1, f] for all fits at once; solution and convergence. Done fits are left out."""
     at = start.copy()
     active = np.arange(start.shape[1])
     for _ in range(steps):
-        batch = _Batch(source, None if target is None else target.only(active), len(active))
+        batch = _Batch(source, target.only(active))
         here = np.ascontiguousarray(at[:, active])
         logits = batch.logits(here)
-        gradient = batch.back(*batch.residuals(logits)) + here
+        gradient = batch.back(batch.residuals(logits)) + here
         precondition = _Woodbury(batch, logits)
         ready = precondition(gradient)
         # Half of gᵀP⁻¹g is nearly what a Newton step would gain.
@@ -251,8 +257,8 @@ def _newton(source: Source, start: Matrix, target: Target | None, steps: int) ->
         if not going.all():
             active = active[going]
             continue
-        step, step_logits = _conjugate_gradients(batch, logits, -gradient, -ready, precondition)
-        at[:, active] += _length(batch, here, logits, step, step_logits) * step
+        step, gained = _conjugate_gradients(batch, logits, -gradient, -ready, precondition)
+        at[:, active] += _length(batch, here, logits, step, gained) * step
     converged = np.ones(start.shape[1], bool)
     converged[active] = False
     return at, converged
@@ -261,46 +267,42 @@ def _newton(source: Source, start: Matrix, target: Target | None, steps: int) ->
 class _Woodbury:
     """Inverse of I + Σ over a fit's examples of curvature × row·rowᵀ, applied to gradients."""
 
-    def __init__(self, batch: _Batch, logits: tuple[Matrix, Matrix | None]) -> None:
+    def __init__(self, batch: _Batch, logits: Logits) -> None:
         self.target = batch.target
-        if self.target is None or logits[1] is None:
-            return
         curvature = _curvature(_probability(logits[1]), batch.own_weight)
         self.inverse = []
         for fit in range(curvature.shape[1]):
             rows = np.flatnonzero(self.target.used[:, fit])
             root = np.sqrt(curvature[rows, fit])
             inner = np.eye(len(rows)) + root[:, None] * self.target.gram[np.ix_(rows, rows)] * root
-            self.inverse.append((rows, root[:, None] * np.linalg.inv(inner) * root))
+            self.inverse.append((rows, (root[:, None] * np.linalg.inv(inner) * root).astype(np.float32)))
 
     def __call__(self, gradient: Matrix) -> Matrix:
         """P⁻¹ of each column of `gradient` [d + 1, f]."""
-        if self.target is None:
-            return gradient
         along = self.target.rows @ gradient
         own = np.zeros_like(along)
         for fit, (rows, inverse) in enumerate(self.inverse):
             own[rows, fit] = inverse @ along[rows, fit]
-        return gradient - self.target.rows.T @ own
+        found: Matrix = gradient - self.target.rows.T @ own
+        return found
 
 
 def _conjugate_gradients(
-    batch: _Batch, logits: tuple[Matrix, Matrix | None], right: Matrix, ready: Matrix, precondition: _Woodbury
-) -> tuple[Matrix, tuple[Matrix, Matrix | None]]:
-    """Newton steps [d + 1, f] and their logits, until `right` is left to a tenth of its length; `ready` is P⁻¹ of it."""
-    curvature, own_curvature = batch.curvatures(logits)
+    batch: _Batch, logits: Logits, right: Matrix, ready: Matrix, precondition: _Woodbury
+) -> tuple[Matrix, Logits]:
+    """Newton steps [d + 1, f] and their logits, `right` left to a tenth of its length; `ready` is its P⁻¹."""
+    curvature = batch.curvatures(logits)
     step = np.zeros_like(right)
-    step_logits = np.zeros_like(logits[0]), None if logits[1] is None else np.zeros_like(logits[1])
+    gained = np.zeros_like(logits[0]), np.zeros_like(logits[1])
     residual, direction = right.copy(), ready
     first = size = _dot(residual, direction)
     for _ in range(_CG_STEPS):
         along = batch.logits(direction)
-        product = batch.back(curvature * along[0], None if along[1] is None else own_curvature * along[1]) + direction
+        product = batch.back((curvature[0] * along[0], curvature[1] * along[1])) + direction
         length = (size / np.maximum(_dot(direction, product), _TINY)).astype(np.float32)
         step += length * direction
-        step_logits[0][:] += length * along[0]
-        if step_logits[1] is not None and along[1] is not None:
-            step_logits[1][:] += length * along[1]
+        for total, part in zip(gained, along, strict=True):
+            total += length * part
         residual -= length * product
         ready = precondition(residual)
         after = _dot(residual, ready)
@@ -308,27 +310,16 @@ def _conjugate_gradients(
             break
         direction = ready + (after / np.maximum(size, _TINY)).astype(np.float32) * direction
         size = after
-    return step, step_logits
+    return step, gained
 
 
-def _length(
-    batch: _Batch,
-    at: Matrix,
-    logits: tuple[Matrix, Matrix | None],
-    step: Matrix,
-    step_logits: tuple[Matrix, Matrix | None],
-) -> NDArray[np.float32]:
+def _length(batch: _Batch, at: Matrix, logits: Logits, step: Matrix, gained: Logits) -> NDArray[np.float32]:
     """Step lengths [f] at which the loss still falls, or rises less steeply than it fell: 1, ½, ¼, …"""
     squares, mixed = _dot(step, step), _dot(at, step)
 
     def slope(length: NDArray[np.float32]) -> NDArray[np.float64]:
-        moved = (
-            logits[0] + length * step_logits[0],
-            None if logits[1] is None or step_logits[1] is None else logits[1] + length * step_logits[1],
-        )
-        residual, own = batch.residuals(moved)
-        found = _dot(residual, step_logits[0]) + mixed + length * squares
-        return found if own is None or step_logits[1] is None else found + _dot(own, step_logits[1])
+        residual = batch.residuals((logits[0] + length * gained[0], logits[1] + length * gained[1]))
+        return _dot(residual[0], gained[0]) + _dot(residual[1], gained[1]) + mixed + length * squares
 
     length = np.ones(len(squares), np.float32)
     before = np.abs(slope(np.zeros_like(length)))
@@ -342,4 +333,5 @@ def _length(
 
 def _dot(a: Matrix, b: Matrix) -> NDArray[np.float64]:
     """Inner products of the columns of a and b, float64 [f]."""
-    return np.einsum("ij,ij->j", a, b, dtype=np.float64)
+    found: NDArray[np.float64] = np.einsum("ij,ij->j", a, b, dtype=np.float64)
+    return found

@@ -9,6 +9,7 @@ and the controls `permuted` (the difference in means under shuffled labels) and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -38,7 +39,9 @@ def recoverability(
         if not language.tested:
             continue
         high = [other.name for other in languages if other.tier == "high" and other.name != language.name]
-        found = {"full_local": ([(0, 0)], differences[language.name][None])}
+        found: dict[str, tuple[list[Setup], NDArray[Any]]] = {
+            "full_local": ([(0, 0)], differences[language.name][None])
+        }
         if high:
             towards = differences[pivot if pivot in high else high[0]]
             v_hrl = pc1_of_diffs(np.stack([differences[name] for name in high]), towards)

@@ -14,7 +14,7 @@ from polygate import calibration
 from polygate.directions import POSITION, unit
 from polygate.errors import PolygateError
 from polygate.prompts import table
-from polygate.prompts.table import PromptTable
+from polygate.prompts.table import SUBSETS, PromptTable
 from polygate.settings import Probes, Tier
 from polygate.store import ActivationStore
 
@@ -63,7 +63,7 @@ class Language:
         rows, test = prompts.select("train", multiple_choice=True), prompts.select("test")
         train = finite(store.read(layer, POSITION, rows), prompts, rows, store)
         place = {row: position for position, row in enumerate(rows.tolist())}
-        counts = [len(prompts.select("train", subset)) for subset in ("harmful", "harmless")]
+        counts = [len(prompts.select("train", subset)) for subset in SUBSETS]
         if min(counts) == 0:
             raise PolygateError(
                 f"language {prompts.language} has {counts[0]} harmful and {counts[1]} harmless train prompts, "

@@ -2,8 +2,8 @@
 
 An estimate's influences say what every test prompt adds to it, beyond the mean prompt of its class. The influences of a
 mean are the means of influences, and their squares summed over prompts are its variance: DeLong et al. (1988) for the
-AUC, the delta method for F1 and balanced accuracy at a given threshold. Prompts are clusters: the influences of a prompt's
-translations are added up before they are squared.
+AUC, the delta method for F1 and balanced accuracy at a given threshold. Prompts are clusters: the influences of a
+prompt's translations are added up before they are squared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """recoverability.csv and probes.csv: probes by budget, as means over draws, of languages and over tiers.
 
 `standard_error` of the estimates is that of sampling test prompts (see `polygate.probes.scoring`), so their interval is
-"linearised": normal on the scale of the log odds, which keeps it within 0 and 1. At 0 and 1 it is Wilson's. `sd` is
-the spread between draws.
+"linearised": normal on the scale of the log odds, which keeps it within 0 and 1. At 0 and 1 it is Wilson's; decisions
+that are the same for every prompt have none ("constant"). `sd` is the spread between draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from polygate import files, kernels
 from polygate.settings import Statistics
-from polygate.statistics import Interval, at_edge
+from polygate.statistics import CONSTANT, SAME, Interval, at_edge
 from polygate.tables.cells import Cell
 from polygate.tables.writing import interval, write
 
@@ -48,7 +48,9 @@ def build(means: Sequence[Cell], output: Path, *, statistics: Statistics) -> Non
 def linearised(row: Mapping[str, Any], confidence: float) -> Interval:
     """Interval of an estimate between 0 and 1 from its standard error; Wilson's for `items` prompts at 0 and 1."""
     estimate, error = float(row["estimate"]), float(row["standard_error"])
-    if at_edge(estimate) or error == 0:
+    if error < SAME and not at_edge(estimate):
+        return Interval(estimate, estimate, estimate, CONSTANT)
+    if at_edge(estimate):
         low, high = kernels.wilson(estimate * row["items"], row["items"], confidence)
         return Interval(estimate, low, high, "wilson")
     reach = norm.ppf((1 + confidence) / 2) * error / (estimate * (1 - estimate))
