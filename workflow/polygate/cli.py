@@ -15,8 +15,8 @@ from polygate.errors import PolygateError
 STAGES = {
     "align": "fine-tune a pretrained model to refuse in some languages only",
     "choose": "choose layer, strength and ablation scope on validation prompts",
-    "convert-gguf": "a GGUF file as a Hugging Face folder",
     "compare-probes": "every probe for every target language, budget and draw",
+    "convert-gguf": "a GGUF file as a Hugging Face folder",
     "directions": "directions and subspace for a target language, and projections on them",
     "download-model": "download a model at its pinned revision",
     "download-polyrefuse": "download PolyRefuse at its pinned revision",

@@ -39,25 +39,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for stage in ("recoverability", "compare-probes"):
         outputs = [folder / f"{stage}.{kind}.parquet" for kind in ("draws", "means")]
-        code = cli.main(
-            [
-                stage,
-                "--settings",
-                json.dumps(settings),
-                "--tiers",
-                *TIERS.values(),
-                "--activations",
-                *(str(store) for store, _ in written),
-                "--prompts",
-                *(str(prompts) for _, prompts in written),
-                "--choices",
-                str(folder / "choices.parquet"),
-                "--draws",
-                str(outputs[0]),
-                "--means",
-                str(outputs[1]),
-            ]
-        )
+        given = {
+            "settings": [json.dumps(settings)],
+            "tiers": list(TIERS.values()),
+            "activations": [str(store) for store, _ in written],
+            "prompts": [str(prompts) for _, prompts in written],
+            "choices": [str(folder / "choices.parquet")],
+            "draws": [str(outputs[0])],
+            "means": [str(outputs[1])],
+        }
+        code = cli.main([stage, *(word for name, values in given.items() for word in (f"--{name}", *values))])
         assert code == 0
     return folder
 

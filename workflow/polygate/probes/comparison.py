@@ -229,7 +229,7 @@ class Comparison:
         draws = sorted({draw for _, draw in target.examples})
         width = target.train.shape[1]
         streams = {draw: np.random.default_rng([self.seed, draw]) for draw in draws}
-        found = {draw: stream.normal(size=width).astype(np.float32) for draw, stream in streams.items()}
+        found = {draw: stream.normal(size=(width,)).astype(np.float32) for draw, stream in streams.items()}
         setups = list(target.examples)
         return setups, probe_rows.columns_of([found[draw] for _, draw in setups])
 
