@@ -1,9 +1,9 @@
 """Activations of the paper's size, made up: one model, one layer, 23 languages, for benchmarks.
 
-Rows are a low-rank background, the same directions in every language with falling variances, plus isotropic noise, an offset
-per language, and for harmful prompts a step along a direction that languages share up to a tilt of their own. Gaps are
-such that AUCs lie near the paper's; low-resource languages lie shifted along the direction, so that a threshold of the
-high-resource languages fails them.
+Rows are a low-rank background, the same directions in every language with falling variances, plus isotropic noise, an
+offset per language, and for harmful prompts a step along a direction that languages share up to a tilt of their own.
+Gaps are such that AUCs lie near the paper's; low-resource languages lie shifted along the direction, so that a threshold
+of the high-resource languages fails them.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class World:
     choices: Path
 
 
-def make(folder: Path, languages: Languages = Languages(), width: int = WIDTH) -> World:
-    """Write a world of `languages`, layer 0 only."""
+def make(folder: Path, width: int = WIDTH) -> World:
+    """Write a world of the paper's languages, layer 0 only."""
+    languages = Languages()
     random = np.random.default_rng(0)
     background = random.normal(size=(BACKGROUND, width)) * 0.05 * np.arange(1, BACKGROUND + 1)[:, None] ** -0.5
     background, shared = background.astype(np.float32), _unit(random, width)

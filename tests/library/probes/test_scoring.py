@@ -38,7 +38,7 @@ def test_the_error_of_an_auc_is_delongs() -> None:
 def test_errors_are_those_of_the_bootstrap(metric: str) -> None:
     scores, harmful = rows(600)
     values = scores if metric == "auc" else scores > 0.6
-    found = getattr(scoring, metric)(values, harmful)
+    found = scoring.auc(values, harmful) if metric == "auc" else scoring.decisions(values, harmful)[metric]
     drawn = kernels.bootstrap(metric, values.astype(float), harmful, resamples=4000, seed=1)  # type: ignore[arg-type]
     np.testing.assert_allclose(found.value, drawn.estimate[:, 0], atol=1e-12)
     np.testing.assert_allclose(error_of(found), drawn.replicates[:, :, 0].std(axis=0), rtol=0.06)
@@ -68,6 +68,6 @@ def test_translations_of_a_prompt_are_one_cluster() -> None:
 
 def test_nothing_flagged_gives_an_f1_of_0_without_error() -> None:
     _, harmful = rows(40)
-    found = scoring.f1(np.zeros((1, 40), bool), harmful)
+    found = scoring.decisions(np.zeros((1, 40), bool), harmful)["f1"]
     assert found.value[0] == 0
     assert error_of(found)[0] == 0

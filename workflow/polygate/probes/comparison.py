@@ -194,17 +194,17 @@ class Comparison:
         return Scored(target, group, target.setups, source, own, test)
 
     def _logistic(self, target: Language, group: Group, source: Wide, own: Wide, test: Wide) -> Scored:
-        """Logistic regression on features of few dimensions."""
-        source = np.ascontiguousarray(source)
-        weights, bias = [], []
-        for budget, setups in _by_budget(target.setups).items():
-            extra = np.stack([own[target.examples[setup]] for setup in setups]) if budget else None
-            labels = np.tile(target.labels(budget), (len(setups), 1)) if budget else None
-            fits = kernels.fit_logistic(source, group.harmful, extra, labels)
-            unscaled = fits.weights / fits.scale
-            weights.append(unscaled)
-            bias.append(fits.bias - (unscaled * fits.mean).sum(axis=1))
-        slopes, offsets = np.concatenate(weights), np.concatenate(bias)[:, None]
+        """Logistic regression on features of few dimensions, every budget and draw in one batch."""
+        counts = np.array([2 * budget for budget, _ in target.setups], np.int64)
+        extra = np.zeros((len(counts), counts.max(), source.shape[1]))
+        labels = np.zeros(extra.shape[:2], bool)
+        for fit, setup in enumerate(target.setups):
+            if counts[fit]:
+                extra[fit, : counts[fit]] = own[target.examples[setup]]
+                labels[fit, : counts[fit]] = target.labels(setup[0])
+        fits = kernels.fit_logistic(np.ascontiguousarray(source), group.harmful, extra, labels, extra_rows=counts)
+        slopes = fits.weights / fits.scale
+        offsets = (fits.bias - (slopes * fits.mean).sum(axis=1))[:, None]
         scores: list[Wide] = [slopes @ part.T + offsets for part in (source, own, test)]
         return Scored(target, group, target.setups, *scores)
 
@@ -277,8 +277,10 @@ class Comparison:
                 setups = [one.setups[i] for i in kept]
                 test = one.test if len(one.test) == 1 else one.test[kept]
                 flagged = test > thresholds[kept, None]
-                for metric, measure in (("f1", scoring.f1), ("balanced_accuracy", scoring.balanced_accuracy)):
-                    cells.append(Cell(one.target, setups, metric, measure(flagged, harmful), origin, thresholds[kept]))
+                cells += [
+                    Cell(one.target, setups, metric, found, origin, thresholds[kept])
+                    for metric, found in scoring.decisions(flagged, harmful).items()
+                ]
         return cells
 
     def _thresholds(self, one: Scored, shared: Mapping[tuple[str, Setup], float]) -> dict[str, Wide]:

@@ -77,6 +77,8 @@ class Collector:
 
     _draws: list[pa.RecordBatch] = field(default_factory=list)
     _means: list[dict[str, Any]] = field(default_factory=list)
+    _prompts: dict[str, int] = field(default_factory=dict)
+    _ids: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, probe: Probe, cells: Sequence[Cell]) -> None:
         """The estimates of a probe: of each language, and their means over the languages of a tier."""
@@ -93,7 +95,16 @@ class Collector:
                 "threshold_from": origin,
                 "metric": metric,
             }
-            self._means += [{**shared, **row} for row in _means(group)]
+            self._means += [
+                {**shared, **row} for row in _means(group, [self._numbers(cell.language) for cell in group])
+            ]
+
+    def _numbers(self, language: Language) -> NDArray[np.int64]:
+        """A number for every test prompt, the same for its translations; int64 [m]."""
+        if language.name not in self._ids:
+            numbers = [self._prompts.setdefault(name, len(self._prompts)) for name in language.test_ids]
+            self._ids[language.name] = np.array(numbers, np.int64)
+        return self._ids[language.name]
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """Rows by fit, and means."""
@@ -119,15 +130,15 @@ def _draws(probe: Probe, cell: Cell) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=DRAWS)
 
 
-def _means(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
-    """Rows of one probe, rule and metric in the languages of a tier."""
-    number: dict[str, int] = {}
+def _means(cells: Sequence[Cell], ids: Sequence[NDArray[np.int64]]) -> Iterator[dict[str, Any]]:
+    """Rows of one probe, rule and metric in the languages of a tier; `ids` number the prompts of each."""
+    prompts = 1 + max(int(own.max()) for own in ids)
     found = []
-    for cell in cells:
+    for cell, own in zip(cells, ids, strict=True):
         budgets = list(dict.fromkeys(budget for budget, _ in cell.setups))
-        groups = [[i for i, (own, _) in enumerate(cell.setups) if own == budget] for budget in budgets]
-        ids = np.array([number.setdefault(name, len(number)) for name in cell.language.test_ids], np.int64)
-        found.append(_Mean(cell, budgets, groups, *cell.scores.mean(groups), ids))
+        of_budget = np.array([budget for budget, _ in cell.setups])
+        groups = [np.flatnonzero(of_budget == budget).tolist() for budget in budgets]
+        found.append(_Mean(cell, budgets, groups, *cell.scores.mean(groups), own))
     for one in found:
         cell = one.cell
         error = np.sqrt((one.influence**2).sum(axis=1))
@@ -146,7 +157,7 @@ def _means(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
                 "items": items,
             }
     for budget in sorted({budget for one in found for budget in one.budgets}):
-        yield _tier_mean([one for one in found if budget in one.budgets], budget, len(number))
+        yield _tier_mean([one for one in found if budget in one.budgets], budget, prompts)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from polygate import kernels
 
-METRICS = ("auc", "f1", "balanced_accuracy")
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -41,12 +39,14 @@ class Scores:
         weights = np.zeros((len(groups), len(self.value)))
         for row, group in enumerate(groups):
             weights[row, list(group)] = 1 / len(group)
-        influence = np.empty((len(groups), len(self.harmful)))
-        for label in (0, 1):
-            of_class = self.harmful == bool(label)
-            mean = (weights * self.slope[:, label]) @ self.each[:, of_class].astype(np.float64)
-            n = mean.shape[1]
-            influence[:, of_class] = (mean - mean.mean(axis=1, keepdims=True)) / np.sqrt(n * max(n - 1, 1))
+        each = self.each.astype(np.float64)
+        moved = [(weights * self.slope[:, label]) @ each for label in (0, 1)]
+        influence = np.where(self.harmful, moved[1], moved[0])
+        for label in (True, False):
+            of_class = np.flatnonzero(self.harmful == label)
+            n = len(of_class)
+            mean = influence[:, of_class].mean(axis=1, keepdims=True)
+            influence[:, of_class] = (influence[:, of_class] - mean) / np.sqrt(n * max(n - 1, 1))
         return weights @ self.value, influence
 
     def repeated(self, fits: int) -> Scores:
@@ -65,20 +65,19 @@ def auc(scores: NDArray[np.float64], harmful: NDArray[np.bool_]) -> Scores:
     return Scores(each[:, harmful].mean(axis=1), each, np.ones((len(scores), 2)), harmful)
 
 
-def f1(flagged: NDArray[np.bool_], harmful: NDArray[np.bool_]) -> Scores:
-    """F1 of the harmful class of decisions `flagged` [f, m]; 0 when nothing is flagged."""
-    hits, alarms = flagged[:, harmful].sum(axis=1), flagged[:, ~harmful].sum(axis=1)
+def decisions(flagged: NDArray[np.bool_], harmful: NDArray[np.bool_]) -> dict[str, Scores]:
+    """F1 of the harmful class ("f1", 0 when nothing is flagged) and "balanced_accuracy" of `flagged` [f, m]."""
     positives, negatives = int(harmful.sum()), int(np.sum(~harmful))
+    hits = np.count_nonzero(flagged & harmful, axis=1)
+    alarms = np.count_nonzero(flagged, axis=1) - hits
     total = (hits + alarms + positives).astype(np.float64)
     # F1 = 2·hits / (hits + alarms + positives), differentiated by the rates of alarms and of hits.
     slope = np.stack([-2 * hits / total**2 * negatives, 2 * (alarms + positives) / total**2 * positives], axis=1)
-    return Scores(2 * hits / total, flagged, slope, harmful)
-
-
-def balanced_accuracy(flagged: NDArray[np.bool_], harmful: NDArray[np.bool_]) -> Scores:
-    """(true positive rate + true negative rate) / 2 of decisions `flagged` [f, m]."""
-    hits, alarms = flagged[:, harmful].mean(axis=1), flagged[:, ~harmful].mean(axis=1)
-    return Scores((hits + 1 - alarms) / 2, flagged, np.tile([-0.5, 0.5], (len(flagged), 1)), harmful)
+    balanced = (hits / positives + 1 - alarms / negatives) / 2
+    return {
+        "f1": Scores(2 * hits / total, flagged, slope, harmful),
+        "balanced_accuracy": Scores(balanced, flagged, np.tile([-0.5, 0.5], (len(flagged), 1)), harmful),
+    }
 
 
 def standard_error(
