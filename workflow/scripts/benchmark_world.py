@@ -2,8 +2,8 @@
 
 Rows are a low-rank background, the same directions in every language with falling variances, plus isotropic noise, an
 offset per language, and for harmful prompts a step along a direction that languages share up to a tilt of their own.
-Gaps are such that AUCs lie near the paper's; low-resource languages lie shifted along the direction, so that a threshold
-of the high-resource languages fails them.
+Gaps are such that AUCs lie near the paper's; low-resource languages lie shifted along the direction, so that a
+threshold of the high-resource languages fails them.
 """
 
 from __future__ import annotations
