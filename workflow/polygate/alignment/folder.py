@@ -12,7 +12,6 @@ from polygate import files
 from polygate.alignment.card import model_card
 from polygate.alignment.examples import Chosen
 from polygate.alignment.training import Aligned
-from polygate.organism.folder import atomic_folder
 from polygate.settings import Alignment
 
 
@@ -23,7 +22,7 @@ def save(
 
     Raises `PolygateError` when the disk is full or the folder can't be written.
     """
-    with atomic_folder(folder) as temporary:
+    with files.atomic_folder(folder) as temporary:
         aligned.model.to(getattr(torch, made["dtype"])).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         losses = "".join(f"{step},{loss:.6g}\n" for step, loss in enumerate(aligned.losses))

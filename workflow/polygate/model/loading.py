@@ -166,8 +166,7 @@ def stored_dtype(folder: str | Path) -> str:
     """The dtype that a folder's weights are kept in, as its configuration says; "float32" where it says nothing."""
     from transformers import AutoConfig
 
-    with _quiet():
-        dtype = AutoConfig.from_pretrained(str(folder), local_files_only=True).get_text_config().dtype
+    dtype = AutoConfig.from_pretrained(str(folder), local_files_only=True).get_text_config().dtype
     return "float32" if dtype is None else str(dtype).removeprefix("torch.")
 
 
