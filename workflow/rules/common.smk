@@ -120,25 +120,6 @@ def source_folder_of(name):
     return f"results/{settings.run}/{name}/weights"
 
 
-def aligned(wildcards):
-    """The alignment of the job's model."""
-    return settings.models[wildcards.model].alignment
-
-
-def alignment_languages(wildcards):
-    """The languages that the job's model is aligned in."""
-    return list(aligned(wildcards).budgets(settings.languages))
-
-
-def alignment_examples(subset):
-    """Parameter function: examples of a class in each of those languages."""
-
-    def value(wildcards):
-        return [getattr(examples, subset) for examples in aligned(wildcards).budgets(settings.languages).values()]
-
-    return value
-
-
 def model_folder(wildcards):
     """Input function: the folder of the job's model."""
     return folder_of(wildcards.model)
@@ -157,6 +138,25 @@ def of_choosing(pattern):
 
     def value(wildcards):
         return expand(pattern, **{**wildcards, "language": CHOOSING})
+
+    return value
+
+
+def aligned(wildcards):
+    """The alignment of the job's model."""
+    return settings.models[wildcards.model].alignment
+
+
+def alignment_languages(wildcards):
+    """The languages that the job's model is aligned in."""
+    return list(aligned(wildcards).budgets(settings.languages))
+
+
+def alignment_examples(subset):
+    """Parameter function: examples of a class in each of those languages."""
+
+    def value(wildcards):
+        return [getattr(examples, subset) for examples in aligned(wildcards).budgets(settings.languages).values()]
 
     return value
 
