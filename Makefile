@@ -84,7 +84,7 @@ docs: install ## regenerate config/config.yaml, config/README.md, config/schema.
 	$(BIN)/python -m polygate.settings_document
 
 bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
-	$(BIN)/python workflow/scripts/benchmark.py
+	$(BIN)/python workflow/scripts/benchmark
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: ## refresh requirements.lock and requirements-small.lock from pyproject.toml

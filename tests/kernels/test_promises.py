@@ -64,6 +64,7 @@ KERNELS: dict[str, Callable[[Inputs, int], Any]] = {
     "moments": lambda x, threads: kernels.moments(x.path, list("ab"), np.arange(300) % 2, threads=threads),
     "auc": lambda x, threads: kernels.auc(x.scores, x.labels, threads=threads),
     "average_precision": lambda x, threads: kernels.average_precision(x.scores, x.labels, threads=threads),
+    "placements": lambda x, threads: kernels.placements(x.scores, x.labels, threads=threads),
     "caliper_auc": lambda x, threads: kernels.caliper_auc(
         x.scores, x.labels, x.scores[0], x.groups, 0.3, threads=threads
     ),

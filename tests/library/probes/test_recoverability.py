@@ -70,7 +70,7 @@ def test_logistic_regression_in_the_span_of_the_examples_is_the_one_in_full_spac
     target = languages[4]
     rows = target.train[target.examples[16, 0]].astype(np.float64)
     labels = target.labels(16)
-    found = rows.T @ _dual_logistic(rows @ rows.T, labels)
+    found = rows.T @ _dual_logistic((rows @ rows.T)[None], labels)[0]
     scale = np.sqrt(((rows - rows.mean(axis=0)) ** 2).sum() / len(rows))
     model = LogisticRegression(C=1 / RIDGE, tol=1e-12, max_iter=1000, solver="newton-cholesky")
     expected = model.fit((rows - rows.mean(axis=0)) / scale, labels).coef_[0] / scale

@@ -15,7 +15,6 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import linalg
 
 from polygate.directions import pc1_of_diffs
 from polygate.probes import rows as probe_rows
@@ -48,7 +47,8 @@ def recoverability(
             found["v_hrl"] = ([(0, 0)], v_hrl[None])
         setups = list(language.examples)
         # Products of all train rows once: every fit on a few of them works with those alone.
-        gram = language.train.astype(np.float64) @ language.train.T.astype(np.float64)
+        centred = language.train - language.train.mean(axis=0)
+        gram = (centred @ centred.T).astype(np.float64)
         if setups:
             found |= {name: (setups, weights) for name, weights in _directions(language, gram, seed).items()}
         test = language.test()
@@ -76,9 +76,12 @@ def _directions(language: Language, gram: NDArray[np.float64], seed: int) -> dic
         own = language.examples[setup]
         row[own] = _stream(language, setup, seed, 1).permutation(row[own])
     logistic = np.zeros_like(local)
-    for row, setup in zip(logistic, setups, strict=True):
-        own = language.examples[setup]
-        row[own] = _dual_logistic(gram[np.ix_(own, own)], language.labels(setup[0]))
+    for budget in dict.fromkeys(budget for budget, _ in setups):
+        at = [row for row, setup in enumerate(setups) if setup[0] == budget]
+        own = np.stack([language.examples[setups[row]] for row in at])
+        duals = _dual_logistic(gram[own[:, :, None], own[:, None, :]], language.labels(budget))
+        for row, rows, dual in zip(at, own, duals, strict=True):
+            logistic[row, rows] = dual
     width = language.train.shape[1]
     random = np.stack([_stream(language, setup, seed, 2).standard_normal(width, np.float32) for setup in setups])
     mixed = np.concatenate([local, permuted, logistic]) @ language.train
@@ -95,38 +98,36 @@ def _stream(language: Language, setup: Setup, seed: int, purpose: int) -> np.ran
 
 
 def _dual_logistic(gram: NDArray[np.float64], harmful: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights a [n] on the rows: w = Σ a·row minimises the logistic loss + ½·ridge·|w|², the bias free.
+    """Weights a [f, n] on the rows of f fits: w = Σ a·row minimises logistic loss + ½·ridge·|w|², the bias free.
 
-    `gram` [n, n]: inner products of the rows, which are centred and scaled to a mean square of 1 here. Newton's
-    method on the n + 1 parameters; both classes count the same.
+    `gram` [f, n, n]: inner products of the rows, which are centred and scaled to a mean square of 1 here; `harmful`
+    bool [n] holds as many rows of each class. Newton's method on the n + 1 parameters.
     """
-    n = len(gram)
+    n = gram.shape[-1]
     centred = _centred(gram)
-    size = np.trace(centred) / n
-    if size <= 0:
-        return np.zeros(n)
-    kernel = centred / size
-    target = harmful.astype(np.float64)
-    logits, dual, bias = np.zeros(n), np.zeros(n), 0.0
+    size = np.trace(centred, axis1=1, axis2=2) / n
+    kernel = centred / np.where(size > 0, size, 1.0)[:, None, None]
+    logits, dual = np.zeros(kernel.shape[:2]), np.zeros(kernel.shape[:2])
+    system = np.zeros((len(kernel), n + 1, n + 1))
+    system[:, :n, n] = system[:, n, :n] = 1.0
+    right = np.zeros((len(kernel), n + 1, 1))
     for _ in range(_NEWTON_STEPS):
         probability = 1 / (1 + np.exp(-logits))
         spread = np.maximum(probability * (1 - probability), 1e-12)
         # Iteratively reweighted least squares: (K + ridge/D)·a + bias = logits + residual/D, Σ a = 0.
-        system = np.zeros((n + 1, n + 1))
-        system[:n, :n] = kernel + np.diag(RIDGE / spread)
-        system[:n, n] = system[n, :n] = 1.0
-        right = np.append(logits + (target - probability) / spread, 0.0)
-        solved = linalg.solve(system, right, assume_a="sym", check_finite=False)
-        moved = kernel @ solved[:n] + solved[n]
-        shift = np.abs(moved - logits).max()
-        length = min(1.0, 4.0 / shift) if shift > 0 else 1.0
-        logits += length * (moved - logits)
-        dual += length * (solved[:n] - dual)
-        bias += length * (solved[n] - bias)
-        if shift < 1e-8:
+        system[:, :n, :n] = kernel
+        system[:, np.arange(n), np.arange(n)] += RIDGE / spread
+        right[:, :n, 0] = logits + (harmful - probability) / spread
+        solved = np.linalg.solve(system, right)[..., 0]
+        change = (kernel @ solved[:, :n, None])[..., 0] + solved[:, n:] - logits
+        shift = np.abs(change).max(axis=1, keepdims=True)
+        length = np.minimum(1.0, 4.0 / np.maximum(shift, 1e-30))
+        logits += length * change
+        dual += length * (solved[:, :n] - dual)
+        if (shift < 1e-7).all():
             break
-    weights: NDArray[np.float64] = (dual - dual.mean()) / size
-    return weights
+    weights: NDArray[np.float64] = dual - dual.mean(axis=1, keepdims=True)
+    return np.where(size[:, None] > 0, weights / np.where(size > 0, size, 1.0)[:, None], 0.0)
 
 
 def _mlp_scores(
@@ -166,8 +167,11 @@ def _mlp_scores(
 
 
 def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner products [n, n] of rows after their mean is taken off."""
-    centred: NDArray[np.float64] = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
+    """Inner products [..., n, n] of rows after their mean is taken off."""
+    over_rows = gram.mean(axis=-1, keepdims=True)
+    centred: NDArray[np.float64] = (
+        gram - gram.mean(axis=-2, keepdims=True) - over_rows + over_rows.mean(-2, keepdims=True)
+    )
     return centred
 
 

@@ -1,30 +1,16 @@
-"""Kernels beside what one would otherwise run: the same data, the same run, medians of several repeats.
-
-Prints one table and writes it to results/bench.csv. Times are wall clock in seconds with all cores for both sides;
-`ratio` is peer / ours, `limit_share` the time to read the same file once (the fastest of numpy's sum over a map with
-one thread or two and of reading into a buffer) / ours, `agree` the largest difference of results (for the bootstrap,
-of intervals from different random draws). Run it on an idle machine: `make bench`.
-"""
+"""The kernels beside what one would otherwise run."""
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
-import resource
-import statistics
-import struct
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from measuring import Array, Row, measure
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import stats
@@ -32,50 +18,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from polygate import kernels
-from polygate.files import atomic_path
-
-Array = NDArray[Any]
-OUTPUT = Path(__file__).resolve().parents[2] / "results" / "bench.csv"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table; `goal` is the ratio aimed at, 0 where none is set."""
-
-    task: str
-    size: str
-    ours_s: float
-    peer: str
-    peer_s: float
-    ratio: float
-    limit_share: float | None
-    agree: float
-    goal: float
-    met: str
-
-
-def measure(
-    task: str,
-    size: str,
-    ours: Callable[[], Any],
-    peer_name: str,
-    peer: Callable[[], Any],
-    *,
-    goal: float = 0,
-    n: int = 5,
-) -> Row:
-    """Median times of both, taken in turns so that a busy moment hits either."""
-    times: tuple[list[float], list[float]] = ([], [])
-    results: list[Any] = [ours(), peer()]
-    for _ in range(n):
-        for index, work in enumerate((ours, peer)):
-            begun = time.perf_counter()
-            results[index] = work()
-            times[index].append(time.perf_counter() - begun)
-    own, other = (statistics.median(side) for side in times)
-    agree = float(np.max(np.abs(np.asarray(results[0], float) - np.asarray(results[1], float))))
-    met = "" if not goal else "yes" if other / own >= goal else "no"
-    return Row(task, size, own, peer_name, other, other / own, None, agree, goal, met)
 
 
 def projection(folder: Path) -> Iterator[Row]:
@@ -88,21 +30,20 @@ def projection(folder: Path) -> Iterator[Row]:
         for count in counts:
             directions = np.random.default_rng(count).normal(size=(count, width)).astype(np.float32)
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-            row = measure(
+            yield measure(
                 "projection", f"{size}, K = {count}",
                 lambda path=path, directions=directions: kernels.project(path, names, directions),
                 "torch upcast + matmul",
                 lambda path=path, directions=directions: torch_projections(path, names, directions),
+                limit=lambda path=path: reading(path), share=0.8 if count <= 10 else None, n=9,
             )  # fmt: skip
-            yield replace(row, limit_share=reading(path) / row.ours_s)
     path = folder / "bfloat16.safetensors"
     labels = np.arange(2000) % 2
-    row = measure(
+    yield measure(
         "class means", "57 MB bfloat16",
         lambda: kernels.class_means(path, names, labels),
-        "torch float64 mean", lambda: torch_means(path, names, labels),
+        "torch float64 mean", lambda: torch_means(path, names, labels), limit=lambda: reading(path),
     )  # fmt: skip
-    yield replace(row, limit_share=reading(path) / row.ours_s)
     yield measure(
         "Gram matrix", "2,000 rows of 3,584", lambda: kernels.gram(path, names[:1]),
         "torch float64, X @ X.T in numpy", lambda: numpy_products(path, names[0], rows=True), n=3,
@@ -131,10 +72,10 @@ def reading(path: Path) -> float:
     times = []
     for _ in range(7):
         for work in (lambda: mapped(1), lambda: mapped(2), copied):
-            begun = time.perf_counter()
+            begun = perf_counter()
             work()
-            times.append(time.perf_counter() - begun)
-    return min(statistics.median(times[way::3]) for way in range(3))
+            times.append(perf_counter() - begun)
+    return min(median(times[way::3]) for way in range(3))
 
 
 def torch_projections(path: Path, names: list[str], directions: Array) -> Array:
@@ -153,34 +94,6 @@ def numpy_products(path: Path, name: str, *, rows: bool) -> Array:
     return values.T @ values / (len(values) - 1)
 
 
-def scale(gigabytes: float) -> None:
-    """Project a sparse store of many gigabytes, with a few rows of ones, and print time, rate and peak memory."""
-    width = 3584
-    rows = int(gigabytes * 1e9) // (2 * width)
-    marked = [0, rows // 2, rows - 1]
-    header = json.dumps(
-        {"a": {"dtype": "BF16", "shape": [rows, width], "data_offsets": [0, rows * width * 2]}}
-    ).encode()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sparse.safetensors"
-        with path.open("wb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            for row in marked:
-                file.seek(8 + len(header) + row * width * 2)
-                file.write(np.full(width, 0x3F80, "<u2").tobytes())
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        begun = time.perf_counter()
-        scores = kernels.project(path, ["a"], np.ones((5, width)))
-        seconds = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert np.flatnonzero(scores[0, :, 0]).tolist() == marked
-    assert (scores[0, marked] == width).all()
-    print(
-        f"{gigabytes:g} GB on 5 directions: {seconds:.1f} s, {gigabytes / seconds:.1f} GB/s, "
-        f"{peak / 1024:.0f} MB of memory, {scores.nbytes / 1e6:.0f} of them scores"
-    )
-
-
 def torch_means(path: Path, names: list[str], labels: Array) -> Array:
     """Class means by upcasting to float64."""
     with safe_open(path, "pt") as file:
@@ -195,16 +108,16 @@ def ranking() -> Iterator[Row]:
     scores = random.normal(size=25_000) + labels
     yield measure(
         "AUC", "25,000", lambda: kernels.auc(scores, labels),
-        "scikit-learn", lambda: roc_auc_score(labels, scores), goal=10,
+        "scikit-learn", lambda: roc_auc_score(labels, scores), times=10,
     )  # fmt: skip
     yield measure(
         "average precision", "25,000", lambda: kernels.average_precision(scores, labels),
-        "scikit-learn", lambda: average_precision_score(labels, scores), goal=10,
+        "scikit-learn", lambda: average_precision_score(labels, scores), times=10,
     )  # fmt: skip
     yield measure(
         "threshold sweep, macro F1", "25,000 in 23 languages",
         lambda: kernels.sweep_threshold(scores, labels, groups).value,
-        "numpy, cumulative sums", lambda: numpy_sweep(scores, labels, groups), goal=10,
+        "numpy, cumulative sums", lambda: numpy_sweep(scores, labels, groups), times=10,
     )  # fmt: skip
 
 
@@ -253,8 +166,8 @@ def bootstrap() -> Iterator[Row]:
         return [found.low[0, 0], found.high[0, 0]]
 
     size = "1,000 resamples, 572 + 500"
-    yield measure("bootstrap of AUC", size, ours, "scipy, vectorised", scipy_interval, goal=50)
-    yield measure("bootstrap of AUC", size, ours, "scikit-learn in a loop", sklearn_loop, goal=50, n=3)
+    yield measure("bootstrap of AUC", size, ours, "scipy, vectorised", scipy_interval, times=50)
+    yield measure("bootstrap of AUC", size, ours, "scikit-learn in a loop", sklearn_loop, times=50, n=3)
 
 
 def logistic() -> Iterator[Row]:
@@ -283,7 +196,7 @@ def logistic() -> Iterator[Row]:
     size = "10 fits of 4,664 × 10"
     yield measure(
         "logistic, AdamW", size, lambda: kernels.fit_logistic(source, labels, extra, own, solver="adamw").weights,
-        "torch, 80 epochs each", torch_fits, goal=20, n=3,
+        "torch, 80 epochs each", torch_fits, times=20, n=3,
     )  # fmt: skip
     yield measure(
         "logistic, converged", size, lambda: kernels.fit_logistic(source, labels, extra, own).weights,
@@ -303,32 +216,3 @@ def torch_fit(features: Array, labels: Array) -> Array:
         optimiser.step()
     found: Array = weights.detach().numpy()
     return found
-
-
-def main() -> None:
-    """Run everything, print the table, write it; or stream one store of `--scale` gigabytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, metavar="GB", help="only project a sparse store of this size")
-    args = parser.parse_args()
-    if args.scale:
-        scale(args.scale)
-        return
-    print(f"{'task':<28}{'size':<30}{'ours':>10}  {'peer':<50}{'peer':>10}{'ratio':>8}{'limit':>7}  goal")
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for group in (projection(Path(folder)), ranking(), bootstrap(), logistic()):
-            for row in group:
-                goal = f"≥ {row.goal:.0f} {row.met}" if row.goal else ""
-                limit = "" if row.limit_share is None else f"{row.limit_share:.0%}"
-                times = f"{row.ours_s * 1e3:>8.2f}ms  {row.peer:<50}{row.peer_s * 1e3:>8.1f}ms"
-                print(f"{row.task:<28}{row.size:<30}{times}{row.ratio:>8.1f}{limit:>7}  {goal}", flush=True)
-                rows.append(row)
-    with atomic_path(OUTPUT) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Row))
-        writer.writerows(astuple(row) for row in rows)
-    print(f"written to {OUTPUT}")
-
-
-if __name__ == "__main__":
-    main()
