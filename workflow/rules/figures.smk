@@ -207,6 +207,7 @@ rule figure_dose:
 rule figure_recoverability:
     input:
         recoverability="<results>/tables/recoverability.csv",
+        separability="<results>/tables/separability.csv",
     output:
         figure=report(
             "<results>/figures/recoverability.svg",
@@ -231,6 +232,7 @@ rule figure_recoverability:
 rule figure_probes:
     input:
         probes="<results>/tables/probes.csv",
+        gates="<results>/tables/gates.csv",
     output:
         figure=report(
             "<results>/figures/probes.svg",

@@ -2,4 +2,7 @@
 
 from polygate.figures import probes
 
-probes.draw(snakemake.input.probes, snakemake.output.figure, snakemake.output.data, snakemake.params.rank)
+probes.draw(
+    *(snakemake.input.probes, snakemake.input.gates, snakemake.output.figure, snakemake.output.data),
+    snakemake.params.rank,
+)

@@ -2,4 +2,6 @@
 
 from polygate.figures import recoverability
 
-recoverability.draw(snakemake.input.recoverability, snakemake.output.figure, snakemake.output.data)
+recoverability.draw(
+    snakemake.input.recoverability, snakemake.input.separability, snakemake.output.figure, snakemake.output.data
+)

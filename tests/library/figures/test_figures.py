@@ -54,7 +54,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         decomposition: (table("decomposition"),),
         selectivity: (table("selectivity"),),
         dose: (table("dose"),),
-        recoverability: (table("recoverability"),),
+        recoverability: (table("recoverability"), table("separability")),
     }
     made = {}
     for module, given in inputs.items():
@@ -64,7 +64,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
     made["gate_f1"] = (folder / "gate_f1.svg", folder / "gate_f1.csv")
     gate_f1.draw(table("gates"), *made["gate_f1"], 2)
     made["probes"] = (folder / "probes.svg", folder / "probes.csv")
-    probes.draw(table("probes"), *made["probes"], 2)
+    probes.draw(table("probes"), table("gates"), *made["probes"], 2)
     return made
 
 
@@ -359,9 +359,11 @@ def test_a_recalibrated_threshold_looks_at_sixteen_prompts_per_class_and_languag
 def test_probes_are_drawn_from_high_resource_sources_with_the_threshold_of_their_budget(drawn: Drawn) -> None:
     data = drawn("demo")["probes"]
     assert set(data["sources"]) == {"high", ""}
-    assert set(data.loc[data["budget"] == 0, "threshold_from"]) == {"source"}
-    assert set(data.loc[data["budget"] > 0, "threshold_from"]) == {"examples"}
-    assert set(data.loc[data["probe"] == "subspace", "rank"]) == {2.0}
+    own = data[data["probe"] != "surface"]
+    assert set(own.loc[own["budget"] == 0, "threshold_from"]) == {"source"}
+    assert set(own.loc[own["budget"] > 0, "threshold_from"]) == {"examples"}
+    assert set(own.loc[own["probe"] == "subspace", "rank"]) == {2.0}
+    assert set(data.loc[data["probe"] == "surface", "budget"]) == set(own["budget"])
     places = panels(probes.plot(data))
     assert len(places) == 9
     for axes, (_, rows) in zip(places, data.groupby(["tier", "model"], sort=False), strict=False):
@@ -373,7 +375,8 @@ def test_levels_are_lines_across_and_budgets_points(drawn: Drawn) -> None:
     high = data[data["tier"] == "high"].set_index("probe")
     axes = panels(recoverability.plot(data))[0]
     across = {round(float(line.get_ydata()[0]), 4) for line in axes.lines if len(line.get_ydata()) == 2}  # type: ignore[arg-type, index]
-    assert {round(high.loc["v_hrl", "estimate"], 4), round(high.loc["full_local", "estimate"], 4), 0.5} <= across
+    levels = ["v_hrl", "full_local", "surface"]
+    assert {0.5, *(round(float(high.loc[name, "estimate"]), 4) for name in levels)} <= across
     assert rounded(vertical(axes)) == rounded(high.loc[["local", "mlp", "random"], ["low", "high"]].to_numpy())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygate.figures import budgets, reading, style
+from polygate.figures import budgets, gate_f1, reading, style
 from polygate.figures.budgets import Line
 
 if TYPE_CHECKING:
@@ -19,21 +19,28 @@ LINES = {
     "full": Line("whole activations, logistic", style.PROBE_COLOURS[3], "D"),
     "direction": Line("v_HRL", style.PROBE_COLOURS[4], "v"),
     "target": Line("own examples alone", style.PROBE_COLOURS[5], "P"),
+    "surface": Line("surface features, logistic", style.INK, "*", "-."),
     "random": Line("random direction", style.BASELINE, "x", ":"),
 }
 
 
-def select(table: pd.DataFrame, rank: int) -> pd.DataFrame:
+def select(table: pd.DataFrame, gates: pd.DataFrame, rank: int) -> pd.DataFrame:
     """Tier means of F1 of probes with high-resource sources or none, of the largest rank up to `rank`.
 
-    The threshold is the sources' at budget 0, the examples' above it.
+    The threshold is the sources' at budget 0, the examples' above it. Gates on the surface of the prompts, fitted and
+    calibrated in the same way, stand beside them at the budgets that both have.
     """
+    import pandas as pd
+
     rows = table[(table["language"] == "") & (table["metric"] == "f1") & table["sources"].isin(["high", ""])]
     rows = rows[rows["threshold_from"] == rows["budget"].eq(0).map({True: "source", False: "examples"})]
     usable = rows["rank"].where(rows["rank"] <= rank)
     largest = usable.groupby([rows["model"], rows["tier"], rows["probe"]]).transform("max")
     rows = rows[rows["rank"].isna() | (rows["rank"] == largest)]
-    return rows[list(budgets.KEPT)].reset_index(drop=True)
+    surface = gates[(gates["scorer"] == "surface") & (gates["metric"] == "f1") & (gates["language"] == "")]
+    surface = surface[surface["draw"].isna() & surface["budget"].isin(rows["budget"].unique())]
+    surface = surface.assign(probe="surface", sources="high")
+    return pd.concat([rows[list(budgets.KEPT)], surface[list(budgets.KEPT)]], ignore_index=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
@@ -41,7 +48,7 @@ def plot(data: pd.DataFrame) -> Figure:
     return budgets.plot(data, LINES, "Probes, by the examples they are given", "F1", None)
 
 
-def draw(table: Path | str, svg: Path | str, data: Path | str, rank: int) -> None:
-    """`probes.csv` → the figure and the CSV behind it; `rank` is that of the gates that route."""
-    drawn = select(reading.read_table(table, budgets.COLUMNS), rank)
+def draw(table: Path | str, gates: Path | str, svg: Path | str, data: Path | str, rank: int) -> None:
+    """`probes.csv` and `gates.csv` → the figure and the CSV behind it; `rank` is that of the gates that route."""
+    drawn = select(reading.read_table(table, budgets.COLUMNS), reading.read_table(gates, gate_f1.COLUMNS), rank)
     style.finish(drawn, plot, svg, data, "F1 of probes by number of target-language examples, tier and model")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LINES = {
     "v_hrl": Line("v_HRL, no examples", style.TIER_COLOURS["high"], style="--", level=True),
+    "surface": Line("surface features, no examples", style.BASELINE, style="-.", level=True),
     "full_local": Line("own direction, all examples", style.INK, style=":", level=True),
     "local": Line("own direction", style.PROBE_COLOURS[0]),
     "logistic": Line("logistic regression", style.PROBE_COLOURS[1], "s"),
@@ -23,10 +24,18 @@ LINES = {
 }
 
 
-def select(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the languages of a tier."""
+SURFACE = ("model", "tier", "language", "scorer", "prompts", "metric", "estimate", "low", "high", "n")
+
+
+def select(table: pd.DataFrame, separability: pd.DataFrame) -> pd.DataFrame:
+    """Means over the languages of a tier, the surface baseline of the same test prompts beside them."""
+    import pandas as pd
+
     rows = table[(table["language"] == "") & (table["metric"] == "auc")]
-    return rows[list(budgets.KEPT)].reset_index(drop=True)
+    surface = separability[(separability["language"] == "") & (separability["metric"] == "auc")]
+    surface = surface[(surface["scorer"] == "surface") & (surface["prompts"] == "all")]
+    surface = surface.assign(probe="surface", sources="high", rank=float("nan"), budget=0.0, threshold_from="")
+    return pd.concat([rows[list(budgets.KEPT)], surface[list(budgets.KEPT)]], ignore_index=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
@@ -34,7 +43,7 @@ def plot(data: pd.DataFrame) -> Figure:
     return budgets.plot(data, LINES, "What a handful of a language's own examples recovers", "AUC", 0.5)
 
 
-def draw(table: Path | str, svg: Path | str, data: Path | str) -> None:
-    """`recoverability.csv` → the figure and the CSV behind it."""
-    drawn = select(reading.read_table(table, budgets.COLUMNS))
+def draw(table: Path | str, separability: Path | str, svg: Path | str, data: Path | str) -> None:
+    """`recoverability.csv` and `separability.csv` → the figure and the CSV behind it."""
+    drawn = select(reading.read_table(table, budgets.COLUMNS), reading.read_table(separability, SURFACE))
     style.finish(drawn, plot, svg, data, "AUC of few-shot directions by number of examples, tier and model")
