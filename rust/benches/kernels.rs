@@ -14,8 +14,7 @@ use polygate_kernels::threshold::{Objective, sweep};
 /// Roughly normal numbers: sums of three uniform ones.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
     let mut stream = Streams::new(seed).stream(0);
-    let mut uniform = || f64::from(stream.below(u32::MAX)) / f64::from(u32::MAX) - 0.5;
-    (0..count).map(|_| 2.0 * (uniform() + uniform() + uniform())).collect()
+    (0..count).map(|_| (0..3).map(|_| 2.0 * stream.uniform() - 1.0).sum()).collect()
 }
 
 fn dot(criterion: &mut Criterion) {

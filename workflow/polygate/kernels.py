@@ -294,7 +294,7 @@ def bootstrap(
     over clusters, strata as independent samples: Davison & Hinkley 1997, section 5.3.2). Where a rate is 0 or 1 every
     replicate is the same and the interval has length 0: use `wilson` there.
 
-    Resample i draws from stream i of the seed (ChaCha8), so results depend on the seed and the data alone; with
+    Resample i draws from stream i of the seed (SplitMix64), so results depend on the seed and the data alone; with
     clusters not even on the order of rows. ValueError for shapes that don't fit, a class missing in a group, a cluster
     of both classes, infinities, decisions other than 0 and 1.
     """

@@ -1,10 +1,14 @@
 //! One method in one group: its metric as a function of how often each unit was drawn.
 
 use crate::error::{Result, invalid};
+use crate::random::{Counts, SIDE};
 use crate::ranking::order_key;
 
 use super::design::Design;
 use super::{Sample, Statistic};
+
+/// A number for each of the resamples that are counted side by side.
+pub type Side = [f64; SIDE];
 
 /// A method in a group, sorted once.
 pub enum Cell {
@@ -79,11 +83,12 @@ fn check(rows: &[Row], statistic: Statistic, place: impl Fn() -> String) -> Resu
 
 impl Cell {
     /// The metric when each unit was drawn `counts[unit]` times; NaN where a class was not drawn.
-    pub fn value(&self, counts: &[u32]) -> f64 {
+    #[inline(always)]
+    pub fn values(&self, counts: &[Counts]) -> Side {
         match self {
-            Cell::Auc(cell) => cell.value(counts),
-            Cell::AveragePrecision(cell) => cell.value(counts),
-            Cell::Sums(cell) => cell.value(counts),
+            Cell::Auc(cell) => cell.values(counts),
+            Cell::AveragePrecision(cell) => cell.values(counts),
+            Cell::Sums(cell) => cell.values(counts),
         }
     }
 
@@ -117,62 +122,48 @@ impl AucCell {
         rows.sort_unstable_by_key(|row| (order_key(row.value), row.unit));
         let (harmful, harmless): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.harmful);
         let keys: Vec<u64> = harmless.iter().map(|row| order_key(row.value)).collect();
-        let place = |row: &Row| {
+        let (mut below, mut up_to) = (0, 0);
+        let mut place = |row: &Row| {
             let key = order_key(row.value);
-            HarmfulRow {
-                unit: row.unit,
-                below: keys.partition_point(|other| *other < key) as u32,
-                up_to: keys.partition_point(|other| *other <= key) as u32,
-            }
+            below += keys[below..].iter().take_while(|other| **other < key).count();
+            up_to += keys[up_to..].iter().take_while(|other| **other <= key).count();
+            HarmfulRow { unit: row.unit, below: below as u32, up_to: up_to as u32 }
         };
         let weights = |rows: &[Row]| rows.iter().map(|row| row.weight).collect();
         Self {
             harmless: harmless.iter().map(|row| row.unit).collect(),
-            harmful: harmful.iter().map(place).collect(),
+            harmful: harmful.iter().map(&mut place).collect(),
             weights: weighted.then(|| [weights(&harmless), weights(&harmful)]),
         }
     }
 
-    fn value(&self, counts: &[u32]) -> f64 {
-        match &self.weights {
-            None => self.counted(counts),
-            Some([harmless, harmful]) => self.weighted(counts, harmless, harmful),
+    /// Running sums are whole numbers where all weights are 1, and then exact: the estimate is the same float that
+    /// `ranking` gives.
+    #[inline(always)]
+    fn values(&self, counts: &[Counts]) -> Side {
+        let (harmless, harmful) = match &self.weights {
+            Some([harmless, harmful]) => (harmless.as_slice(), harmful.as_slice()),
+            None => (&[][..], &[][..]),
+        };
+        let mut sums = vec![[0.0; SIDE]; self.harmless.len() + 1];
+        let mut total = [0.0; SIDE];
+        for (row, &unit) in self.harmless.iter().enumerate() {
+            let drawn = weighted(&counts[unit as usize], harmless.get(row));
+            for i in 0..SIDE {
+                total[i] += drawn[i];
+            }
+            sums[row + 1] = total;
         }
-    }
-
-    fn counted(&self, counts: &[u32]) -> f64 {
-        let mut sums = Vec::with_capacity(self.harmless.len() + 1);
-        let mut total = 0_u64;
-        sums.push(total);
-        for &unit in &self.harmless {
-            total += u64::from(counts[unit as usize]);
-            sums.push(total);
+        let (mut won_twice, mut total_harmful) = ([0.0; SIDE], [0.0; SIDE]);
+        for (index, row) in self.harmful.iter().enumerate() {
+            let drawn = weighted(&counts[row.unit as usize], harmful.get(index));
+            let (below, up_to) = (&sums[row.below as usize], &sums[row.up_to as usize]);
+            for i in 0..SIDE {
+                won_twice[i] += drawn[i] * (below[i] + up_to[i]);
+                total_harmful[i] += drawn[i];
+            }
         }
-        let (mut won_twice, mut harmful) = (0, 0);
-        for row in &self.harmful {
-            let count = u64::from(counts[row.unit as usize]);
-            won_twice += count * (sums[row.below as usize] + sums[row.up_to as usize]);
-            harmful += count;
-        }
-        // One division of whole numbers: the estimate is the same float that `ranking` gives.
-        won_twice as f64 / (2 * harmful * total) as f64
-    }
-
-    fn weighted(&self, counts: &[u32], harmless_weights: &[f64], harmful_weights: &[f64]) -> f64 {
-        let mut sums = Vec::with_capacity(self.harmless.len() + 1);
-        let mut total = 0.0;
-        sums.push(total);
-        for (&unit, weight) in self.harmless.iter().zip(harmless_weights) {
-            total += f64::from(counts[unit as usize]) * weight;
-            sums.push(total);
-        }
-        let (mut won_twice, mut harmful) = (0.0, 0.0);
-        for (row, weight) in self.harmful.iter().zip(harmful_weights) {
-            let weight = f64::from(counts[row.unit as usize]) * weight;
-            won_twice += weight * (sums[row.below as usize] + sums[row.up_to as usize]);
-            harmful += weight;
-        }
-        won_twice / (2.0 * harmful * total)
+        std::array::from_fn(|i| won_twice[i] / (2.0 * total_harmful[i] * total[i]))
     }
 
     /// Without a unit, the pairs won are fewer by those that its rows take part in: rows of a unit are of one class
@@ -214,6 +205,13 @@ impl AucCell {
     }
 }
 
+/// Counts × weight, which is 1 where none is given.
+#[inline(always)]
+fn weighted(counts: &Counts, weight: Option<&f64>) -> Side {
+    let counts = counts.map(f64::from);
+    weight.map_or(counts, |weight| counts.map(|count| count * weight))
+}
+
 /// Units that occur, ascending.
 fn present(units: &[u32]) -> Vec<u32> {
     let mut present = units.to_vec();
@@ -246,24 +244,29 @@ impl AveragePrecisionCell {
         }
     }
 
-    fn value(&self, counts: &[u32]) -> f64 {
-        let (mut flagged, mut hits, mut sum) = (0.0, 0.0, 0.0);
+    #[inline(always)]
+    fn values(&self, counts: &[Counts]) -> Side {
+        let (mut flagged, mut hits, mut sum) = ([0.0; SIDE], [0.0; SIDE], [0.0; SIDE]);
         let mut start = 0;
         for &end in &self.ends {
-            let mut gained = 0.0;
+            let mut gained = [0.0; SIDE];
             for at in start..end as usize {
                 let unit = self.units[at];
-                let weight = f64::from(counts[unit as usize]) * self.weights[at];
-                gained += if unit >= self.first_harmful { weight } else { 0.0 };
-                flagged += weight;
+                let drawn = weighted(&counts[unit as usize], Some(&self.weights[at]));
+                let harmful = f64::from(u8::from(unit >= self.first_harmful));
+                for i in 0..SIDE {
+                    gained[i] += harmful * drawn[i];
+                    flagged[i] += drawn[i];
+                }
             }
-            hits += gained;
-            if gained > 0.0 {
-                sum += gained * hits / flagged;
+            for i in 0..SIDE {
+                hits[i] += gained[i];
+                let gain = gained[i] * hits[i] / flagged[i];
+                sum[i] += if gained[i] > 0.0 { gain } else { 0.0 };
             }
             start = end as usize;
         }
-        sum / hits
+        std::array::from_fn(|i| sum[i] / hits[i])
     }
 
     fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
@@ -272,16 +275,14 @@ impl AveragePrecisionCell {
         if simple {
             return self.jackknife_of_rows();
         }
-        let mut counts = vec![1; units];
-        present
-            .into_iter()
-            .map(|unit| {
-                counts[unit as usize] = 0;
-                let value = self.value(&counts);
-                counts[unit as usize] = 1;
-                (unit, value)
-            })
-            .collect()
+        let mut counts = vec![[1; SIDE]; units];
+        let mut values = Vec::with_capacity(present.len());
+        for some in present.chunks(SIDE) {
+            some.iter().enumerate().for_each(|(place, unit)| counts[*unit as usize][place] = 0);
+            values.extend(some.iter().copied().zip(self.values(&counts)));
+            some.iter().for_each(|unit| counts[*unit as usize] = [1; SIDE]);
+        }
+        values
     }
 
     /// For rows of weight 1, each its own unit: a left-out row lowers the counts of its block and of all below it by
@@ -358,12 +359,18 @@ impl SumsCell {
         Self { statistic, units, sums }
     }
 
-    fn value(&self, counts: &[u32]) -> f64 {
-        let mut total = [0.0; 4];
-        for (&unit, &sums) in self.units.iter().zip(&self.sums) {
-            total = add(total, sums, f64::from(counts[unit as usize]));
+    #[inline(always)]
+    fn values(&self, counts: &[Counts]) -> Side {
+        let mut totals = [[0.0; SIDE]; 4];
+        for (&unit, sums) in self.units.iter().zip(&self.sums) {
+            let drawn = weighted(&counts[unit as usize], None);
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                for i in 0..SIDE {
+                    total[i] += drawn[i] * sum;
+                }
+            }
         }
-        metric(total, self.statistic)
+        std::array::from_fn(|i| metric(totals.map(|total| total[i]), self.statistic))
     }
 
     fn jackknife(&self) -> Vec<(u32, f64)> {

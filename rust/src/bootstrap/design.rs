@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Result, invalid};
-use crate::random::Stream;
+use crate::random::{Counts, Stream};
 use crate::threshold::group_indices;
 
 use super::{Average, Sample};
@@ -36,15 +36,19 @@ impl Design {
                 None => (harmful, group_of_row[row], row as i64),
             }
         };
-        let keys: Vec<Key> = (0..sample.rows).map(key).collect();
-        let mut units = keys.clone();
-        units.sort_unstable();
-        units.dedup();
+        let mut keys: Vec<(Key, usize)> = (0..sample.rows).map(|row| (key(row), row)).collect();
+        keys.sort_unstable();
+        let mut units: Vec<Key> = Vec::new();
+        let mut unit_of_row = vec![0; sample.rows];
+        for (key, row) in keys {
+            if units.last() != Some(&key) {
+                units.push(key);
+            }
+            unit_of_row[row] = (units.len() - 1) as u32;
+        }
         if sample.clusters.is_some() {
             one_class_per_cluster(&units)?;
         }
-        let unit_of_row =
-            keys.iter().map(|key| units.binary_search(key).expect("every row has a unit") as u32).collect();
         let mut strata: Vec<Range<usize>> = Vec::new();
         for (unit, key) in units.iter().enumerate() {
             match strata.last_mut() {
@@ -63,9 +67,12 @@ impl Design {
         self.strata.last().map_or(0, |stratum| stratum.end)
     }
 
-    /// How often each unit is drawn in the resample of a stream.
-    pub fn draw(&self, stream: &mut Stream, counts: &mut [u32]) {
-        self.strata.iter().for_each(|stratum| stream.resample(&mut counts[stratum.clone()]));
+    /// Adds to column `place` how often each unit is drawn in the resample of a stream.
+    #[inline(always)]
+    pub fn draw(&self, stream: &mut Stream, counts: &mut [Counts], place: usize) {
+        for stratum in &self.strata {
+            stream.resample(&mut counts[stratum.clone()], place);
+        }
     }
 }
 

@@ -5,30 +5,30 @@ use std::ops::Range;
 use crate::normal;
 
 /// Quantiles of the replicates; NaN replicates are left out.
-pub fn percentile(replicates: Vec<f64>, confidence: f64) -> (f64, f64) {
-    let sorted = sorted(replicates);
+pub fn percentile(mut replicates: Vec<f64>, confidence: f64) -> (f64, f64) {
+    replicates.retain(|value| !value.is_nan());
     let tail = (1.0 - confidence) / 2.0;
-    (quantile(&sorted, tail), quantile(&sorted, 1.0 - tail))
+    (quantile(&mut replicates, tail), quantile(&mut replicates, 1.0 - tail))
 }
 
 /// Bias-corrected and accelerated interval (Efron 1987, equation 6.8), ties of replicate and estimate counted half.
 ///
 /// Where all replicates lie on one side of the estimate, the bias correction takes half a replicate on the other.
-pub fn bca(replicates: Vec<f64>, estimate: f64, acceleration: f64, confidence: f64) -> (f64, f64) {
-    let sorted = sorted(replicates);
-    if sorted.is_empty() {
+pub fn bca(mut replicates: Vec<f64>, estimate: f64, acceleration: f64, confidence: f64) -> (f64, f64) {
+    replicates.retain(|value| !value.is_nan());
+    if replicates.is_empty() {
         return (f64::NAN, f64::NAN);
     }
-    let below = sorted.partition_point(|value| *value < estimate);
-    let up_to = sorted.partition_point(|value| *value <= estimate);
-    let n = sorted.len() as f64;
+    let below = replicates.iter().filter(|value| **value < estimate).count();
+    let up_to = replicates.iter().filter(|value| **value <= estimate).count();
+    let n = replicates.len() as f64;
     let share = ((below + up_to) as f64 / (2.0 * n)).clamp(0.5 / n, 1.0 - 0.5 / n);
     let bias = normal::quantile(share);
     let tail = (1.0 - confidence) / 2.0;
-    let end = |tail: f64| {
+    let mut end = |tail: f64| {
         let shifted = bias + normal::quantile(tail);
         let level = normal::cdf(bias + shifted / (1.0 - acceleration * shifted));
-        quantile(&sorted, level)
+        quantile(&mut replicates, level)
     };
     (end(tail), end(1.0 - tail))
 }
@@ -55,19 +55,14 @@ pub fn acceleration(changes: &[f64], strata: &[Range<usize>]) -> f64 {
     if acceleration.is_finite() { acceleration } else { 0.0 }
 }
 
-fn sorted(mut replicates: Vec<f64>) -> Vec<f64> {
-    replicates.retain(|value| !value.is_nan());
-    replicates.sort_unstable_by(f64::total_cmp);
-    replicates
-}
-
-/// Quantile with linear interpolation (type 7, numpy's default).
-fn quantile(sorted: &[f64], level: f64) -> f64 {
-    if sorted.is_empty() || level.is_nan() {
+/// Quantile with linear interpolation (type 7, numpy's default); changes the order of the values.
+fn quantile(values: &mut [f64], level: f64) -> f64 {
+    if values.is_empty() || level.is_nan() {
         return f64::NAN;
     }
-    let position = level.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let below = position.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
+    let position = level.clamp(0.0, 1.0) * (values.len() - 1) as f64;
+    let below = position.floor();
+    let (_, low, others) = values.select_nth_unstable_by(below as usize, f64::total_cmp);
+    let high = others.iter().copied().min_by(f64::total_cmp).unwrap_or(*low);
+    *low + (high - *low) * (position - below)
 }

@@ -8,13 +8,15 @@ mod cell;
 mod design;
 mod interval;
 
+use std::ops::Range;
+
 use crate::checks;
 use crate::error::{Result, invalid};
 use crate::normal::check_confidence;
-use crate::random::Streams;
+use crate::random::{Counts, SIDE, Streams};
 use crate::threads;
 
-use cell::Cell;
+use cell::{Cell, Side};
 use design::{Combination, Design};
 
 /// Metric whose interval is wanted.
@@ -115,7 +117,7 @@ pub struct Intervals {
 }
 
 /// Resamples that a thread makes at a time.
-const RESAMPLES: usize = 16;
+const RESAMPLES: usize = 4 * SIDE;
 
 /// Bootstrap interval of a metric for each method and group. The same for any number of threads.
 pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<Intervals> {
@@ -126,20 +128,24 @@ pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<I
     let combination = Combination::new(methods, design.group_names.len(), options.average, options.reference);
     let outputs = combination.outputs();
 
-    let once = vec![1; design.units()];
-    let values: Vec<f64> = cells.iter().map(|cell| cell.value(&once)).collect();
+    let once = vec![[1; SIDE]; design.units()];
+    let values: Vec<f64> = cells.iter().map(|cell| cell.values(&once)[0]).collect();
     let mut estimate = vec![0.0; outputs];
     combination.apply(&values, &mut estimate);
 
     let streams = Streams::new(options.seed);
     let mut replicates = vec![0.0; options.resamples * outputs];
     threads::for_pieces(threads, &mut replicates, RESAMPLES * outputs, |piece, replicates| {
-        let mut counts = vec![0; design.units()];
+        let mut counts = vec![[0; SIDE]; design.units()];
+        let mut sides = vec![[0.0; SIDE]; cells.len()];
         let mut values = vec![0.0; cells.len()];
-        for (index, replicate) in replicates.chunks_mut(outputs).enumerate() {
-            design.draw(&mut streams.stream((piece * RESAMPLES + index) as u64), &mut counts);
-            values.iter_mut().zip(&cells).for_each(|(value, cell)| *value = cell.value(&counts));
-            combination.apply(&values, replicate);
+        for (index, replicates) in replicates.chunks_mut(SIDE * outputs).enumerate() {
+            let first = piece * RESAMPLES + index * SIDE;
+            resample(&cells, &design, &streams, first..first + replicates.len() / outputs, &mut counts, &mut sides);
+            for (place, replicate) in replicates.chunks_mut(outputs).enumerate() {
+                values.iter_mut().zip(&sides).for_each(|(value, side)| *value = side[place]);
+                combination.apply(&values, replicate);
+            }
         }
     })?;
 
@@ -156,6 +162,54 @@ pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<I
     })?;
     let (low, high) = ends.into_iter().unzip();
     Ok(Intervals { methods: combination.methods, groups: combination.groups, estimate, low, high, replicates })
+}
+
+/// The metric of every cell on up to `SIDE` resamples; `counts` receives how often each unit was drawn in them.
+fn resample(
+    cells: &[Cell],
+    design: &Design,
+    streams: &Streams,
+    numbers: Range<usize>,
+    counts: &mut [Counts],
+    values: &mut [Side],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2(
+            cells: &[Cell],
+            design: &Design,
+            streams: &Streams,
+            numbers: Range<usize>,
+            counts: &mut [Counts],
+            values: &mut [Side],
+        ) {
+            resample_body(cells, design, streams, numbers, counts, values);
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has the instructions.
+            return unsafe { avx2(cells, design, streams, numbers, counts, values) };
+        }
+    }
+    resample_body(cells, design, streams, numbers, counts, values);
+}
+
+#[inline(always)]
+fn resample_body(
+    cells: &[Cell],
+    design: &Design,
+    streams: &Streams,
+    numbers: Range<usize>,
+    counts: &mut [Counts],
+    values: &mut [Side],
+) {
+    counts.fill([0; SIDE]);
+    for (place, number) in numbers.enumerate() {
+        design.draw(&mut streams.stream(number as u64), counts, place);
+    }
+    for (value, cell) in values.iter_mut().zip(cells) {
+        *value = cell.values(counts);
+    }
 }
 
 /// Acceleration of each output, from the metric with each unit left out in turn.
