@@ -251,13 +251,14 @@ fn bootstrap<'py>(
         ("methods", Average { groups: false, methods: true }),
         ("both", Average { groups: true, methods: true }),
     ];
+    let kinds = [("percentile", Kind::Percentile), ("bca", Kind::Bca), ("studentized", Kind::Studentized)];
     let options = Options {
         statistic: named("statistic", statistic, &statistics)?,
         average: named("average", average, &averages)?,
         reference,
         resamples,
         confidence,
-        kind: named("interval", interval, &[("percentile", Kind::Percentile), ("bca", Kind::Bca)])?,
+        kind: named("interval", interval, &kinds)?,
         seed,
     };
     let rows = values.as_array().ncols();

@@ -124,7 +124,7 @@ const SMALL: usize = 1 << 13;
 /// `bits`·bound / 2¹⁶ and the remainder, which tells the few values that would make some results likelier than others.
 #[inline(always)]
 fn multiplied(bits: u16, bound: u16) -> (u16, u16) {
-    ((u32::from(bits) * u32::from(bound) >> 16) as u16, bits.wrapping_mul(bound))
+    (((u32::from(bits) * u32::from(bound)) >> 16) as u16, bits.wrapping_mul(bound))
 }
 
 #[cfg(test)]

@@ -123,17 +123,19 @@ proptest! {
         let rows = labels.len();
         let sample =
             Sample { values: &scores, rows, labels: Some(&labels), groups: None, clusters: None, weights: None };
-        let options = Options {
-            statistic: Statistic::Auc, average: Average::default(), reference: None, resamples: 70, confidence: 0.9,
-            kind: Kind::Bca, seed,
-        };
-        let one = bootstrap(&sample, &options, 1).unwrap();
-        let four = bootstrap(&sample, &options, 4).unwrap();
-        prop_assert_eq!(&one.replicates, &four.replicates);
-        prop_assert_eq!((&one.low, &one.high), (&four.low, &four.high));
-        for method in 0..2 {
-            prop_assert_eq!(one.estimate[method], brute_auc(&scores[method * rows..(method + 1) * rows], &labels));
-            prop_assert!(one.low[method] <= one.high[method]);
+        for kind in [Kind::Percentile, Kind::Bca, Kind::Studentized] {
+            let options = Options {
+                statistic: Statistic::Auc, average: Average::default(), reference: None, resamples: 70,
+                confidence: 0.9, kind, seed,
+            };
+            let one = bootstrap(&sample, &options, 1).unwrap();
+            let four = bootstrap(&sample, &options, 4).unwrap();
+            prop_assert_eq!(&one.replicates, &four.replicates);
+            prop_assert_eq!((&one.low, &one.high), (&four.low, &four.high));
+            for method in 0..2 {
+                prop_assert_eq!(one.estimate[method], brute_auc(&scores[method * rows..(method + 1) * rows], &labels));
+                prop_assert!(one.low[method] <= one.high[method]);
+            }
         }
     }
 

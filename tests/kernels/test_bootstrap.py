@@ -16,6 +16,8 @@ from polygate import kernels
 
 STATISTICS = get_args(kernels.Statistic)
 DECISIONS = ("f1", "balanced_accuracy")
+WITH_ERROR: tuple[kernels.Statistic, ...] = ("auc", "balanced_accuracy", "rate", "selectivity")
+"""Statistics that "studentized" takes."""
 
 
 def sample(statistic: str, seed: int, methods: int = 2, prompts: int = 24, groups: int = 3) -> dict[str, Any]:
@@ -54,8 +56,10 @@ def test_estimates_are_the_metric_on_each_method_and_group(statistic: kernels.St
             assert found.estimate[method, group] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-@pytest.mark.parametrize("interval", get_args(kernels.Interval))
+@pytest.mark.parametrize(
+    ("statistic", "interval"),
+    [(s, i) for s in STATISTICS for i in get_args(kernels.Interval) if i != "studentized" or s in WITH_ERROR],
+)
 def test_replicates_are_the_metric_on_one_draw_of_prompts_for_all_methods_and_languages(
     statistic: kernels.Statistic, interval: kernels.Interval
 ) -> None:
@@ -215,6 +219,88 @@ def test_bca_interval_is_efrons_with_a_brute_force_jackknife(statistic: kernels.
             )
             assert found.low[method, group] == pytest.approx(low, abs=1e-9)
             assert found.high[method, group] == pytest.approx(high, abs=1e-9)
+
+
+def error(statistic: str, data: dict[str, Any], method: int, drawn: Array, reference: int | None = None) -> float:
+    """Standard error of the mean over languages when each prompt was drawn `drawn` times: copies are prompts."""
+    prompts = np.unique(data["clusters"])
+    copies = np.repeat(prompts, drawn)
+    sums = np.zeros(len(copies))
+    groups = np.unique(data["groups"])
+    for group in groups:
+        chosen = np.array([np.flatnonzero((data["clusters"] == c) & (data["groups"] == group))[0] for c in copies])
+        labels = data["labels"][chosen]
+        found = twins.influences(statistic, data["values"][method, chosen], labels)
+        if reference is not None:
+            found = found - twins.influences(statistic, data["values"][reference, chosen], labels)
+        sums += found / len(groups)
+    # The bootstrap draws each class by itself, whatever the statistic.
+    harmful = np.isin(copies, data["clusters"][data["labels"]])
+    return twins.standard_error(sums, harmful)
+
+
+@pytest.mark.parametrize("statistic", WITH_ERROR)
+@pytest.mark.parametrize("reference", [None, 1])
+def test_studentized_interval_is_the_bootstrap_t(statistic: kernels.Statistic, reference: int | None) -> None:
+    """Standard errors from influences summed over a prompt's translations, copies of a prompt being prompts."""
+    data = sample(statistic, 17)
+    drawn = counts(data, 60, 3)
+    for average in ("groups", "none"):
+        found = kernels.bootstrap(
+            statistic, **data, resamples=60, seed=3, interval="studentized",
+            average=average, reference=reference, confidence=0.8,
+        )  # fmt: skip
+        for group in range(found.estimate.shape[1]):
+            own = np.ones(len(data["labels"]), bool) if average == "groups" else rows(data, group)
+            part = {name: value[..., own] for name, value in data.items()}
+            once = np.ones(drawn.shape[1], int)
+            expected = twins.studentized(
+                found.replicates[:, 0, group],
+                np.array([error(statistic, part, 0, times, reference) for times in drawn]),
+                found.estimate[0, group],
+                error(statistic, part, 0, once, reference),
+                0.8,
+            )
+            assert (found.low[0, group], found.high[0, group]) == pytest.approx(expected, rel=1e-9)
+            if reference == 1:
+                assert (found.low[1, group], found.high[1, group]) == pytest.approx((0, 0), abs=1e-14)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 12), st.sampled_from(WITH_ERROR))
+def test_studentized_intervals_depend_on_the_rows_alone(
+    seed: int, harmful: int, harmless: int, statistic: kernels.Statistic
+) -> None:
+    """Neither on their order nor on the number of threads; they hold numbers even for classes of one row."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(harmful + harmless) < harmful
+    values = np.round(random.normal(size=len(labels)), 0)
+    values = (values > 0).astype(float) if statistic in DECISIONS else values
+    order = random.permutation(len(labels))
+    ids = np.arange(len(labels))
+    found = [
+        kernels.bootstrap(
+            statistic, values[at], labels[at], clusters=ids[at], resamples=50, interval="studentized", threads=threads
+        )
+        for at, threads in [(ids, 1), (ids, 3), (order, 1)]
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].low, other.low)
+        np.testing.assert_array_equal(found[0].high, other.high)
+    assert (found[0].low <= found[0].high).all()
+
+
+def test_studentized_intervals_have_no_length_without_a_standard_error() -> None:
+    labels = np.arange(20) < 8
+    for statistic, values in (("rate", np.ones(20)), ("auc", labels.astype(float)), ("selectivity", labels * 1.0)):
+        found = kernels.bootstrap(statistic, values, labels, interval="studentized")  # type: ignore[arg-type]
+        assert found.low[0, 0] == found.high[0, 0] == 1
+
+
+@pytest.mark.parametrize("statistic", ["f1", "average_precision"])
+def test_studentized_names_the_statistics_it_takes(statistic: kernels.Statistic) -> None:
+    with pytest.raises(ValueError, match="auc, balanced_accuracy, rate or selectivity"):
+        kernels.bootstrap(statistic, **sample(statistic, 0), interval="studentized")
 
 
 @settings(deadline=None, max_examples=40)

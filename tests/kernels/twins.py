@@ -168,6 +168,34 @@ def bca(replicates: Array, estimate: float, left_out: list[Array], confidence: f
     return float(ends[0]), float(ends[1])
 
 
+def influences(statistic: str, values: Array, labels: Array) -> Array:
+    """What each row adds to a metric, to first order."""
+    if statistic == "rate":
+        return (values - values.mean()) / len(values)
+    found = placements(values, labels) if statistic == "auc" else np.asarray(values, float)
+    means = np.where(labels, found[labels].mean(), found[~labels].mean())
+    sizes = np.where(labels, labels.sum(), (~labels).sum())
+    signs = np.where(labels | (statistic == "auc"), 1.0, -1.0)
+    return signs * (found - means) / sizes * (0.5 if statistic == "balanced_accuracy" else 1.0)
+
+
+def standard_error(sums: Array, labels: Array) -> float:
+    """Of a metric to which each cluster adds one of `sums`, the classes being independent samples."""
+    return float(np.sqrt(sum(len(part) * part.var(ddof=1) for part in (sums[labels], sums[~labels]) if len(part) > 1)))
+
+
+def studentized(
+    replicates: Array, errors: Array, estimate: float, error: float, confidence: float
+) -> tuple[float, float]:
+    """The bootstrap-t interval."""
+    if error == 0:
+        return estimate, estimate
+    kept = (errors > 1e-9 * error) & ~np.isnan(replicates)
+    pivots = (replicates[kept] - estimate) / errors[kept]
+    upper, lower = np.quantile(pivots, [(1 + confidence) / 2, (1 - confidence) / 2])
+    return float(estimate - upper * error), float(estimate - lower * error)
+
+
 def adamw(features: Array, labels: Array, initial: Array) -> tuple[Array, float]:
     """Eighty epochs with torch in float64."""
     import torch

@@ -24,7 +24,7 @@ from polygate import _kernels
 Objective = Literal["macro_f1", "balanced_f1", "balanced_accuracy"]
 Statistic = Literal["auc", "average_precision", "f1", "balanced_accuracy", "rate", "selectivity"]
 Average = Literal["none", "groups", "methods", "both"]
-Interval = Literal["percentile", "bca"]
+Interval = Literal["percentile", "bca", "studentized"]
 Solver = Literal["convex", "adamw"]
 Store = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A safetensors file, or files of one type and width whose rows follow each other: the shards of one store."""
@@ -290,13 +290,20 @@ def bootstrap(
     each resample. With `reference` every value is the difference to that method, which `average="methods"` then
     leaves out of the mean.
 
-    `interval` is "percentile" or "bca" (bias-corrected and accelerated: Efron 1987; acceleration by the jackknife
-    over clusters, strata as independent samples: Davison & Hinkley 1997, section 5.3.2). Where a rate is 0 or 1 every
-    replicate is the same and the interval has length 0: use `wilson` there.
+    `interval` is "percentile", "bca" (bias-corrected and accelerated: Efron 1987; acceleration by the jackknife over
+    clusters, strata as independent samples: Davison & Hinkley 1997, section 5.3.2) or "studentized". Where a rate is 0
+    or 1 every replicate is the same and the interval has length 0: use `wilson` there.
+
+    "studentized" is the bootstrap-t interval (Efron & Tibshirani 1993, chapter 12) for "auc", "balanced_accuracy",
+    "rate" and "selectivity", their means and differences; it may reach beyond 0 and 1. Standard errors are those of
+    sums over clusters of each row's influence: for the AUC its placement value (DeLong, DeLong & Clarke-Pearson 1988;
+    clusters: Obuchowski 1997), for the others its deviation from the mean of its class, with n - 1 in the denominator
+    per class. Resamples whose standard error is 0 are left out; where it is 0 on the sample itself, the interval has
+    length 0. It covers well from about 60 rows on, and too little for fewer near 0 and 1.
 
     Resample i draws from stream i of the seed (SplitMix64), so results depend on the seed and the data alone; with
     clusters not even on the order of rows. ValueError for shapes that don't fit, a class missing in a group, a cluster
-    of both classes, infinities, decisions other than 0 and 1.
+    of both classes, infinities, decisions other than 0 and 1, "studentized" for another statistic.
     """
     table = np.atleast_2d(_floats("values", values, (1, 2)))
     found = _kernels.bootstrap(

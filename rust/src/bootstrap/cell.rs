@@ -100,6 +100,16 @@ impl Cell {
             Cell::Sums(cell) => cell.jackknife(),
         }
     }
+
+    /// (unit, what a copy of it adds to the metric, to first order) when each unit was drawn `drawn[unit]` times. Only
+    /// for statistics with `has_standard_error`.
+    pub fn influences(&self, drawn: &[f64]) -> Vec<(u32, f64)> {
+        match self {
+            Cell::Auc(cell) => cell.influences(drawn),
+            Cell::AveragePrecision(_) => Vec::new(),
+            Cell::Sums(cell) => cell.influences(drawn),
+        }
+    }
 }
 
 /// Harmless rows in ascending order of score and, for each harmful row, how many of them lie below it and how many up
@@ -166,43 +176,84 @@ impl AucCell {
         std::array::from_fn(|i| won_twice[i] / (2.0 * total_harmful[i] * total[i]))
     }
 
-    /// Without a unit, the pairs won are fewer by those that its rows take part in: rows of a unit are of one class
-    /// and form no pairs among themselves.
-    fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
+    /// Pairs that a copy of each unit wins or loses when each unit was drawn `drawn[unit]` times.
+    fn pairs(&self, drawn: &[f64]) -> Pairs {
         let weight_of = |class: usize, row: usize| self.weights.as_ref().map_or(1.0, |weights| weights[class][row]);
-        let (mut won, mut weight) = (vec![0.0; units], vec![0.0; units]);
+        let (mut won, mut weight) = (vec![0.0; drawn.len()], vec![0.0; drawn.len()]);
         let mut sums = vec![0.0];
         for (row, &unit) in self.harmless.iter().enumerate() {
-            weight[unit as usize] += weight_of(0, row);
-            sums.push(sums[row] + weight_of(0, row));
+            let own = weight_of(0, row);
+            weight[unit as usize] += own;
+            sums.push(sums[row] + drawn[unit as usize] * own);
         }
-        let (mut harmful, mut pairs_won) = (0.0, 0.0);
+        let (mut harmful, mut total) = (0.0, 0.0);
         // Half the weight of a harmful row beats the harmless rows below it, half those up to it.
         let mut halves = vec![0.0; sums.len()];
         for (index, row) in self.harmful.iter().enumerate() {
             let own = weight_of(1, index);
+            let times = drawn[row.unit as usize];
             let pairs = own * (sums[row.below as usize] + sums[row.up_to as usize]) / 2.0;
             weight[row.unit as usize] += own;
             won[row.unit as usize] += pairs;
-            halves[row.below as usize] += own / 2.0;
-            halves[row.up_to as usize] += own / 2.0;
-            harmful += own;
-            pairs_won += pairs;
+            halves[row.below as usize] += times * own / 2.0;
+            halves[row.up_to as usize] += times * own / 2.0;
+            harmful += times * own;
+            total += times * pairs;
         }
         let mut above = 0.0;
         for (row, &unit) in self.harmless.iter().enumerate().rev() {
             above += halves[row + 1];
             won[unit as usize] += weight_of(0, row) * above;
         }
-        let harmless = sums[self.harmless.len()];
-        let without =
-            |unit: u32, harmful: f64, harmless: f64| (unit, (pairs_won - won[unit as usize]) / (harmful * harmless));
-        let harmful_units: Vec<u32> = self.harmful.iter().map(|row| row.unit).collect();
-        let left = |unit: &u32, total: f64| total - weight[*unit as usize];
-        let first = present(&self.harmless).into_iter().map(|unit| without(unit, harmful, left(&unit, harmless)));
-        let second = present(&harmful_units).into_iter().map(|unit| without(unit, left(&unit, harmful), harmless));
+        Pairs { won, weight, harmful, harmless: sums[self.harmless.len()], total }
+    }
+
+    /// Units with rows of the harmless and of the harmful class.
+    fn present(&self) -> [Vec<u32>; 2] {
+        let harmful: Vec<u32> = self.harmful.iter().map(|row| row.unit).collect();
+        [present(&self.harmless), present(&harmful)]
+    }
+
+    /// Without a unit, the pairs won are fewer by those that its rows take part in: rows of a unit are of one class
+    /// and form no pairs among themselves.
+    fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
+        let pairs = self.pairs(&vec![1.0; units]);
+        let without = |unit: u32, harmful: f64, harmless: f64| {
+            (unit, (pairs.total - pairs.won[unit as usize]) / (harmful * harmless))
+        };
+        let left = |unit: &u32, total: f64| total - pairs.weight[*unit as usize];
+        let [harmless, harmful] = self.present();
+        let first = harmless.into_iter().map(|unit| without(unit, pairs.harmful, left(&unit, pairs.harmless)));
+        let second = harmful.into_iter().map(|unit| without(unit, left(&unit, pairs.harmful), pairs.harmless));
         first.chain(second).collect()
     }
+
+    /// A unit's placement values minus the AUC, over the weight of its class.
+    fn influences(&self, drawn: &[f64]) -> Vec<(u32, f64)> {
+        let pairs = self.pairs(drawn);
+        let area = pairs.total / (pairs.harmful * pairs.harmless);
+        let influence = |unit: u32, own: f64, other: f64| {
+            (unit, (pairs.won[unit as usize] / other - area * pairs.weight[unit as usize]) / own)
+        };
+        let [harmless, harmful] = self.present();
+        let first = harmless.into_iter().map(|unit| influence(unit, pairs.harmless, pairs.harmful));
+        let second = harmful.into_iter().map(|unit| influence(unit, pairs.harmful, pairs.harmless));
+        first.chain(second).collect()
+    }
+}
+
+/// Weights of pairs of a harmful and a harmless row; those that the harmful row wins count, ties half.
+struct Pairs {
+    /// Pairs won in which a copy of each unit takes part.
+    won: Vec<f64>,
+    /// Weight of the rows of each unit.
+    weight: Vec<f64>,
+    /// Weight of the harmful rows.
+    harmful: f64,
+    /// Weight of the harmless rows.
+    harmless: f64,
+    /// All pairs won.
+    total: f64,
 }
 
 /// Counts × weight, which is 1 where none is given.
@@ -377,6 +428,23 @@ impl SumsCell {
         let total = self.sums.iter().fold([0.0; 4], |total, sums| add(total, *sums, 1.0));
         let without = |sums: &Sums| metric(add(total, *sums, -1.0), self.statistic);
         self.units.iter().zip(&self.sums).map(|(unit, sums)| (*unit, without(sums))).collect()
+    }
+
+    /// What a unit's rows add to the means of their classes.
+    fn influences(&self, drawn: &[f64]) -> Vec<(u32, f64)> {
+        let mut total = [0.0; 4];
+        for (&unit, &sums) in self.units.iter().zip(&self.sums) {
+            total = add(total, sums, drawn[unit as usize]);
+        }
+        let part = |value: f64, weight: f64, sum: f64, all: f64| {
+            if weight > 0.0 { (value - sum / all * weight) / all } else { 0.0 }
+        };
+        let scale = if self.statistic == Statistic::BalancedAccuracy { 0.5 } else { 1.0 };
+        let influence = |sums: &Sums| {
+            let harmful = part(sums[0], sums[1], total[0], total[1]);
+            scale * (harmful - part(sums[2], sums[3], total[2], total[3]))
+        };
+        self.units.iter().zip(&self.sums).map(|(unit, sums)| (*unit, influence(sums))).collect()
     }
 }
 

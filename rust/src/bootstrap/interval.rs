@@ -33,6 +33,41 @@ pub fn bca(mut replicates: Vec<f64>, estimate: f64, acceleration: f64, confidenc
     (end(tail), end(1.0 - tail))
 }
 
+/// Bootstrap-t interval (Efron & Tibshirani 1993, chapter 12) from replicates with their standard errors.
+///
+/// Replicates that are NaN or whose standard error vanishes beside that of the estimate are left out. Without a
+/// standard error of the estimate the interval has length 0.
+pub fn studentized(
+    replicates: impl Iterator<Item = (f64, f64)>,
+    estimate: f64,
+    error: f64,
+    confidence: f64,
+) -> (f64, f64) {
+    if error == 0.0 {
+        return (estimate, estimate);
+    }
+    let kept = replicates.filter(|(_, own)| *own > VANISHING * error);
+    let (low, high) = percentile(kept.map(|(value, own)| (value - estimate) / own).collect(), confidence);
+    (estimate - high * error, estimate - low * error)
+}
+
+/// A standard error that is smaller than the estimate's by this factor is rounding.
+const VANISHING: f64 = 1e-9;
+
+/// Standard error from influences of the units, each drawn `drawn[unit]` times: the variance of a mean in each stratum,
+/// whose units are independent. A stratum of one unit, which can't vary, adds nothing.
+pub fn standard_error(influences: &[f64], drawn: &[f64], strata: &[Range<usize>]) -> f64 {
+    let variance = |stratum: &Range<usize>| {
+        let n = stratum.len() as f64;
+        let (influences, drawn) = (&influences[stratum.clone()], &drawn[stratum.clone()]);
+        let mean = influences.iter().zip(drawn).map(|(influence, times)| times * influence).sum::<f64>() / n;
+        let squares: f64 =
+            influences.iter().zip(drawn).map(|(influence, times)| times * (influence - mean).powi(2)).sum();
+        squares * n / (n - 1.0)
+    };
+    strata.iter().filter(|stratum| stratum.len() > 1).map(variance).sum::<f64>().sqrt()
+}
+
 /// Acceleration from `changes`: the metric without a unit minus the metric with all, unit by unit.
 ///
 /// Skewness of the influence of units, each stratum being a sample of its own (Davison & Hinkley 1997, section 5.3.2).

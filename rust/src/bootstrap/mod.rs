@@ -41,6 +41,10 @@ impl Statistic {
         self != Self::Rate
     }
 
+    fn has_standard_error(self) -> bool {
+        matches!(self, Self::Auc | Self::BalancedAccuracy | Self::Rate | Self::Selectivity)
+    }
+
     fn takes_decisions(self) -> bool {
         matches!(self, Self::F1 | Self::BalancedAccuracy)
     }
@@ -62,6 +66,8 @@ pub enum Kind {
     Percentile,
     /// Bias-corrected and accelerated (Efron 1987).
     Bca,
+    /// Bootstrap-t, for statistics whose standard error has a closed form (Efron & Tibshirani 1993, chapter 12).
+    Studentized,
 }
 
 /// Rows and how they belong together.
@@ -150,14 +156,23 @@ pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<I
     })?;
 
     let accelerations = match options.kind {
-        Kind::Percentile => vec![0.0; outputs],
         Kind::Bca => accelerations(&cells, &values, &design, &combination, threads)?,
+        _ => vec![0.0; outputs],
+    };
+    let errors = match options.kind {
+        Kind::Studentized => standard_errors(&cells, &design, &combination, &streams, options.resamples, threads)?,
+        _ => vec![Vec::new()],
     };
     let ends = threads::map(threads, outputs, |output| {
-        let column = replicates.iter().skip(output).step_by(outputs).copied().collect();
+        let column = replicates.iter().skip(output).step_by(outputs).copied();
+        let (estimate, level) = (estimate[output], options.confidence);
         match options.kind {
-            Kind::Percentile => interval::percentile(column, options.confidence),
-            Kind::Bca => interval::bca(column, estimate[output], accelerations[output], options.confidence),
+            Kind::Percentile => interval::percentile(column.collect(), level),
+            Kind::Bca => interval::bca(column.collect(), estimate, accelerations[output], level),
+            Kind::Studentized => {
+                let own = errors[1..].iter().map(|errors| errors[output]);
+                interval::studentized(column.zip(own), estimate, errors[0][output], level)
+            }
         }
     })?;
     let (low, high) = ends.into_iter().unzip();
@@ -212,6 +227,36 @@ fn resample_body(
     }
 }
 
+/// Standard errors of all outputs, on the sample itself and then on each resample, drawn once more.
+fn standard_errors(
+    cells: &[Cell],
+    design: &Design,
+    combination: &Combination,
+    streams: &Streams,
+    resamples: usize,
+    threads: usize,
+) -> Result<Vec<Vec<f64>>> {
+    threads::map(threads, 1 + resamples, |index| {
+        let mut drawn = vec![1.0; design.units()];
+        if let Some(number) = index.checked_sub(1) {
+            let mut counts = vec![[0; SIDE]; design.units()];
+            design.draw(&mut streams.stream(number as u64), &mut counts, 0);
+            drawn.iter_mut().zip(counts).for_each(|(drawn, counts)| *drawn = f64::from(counts[0]));
+        }
+        let influences: Vec<_> = cells.iter().map(|cell| cell.influences(&drawn)).collect();
+        let error = |output| {
+            let mut sums = vec![0.0; design.units()];
+            for &(cell, factor) in combination.terms(output) {
+                for &(unit, influence) in &influences[cell] {
+                    sums[unit as usize] += factor * influence;
+                }
+            }
+            interval::standard_error(&sums, &drawn, &design.strata)
+        };
+        (0..combination.outputs()).map(error).collect()
+    })
+}
+
 /// Acceleration of each output, from the metric with each unit left out in turn.
 fn accelerations(
     cells: &[Cell],
@@ -241,6 +286,11 @@ fn check(sample: &Sample, options: &Options) -> Result<()> {
         return invalid!("resamples is 0, expected at least 1");
     }
     check_confidence(options.confidence)?;
+    if options.kind == Kind::Studentized && !options.statistic.has_standard_error() {
+        return invalid!(
+            "interval is studentized, which takes auc, balanced_accuracy, rate or selectivity: use percentile or bca"
+        );
+    }
     if let Some(index) = sample.values.iter().position(|value| value.is_infinite()) {
         return invalid!("values[{}, {}] is infinite", index / rows, index % rows);
     }

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from polygate import kernels
 from polygate.statistics import (
     Interval,
     Panel,
@@ -138,3 +139,20 @@ def test_paired_differences(
         for i in range(SAMPLES)
     ]
     assert least - MARGIN / 2 < coverage(intervals, truth) < 0.985
+
+
+@pytest.mark.parametrize(("statistic", "parameter"), [("auc", 0.0), ("auc", 1.0), ("rate", 0.3), ("rate", 0.5)])
+def test_studentized_intervals(statistic: Statistic, parameter: float) -> None:
+    """Of the kernels, which the tables don't use: no better near 0 and 1, where few samples have a standard error."""
+    rows, random, samples = panel(60), np.random.default_rng(60), 4 * SAMPLES
+    if statistic == "auc":
+        values = random.normal(size=(samples, 60)) + parameter * rows.harmful
+        truth = stats.norm.cdf(parameter / np.sqrt(2))
+    else:
+        values, truth = random.random((samples, 60)) < parameter, parameter
+    found = kernels.bootstrap(
+        statistic, values.astype(float), rows.harmful if statistic == "auc" else None, clusters=rows.clusters,
+        resamples=500, interval="studentized", seed=1,
+    )  # fmt: skip
+    share = float(np.mean((found.low - 1e-12 <= truth) & (truth <= found.high + 1e-12)))
+    assert 0.93 - MARGIN / 4 < share < 0.97 + MARGIN / 4
