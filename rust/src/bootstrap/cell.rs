@@ -263,6 +263,13 @@ fn weighted(counts: &Counts, weight: Option<&f64>) -> Side {
     weight.map_or(counts, |weight| counts.map(|count| count * weight))
 }
 
+#[inline(always)]
+fn add_times(total: &mut Side, drawn: &Side, factor: f64) {
+    for i in 0..SIDE {
+        total[i] += drawn[i] * factor;
+    }
+}
+
 /// Units that occur, ascending.
 fn present(units: &[u32]) -> Vec<u32> {
     let mut present = units.to_vec();
@@ -415,10 +422,8 @@ impl SumsCell {
         let mut totals = [[0.0; SIDE]; 4];
         for (&unit, sums) in self.units.iter().zip(&self.sums) {
             let drawn = weighted(&counts[unit as usize], None);
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                for i in 0..SIDE {
-                    total[i] += drawn[i] * sum;
-                }
+            for part in 0..4 {
+                add_times(&mut totals[part], &drawn, sums[part]);
             }
         }
         std::array::from_fn(|i| metric(totals.map(|total| total[i]), self.statistic))
