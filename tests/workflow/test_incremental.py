@@ -24,8 +24,8 @@ PER_LANGUAGE = {
 
 
 def aggregates(planned: Counter[str]) -> Counter[str]:
-    """The part of a plan that belongs to no language: tables, figures, report."""
-    names = ("table_", "figure_", "report_", "make_report", "default")
+    """The part of a plan that belongs to no language: probes of all languages, tables, figures, report."""
+    names = ("compare_probes", "recoverability", "table_", "figure_", "report_", "make_report", "default")
     return Counter({rule: n for rule, n in planned.items() if rule.startswith(names)})
 
 
