@@ -5,6 +5,8 @@
 
 const CHUNK: usize = 64;
 const LANES: usize = 8;
+/// Rows whose logits stay in registers while the features are added.
+const BLOCK: usize = 16;
 
 type Chunk = [f64; CHUNK];
 type Lanes = [f64; LANES];
@@ -237,11 +239,16 @@ fn loss_body<const FMA: bool>(parts: &[Part], weights: &[f64], bias: f64) -> f64
 
 #[inline(always)]
 fn logits<const FMA: bool>(chunk: &[Chunk], weights: &[f64], bias: f64) -> Chunk {
-    let mut z = [bias; CHUNK];
-    for (values, &weight) in chunk.iter().zip(weights) {
-        for i in 0..CHUNK {
-            z[i] = multiply_add::<FMA>(values[i], weight, z[i]);
+    let mut z = [0.0; CHUNK];
+    for (block, z) in z.chunks_exact_mut(BLOCK).enumerate() {
+        let mut sums = [bias; BLOCK];
+        for (values, &weight) in chunk.iter().zip(weights) {
+            let values = &values[block * BLOCK..][..BLOCK];
+            for i in 0..BLOCK {
+                sums[i] = multiply_add::<FMA>(values[i], weight, sums[i]);
+            }
         }
+        z.copy_from_slice(&sums);
     }
     z
 }
@@ -291,30 +298,23 @@ fn exp<const FMA: bool>(x: f64) -> f64 {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    const TERMS: [f64; 12] = [
-        1.0 / 479_001_600.0,
-        1.0 / 39_916_800.0,
-        1.0 / 3_628_800.0,
-        1.0 / 362_880.0,
-        1.0 / 40_320.0,
-        1.0 / 5_040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-    ];
+    // Taylor's coefficients of even and of odd powers: two chains of operations that don't wait for each other.
+    const EVEN: [f64; 6] = [1.0 / 3_628_800.0, 1.0 / 40_320.0, 1.0 / 720.0, 1.0 / 24.0, 0.5, 1.0];
+    const ODD: [f64; 5] = [1.0 / 362_880.0, 1.0 / 5_040.0, 1.0 / 120.0, 1.0 / 6.0, 1.0];
     let x = x.clamp(-708.0, 708.0);
     let shifted = multiply_add::<FMA>(x, std::f64::consts::LOG2_E, SHIFT);
     let whole = shifted - SHIFT;
     let rest = multiply_add::<FMA>(whole, -LN2_LOW, multiply_add::<FMA>(whole, -LN2_HIGH, x));
-    let mut sum = 1.0 / 6_227_020_800.0;
-    for term in TERMS {
-        sum = multiply_add::<FMA>(sum, rest, term);
+    let square = rest * rest;
+    let (mut even, mut odd) = (1.0 / 479_001_600.0, 1.0 / 39_916_800.0);
+    for term in EVEN {
+        even = multiply_add::<FMA>(even, square, term);
+    }
+    for term in ODD {
+        odd = multiply_add::<FMA>(odd, square, term);
     }
     let power = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1.0_f64.to_bits()));
-    multiply_add::<FMA>(sum, rest, 1.0) * power
+    multiply_add::<FMA>(odd, rest, even) * power
 }
 
 #[cfg(test)]
