@@ -27,6 +27,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "scikit-learn",
             "scipy",
             "seaborn",
+            "threadpoolctl",
             "tqdm",
         ),
     ),

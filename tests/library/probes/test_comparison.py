@@ -60,8 +60,8 @@ def test_subspace_features_are_coordinates_on_the_singular_vectors(comparison: C
 
 def test_principal_components_are_those_of_the_centred_rows(languages: Sequence[Language]) -> None:
     rows = np.concatenate([language.train for language in languages[:3]])
-    found = principal_components(rows, 3, 0)
     expected = PCA(3, svd_solver="full").fit(rows.astype(np.float64))
+    found = principal_components(rows, 3, 0)
     np.testing.assert_allclose(np.abs(found @ expected.components_.T), np.eye(3), atol=0.02)
 
 

@@ -44,12 +44,13 @@ def test_every_fit_is_the_optimum(n: int, width: int) -> None:
     source, own = world(n, 90, width)
     solved = Source.of(*source)
     drawn = [np.zeros(0, np.int64), *(examples(own[1], budget, seed) for budget in (1, 4, 30) for seed in (0, 1))]
-    weights, bias, converged = solved.fit(*own, drawn)
-    assert converged.all()
+    fits = solved.fit(*own, drawn)
+    assert fits.converged.all()
+    np.testing.assert_allclose(fits.logits, source[0] @ fits.weights + fits.bias, atol=1e-2)
     for fit, rows in enumerate(drawn):
         both = np.concatenate([source[0], own[0][rows]]), np.concatenate([source[1], own[1][rows]])
         expected = reference(solved.standard, both, own[0])
-        logits = own[0].astype(np.float64) @ weights[:, fit] + bias[fit]
+        logits = own[0].astype(np.float64) @ fits.weights[:, fit] + fits.bias[fit]
         # A loss within 1e-4 of the least one leaves logits about the square root of that.
         np.testing.assert_allclose(logits, expected, atol=0.03 + 0.005 * np.abs(expected).max())
 
@@ -58,8 +59,8 @@ def test_a_fit_depends_on_its_own_examples_only() -> None:
     source, own = world(300, 60, 30)
     solved = Source.of(*source)
     some = examples(own[1], 8, 0)
-    alone = solved.fit(*own, [some])[0][:, 0]
-    beside = solved.fit(*own, [examples(own[1], 20, 1), some, np.zeros(0, np.int64)])[0][:, 1]
+    alone = solved.fit(*own, [some]).weights[:, 0]
+    beside = solved.fit(*own, [examples(own[1], 20, 1), some, np.zeros(0, np.int64)]).weights[:, 1]
     np.testing.assert_allclose(beside, alone, atol=0.02 * np.abs(alone).max())
 
 
@@ -67,7 +68,7 @@ def test_logits_of_similar_sources_change_the_way_and_not_the_end() -> None:
     source, own = world(300, 60, 30)
     plain = Source.of(*source)
     helped = Source.of(*source, near=plain.logits + np.float32(0.5))
-    a, b = (one.fit(*own, [examples(own[1], 4, 0)])[0][:, 0] for one in (plain, helped))
+    a, b = (one.fit(*own, [examples(own[1], 4, 0)]).weights[:, 0] for one in (plain, helped))
     np.testing.assert_allclose(a, b, atol=0.03 * np.abs(a).max())
 
 
@@ -75,7 +76,7 @@ def test_examples_that_contradict_the_sources_win_where_they_are_many() -> None:
     source, own = world(60, 400, 30)
     flipped = ~own[1]
     solved = Source.of(*source)
-    weights, bias, converged = solved.fit(own[0], flipped, [np.arange(300)])
-    assert converged.all()
-    logits = own[0] @ weights[:, 0] + bias[0]
+    fits = solved.fit(own[0], flipped, [np.arange(300)])
+    assert fits.converged.all()
+    logits = own[0] @ fits.weights[:, 0] + fits.bias[0]
     assert ((logits[300:] > 0) == flipped[300:]).mean() > 0.6

@@ -33,6 +33,7 @@ from polygate.probes import rows as probe_rows
 from polygate.probes import scoring
 from polygate.probes.estimates import Cell, Collector, Probe
 from polygate.probes.full_space import Source
+from polygate.probes.parallel import spread
 from polygate.probes.rows import Language, Setup
 from polygate.settings import Gate, Tier
 
@@ -106,7 +107,6 @@ class Comparison:
             )
             for language in languages
         }
-        self._components: dict[tuple[str, ...], NDArray[np.float32]] = {}
 
     def run(self) -> tuple[pa.Table, pa.Table]:
         """Estimates by fit and their means (`estimates.DRAWS`, `estimates.MEANS`)."""
@@ -117,29 +117,33 @@ class Comparison:
 
     def probes(self) -> Iterator[tuple[Probe, list[Scored]]]:
         """Every probe with its scores for all targets that can have it."""
+        # First, as it needs the most memory: what the others find is kept.
+        if groups := self._pairs("high"):
+            yield Probe("full", "high"), self._full(groups)
         yield Probe("target"), [self._dense(target, None, _examples_direction) for target in self.targets]
         yield Probe("random"), [self._dense(target, None, self._random_directions) for target in self.targets]
         for name in GROUPS:
-            groups = [(target, group) for target in self.targets if (group := self.group(name, target)) is not None]
+            groups = self._pairs(name)
             if not groups:
                 continue
             yield Probe("direction", name), [self._direction(*pair) for pair in groups]
-            yield Probe("bank", name), [self._logistic(*pair, *self._bank(*pair)) for pair in groups]
-            subspaces = [self._subspace(*pair) for pair in groups]
-            components = [self._principal(*pair) for pair in groups]
+            yield Probe("bank", name), spread(self._logistic, [(*pair, self._bank(*pair)) for pair in groups])
+            subspaces = spread(self._subspace, groups)
+            axes = self._components({group.names for _, group in groups})
+            components = spread(self._projected, [(*pair, axes[pair[1].names]) for pair in groups])
             for family, features in (("subspace", subspaces), ("pca", components)):
                 for rank in self.gate.ranks:
                     able = [
-                        (pair, found) for pair, found in zip(groups, features, strict=True) if found[0].shape[1] >= rank
+                        (*pair, [part[:, :rank] for part in found])
+                        for pair, found in zip(groups, features, strict=True)
+                        if found[0].shape[1] >= rank
                     ]
                     if able:
-                        yield (
-                            Probe(family, name, rank),
-                            [self._logistic(*pair, *(part[:, :rank] for part in found)) for pair, found in able],
-                        )
-        groups = [(target, group) for target in self.targets if (group := self.group("high", target)) is not None]
-        if groups:
-            yield Probe("full", "high"), list(self._full(groups))
+                        yield Probe(family, name, rank), spread(self._logistic, able)
+
+    def _pairs(self, name: str) -> list[tuple[Language, Group]]:
+        """Every target that has sources in a group, with them."""
+        return [(target, group) for target in self.targets if (group := self.group(name, target)) is not None]
 
     def group(self, name: str, target: Language) -> Group | None:
         """The sources of a target: the group's languages without the target; None when there are none."""
@@ -179,11 +183,19 @@ class Comparison:
         source, own, test = self._bank(target, group)
         return source @ mixing, own @ mixing, test @ mixing
 
-    def _principal(self, target: Language, group: Group) -> tuple[Wide, Wide, Wide]:
-        if group.names not in self._components:
-            rows = np.concatenate([self.languages[name].train for name in group.names])
-            self._components[group.names] = principal_components(rows, self.gate.ranks[-1], self.seed)
-        axes = self._components[group.names].T
+    def _components(self, sources: set[tuple[str, ...]]) -> dict[tuple[str, ...], NDArray[np.float32]]:
+        """Principal components [d, r] of each set of source languages."""
+        names = sorted(sources)
+        found = spread(self._axes, [(own,) for own in names])
+        return {own: np.ascontiguousarray(axes.T) for own, axes in zip(names, found, strict=True)}
+
+    def _axes(self, names: Sequence[str]) -> NDArray[np.float32]:
+        return principal_components(self._rows(names), self.gate.ranks[-1], self.seed)
+
+    def _rows(self, names: Sequence[str]) -> NDArray[np.float32]:
+        return np.concatenate([self.languages[name].train for name in names])
+
+    def _projected(self, target: Language, group: Group, axes: NDArray[np.float32]) -> tuple[Wide, Wide, Wide]:
         source = np.concatenate([self.languages[name].train @ axes for name in group.names])
         return source.astype(np.float64), (target.train @ axes).astype(np.float64), _test_scores(target, axes)
 
@@ -193,8 +205,9 @@ class Comparison:
         source, own, test = (part[:, :1].T for part in self._subspace(target, group))
         return Scored(target, group, target.setups, source, own, test)
 
-    def _logistic(self, target: Language, group: Group, source: Wide, own: Wide, test: Wide) -> Scored:
+    def _logistic(self, target: Language, group: Group, features: Sequence[Wide]) -> Scored:
         """Logistic regression on features of few dimensions, every budget and draw in one batch."""
+        source, own, test = features
         counts = np.array([2 * budget for budget, _ in target.setups], np.int64)
         extra = np.zeros((len(counts), counts.max(), source.shape[1]))
         labels = np.zeros(extra.shape[:2], bool)
@@ -202,7 +215,9 @@ class Comparison:
             if counts[fit]:
                 extra[fit, : counts[fit]] = own[target.examples[setup]]
                 labels[fit, : counts[fit]] = target.labels(setup[0])
-        fits = kernels.fit_logistic(np.ascontiguousarray(source), group.harmful, extra, labels, extra_rows=counts)
+        fits = kernels.fit_logistic(
+            np.ascontiguousarray(source), group.harmful, extra, labels, extra_rows=counts, threads=1
+        )
         slopes = fits.weights / fits.scale
         offsets = (fits.bias - (slopes * fits.mean).sum(axis=1))[:, None]
         scores: list[Wide] = [slopes @ part.T + offsets for part in (source, own, test)]
@@ -233,54 +248,51 @@ class Comparison:
         setups = list(target.examples)
         return setups, probe_rows.columns_of([found[draw] for _, draw in setups])
 
-    def _full(self, groups: Sequence[tuple[Language, Group]]) -> Iterator[Scored]:
-        """Ridge regression on whole activations; targets with the same sources share their factorisation."""
-        by_sources: dict[tuple[str, ...], list[tuple[Language, Group]]] = {}
-        for target, group in groups:
-            by_sources.setdefault(group.names, []).append((target, group))
-        near: dict[str, NDArray[np.float32]] = {}
-        for names, pairs in sorted(by_sources.items(), key=lambda item: -len(item[0])):
-            rows = np.concatenate([self.languages[name].train for name in names])
-            known = all(name in near for name in names)
-            source = Source.of(
-                rows, pairs[0][1].harmful, np.concatenate([near[name] for name in names]) if known else None
-            )
-            logits = source.logits
-            near |= {
-                name: logits[pairs[0][1].languages == number] for number, name in enumerate(names) if name not in near
-            }
-            for target, group in pairs:
-                examples = [target.examples.get(setup, np.zeros(0, np.int64)) for setup in target.setups]
-                weights, bias, _ = source.fit(target.train, target.harmful, examples)
-                single = weights.astype(np.float32)
-                yield Scored(
-                    target,
-                    group,
-                    target.setups,
-                    (rows @ single).astype(np.float64).T + bias[:, None],
-                    (target.train @ single).astype(np.float64).T + bias[:, None],
-                    _test_scores(target, single).T + bias[:, None],
-                )
+    def _full(self, groups: Sequence[tuple[Language, Group]]) -> list[Scored]:
+        """Ridge regression on whole activations.
+
+        The targets that are no sources share one factorisation. That of a high-resource target, without its rows, is
+        taken at the logits of the shared solution.
+        """
+        names = [name for name, language in self.languages.items() if language.tier == "high"]
+        everything = Group.of([self.languages[name] for name in names])
+        shared = Source.of(self._rows(names), everything.harmful)
+        near = {name: shared.logits[everything.languages == number] for number, name in enumerate(names)}
+
+        def scored(target: Language, group: Group) -> Scored:
+            start = np.concatenate([near[name] for name in group.names])
+            same = list(group.names) == names
+            source = shared if same else Source.of(self._rows(group.names), group.harmful, start)
+            examples = [target.examples.get(setup, np.zeros(0, np.int64)) for setup in target.setups]
+            found = source.fit(target.train, target.harmful, examples)
+            weights, bias = found.weights.astype(np.float32), found.bias[:, None]
+            own: Wide = (target.train @ weights).astype(np.float64).T + bias
+            test: Wide = _test_scores(target, weights).T + bias
+            return Scored(target, group, target.setups, found.logits.T.astype(np.float64), own, test)
+
+        return spread(scored, groups)
 
     # Thresholds and estimates.
 
     def cells(self, scored: Sequence[Scored]) -> list[Cell]:
         """AUC, and F1 and balanced accuracy at each threshold, of a probe in all its languages."""
         shared = self._global_thresholds(scored)
-        cells = []
-        for one in scored:
-            harmful = one.target.test_harmful
-            area = scoring.auc(one.test, harmful)
-            cells.append(Cell(one.target, one.setups, "auc", area.repeated(len(one.setups))))
-            for origin, thresholds in self._thresholds(one, shared).items():
-                kept = np.flatnonzero(~np.isnan(thresholds))
-                setups = [one.setups[i] for i in kept]
-                test = one.test if len(one.test) == 1 else one.test[kept]
-                flagged = test > thresholds[kept, None]
-                cells += [
-                    Cell(one.target, setups, metric, found, origin, thresholds[kept])
-                    for metric, found in scoring.decisions(flagged, harmful).items()
-                ]
+        found = spread(self._cells_of, [(one, shared) for one in scored])
+        return [cell for cells in found for cell in cells]
+
+    def _cells_of(self, one: Scored, shared: Mapping[tuple[str, Setup], float]) -> list[Cell]:
+        harmful = one.target.test_harmful
+        area = scoring.auc(one.test, harmful)
+        cells = [Cell(one.target, one.setups, "auc", area.repeated(len(one.setups)))]
+        for origin, thresholds in self._thresholds(one, shared).items():
+            kept = np.flatnonzero(~np.isnan(thresholds))
+            setups = [one.setups[i] for i in kept]
+            test = one.test if len(one.test) == 1 else one.test[kept]
+            flagged = test > thresholds[kept, None]
+            cells += [
+                Cell(one.target, setups, metric, found, origin, thresholds[kept])
+                for metric, found in scoring.decisions(flagged, harmful).items()
+            ]
         return cells
 
     def _thresholds(self, one: Scored, shared: Mapping[tuple[str, Setup], float]) -> dict[str, Wide]:
@@ -320,20 +332,20 @@ class Comparison:
         return found
 
     def _sweep(self, scores: Wide, labels: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Wide:
-        found = kernels.sweep_threshold(np.ascontiguousarray(scores), labels, groups, self.gate.objective)
+        found = kernels.sweep_threshold(np.ascontiguousarray(scores), labels, groups, self.gate.objective, threads=1)
         return np.asarray(found.threshold, np.float64)
 
 
 def principal_components(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
-    """The first principal components of `rows` [n, d], float32 [≤ count, d], largest first.
+    """The first principal components of `rows` [n, d], float32 [≤ count, d], largest first. Centres `rows` in place.
 
     By a randomised singular value decomposition (Halko et al. 2011), its signs made deterministic by scikit-learn.
     """
     from sklearn.utils.extmath import randomized_svd
 
-    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     _, _, axes = randomized_svd(
-        centred,
+        rows,
         n_components=min(count, *rows.shape),
         n_iter=_POWER_ITERATIONS,
         power_iteration_normalizer="QR",

@@ -29,7 +29,7 @@ _FIRST_STEPS = 2
 _LEAST = 1e-4
 """Least curvature of a source row in the metric: rows far from the boundary may come nearer with examples."""
 _FORCING, _TINY = 0.01, 1e-30
-_DECREMENT = 1e-4
+_DECREMENT = 2e-4
 """A fit is done when a Newton step would lower its summed loss by less than this."""
 
 Matrix = NDArray[np.float32]
@@ -68,6 +68,16 @@ class Standard:
 
 
 @dataclass(frozen=True)
+class Fits:
+    """f fits: `weights` float64 [d, f] and `bias` [f] on activations, `logits` float32 [n, f] of the source rows."""
+
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    logits: Matrix
+    converged: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Source:
     """Source rows in the metric of their Hessian: `rows` X' float32 [n, d + 1], `harmful` bool [n], `start` float32
     [d + 1] the solution without examples, `curvature` D₀ float32 [n], `factor` L float32 [d + 1, d + 1]."""
@@ -90,7 +100,7 @@ class Source:
         features = standard.features(activations)
         weight = np.where(harmful, _balance(harmful, 0), 1.0).astype(np.float32)
         if near is None:
-            start = cls._at(standard, features, harmful, weight * np.float32(0.25))
+            start = cls._at(standard, features.copy(), harmful, weight * np.float32(0.25))
             at, _ = _newton(start, start.start[:, None], Target.none(features), _FIRST_STEPS)
             near = start.rows @ at[:, 0]
         curvature = _curvature(_probability(near), weight).clip(min=_LEAST)
@@ -104,12 +114,13 @@ class Source:
     def _at(
         cls, standard: Standard, features: Matrix, harmful: NDArray[np.bool_], curvature: NDArray[np.float32]
     ) -> Source:
-        """In the metric of the Hessian at a curvature D₀ [n]; `start` is 0."""
+        """In the metric of the Hessian at a curvature D₀ [n]; `start` is 0. Overwrites `features`, to save memory."""
         weighted = features * np.sqrt(curvature)[:, None]
         hessian = weighted.T @ weighted
+        del weighted
         hessian[np.arange(len(hessian) - 1), np.arange(len(hessian) - 1)] += RIDGE
         factor = linalg.cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
-        rows = linalg.solve_triangular(factor, features.T, lower=True, check_finite=False).T
+        rows = linalg.solve_triangular(factor, features.T, lower=True, overwrite_b=True, check_finite=False).T
         return cls(standard, np.ascontiguousarray(rows), harmful, curvature, factor, np.zeros(len(factor), np.float32))
 
     @property
@@ -117,13 +128,10 @@ class Source:
         """Logits of the source rows at budget 0, float32 [n]."""
         return self.rows @ self.start
 
-    def fit(
-        self, own: Matrix, own_harmful: NDArray[np.bool_], examples: Sequence[NDArray[np.int64]]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    def fit(self, own: Matrix, own_harmful: NDArray[np.bool_], examples: Sequence[NDArray[np.int64]]) -> Fits:
         """One fit per set of examples: rows `examples[f]` of `own` float32 [m, d], `own_harmful` bool [m].
 
-        An empty set gives the fit on source rows alone. Returns weights float64 [d, f] and bias [f] on activations,
-        and converged bool [f].
+        An empty set gives the fit on source rows alone.
         """
         features = linalg.solve_triangular(self.factor, self.standard.features(own).T, lower=True).T
         used = np.zeros((len(own), len(examples)), bool)
@@ -132,7 +140,7 @@ class Source:
         target = Target(np.ascontiguousarray(features), features @ features.T, own_harmful, used)
         solved, converged = _newton(self, self._near(target), target, _NEWTON_STEPS)
         weights, bias = self.standard.unfold(linalg.solve_triangular(self.factor, solved, lower=True, trans="T"))
-        return weights, bias, converged
+        return Fits(weights, bias, self.rows @ solved, converged)
 
     def _near(self, target: Target) -> Matrix:
         """Solutions [d + 1, f] with the source's loss replaced by its quadratic model at budget 0.
@@ -166,7 +174,7 @@ def _pulled(
         moved = kernel @ change
         length = min(1.0, 5.0 / max(float(np.abs(moved).max()), 1e-30))
         dual, logits = dual + length * change, logits + length * moved
-        if np.abs(moved).max() < 1e-3:
+        if np.abs(moved).max() < 1e-2:
             break
     return dual
 
@@ -274,7 +282,7 @@ class _Woodbury:
         for fit in range(curvature.shape[1]):
             rows = np.flatnonzero(self.target.used[:, fit])
             root = np.sqrt(curvature[rows, fit])
-            inner = np.eye(len(rows)) + root[:, None] * self.target.gram[np.ix_(rows, rows)] * root
+            inner = np.eye(len(rows), dtype=np.float32) + root[:, None] * self.target.gram[np.ix_(rows, rows)] * root
             self.inverse.append((rows, (root[:, None] * np.linalg.inv(inner) * root).astype(np.float32)))
 
     def __call__(self, gradient: Matrix) -> Matrix:
@@ -290,7 +298,7 @@ class _Woodbury:
 def _conjugate_gradients(
     batch: _Batch, logits: Logits, right: Matrix, ready: Matrix, precondition: _Woodbury
 ) -> tuple[Matrix, Logits]:
-    """Newton steps [d + 1, f] and their logits, `right` left to a tenth of its length; `ready` is its P⁻¹."""
+    """Newton steps [d + 1, f] and their logits, `right` left to a tenth of its length or less; `ready` is its P⁻¹."""
     curvature = batch.curvatures(logits)
     step = np.zeros_like(right)
     gained = np.zeros_like(logits[0]), np.zeros_like(logits[1])
@@ -306,7 +314,7 @@ def _conjugate_gradients(
         residual -= length * product
         ready = precondition(residual)
         after = _dot(residual, ready)
-        if (after < _FORCING * first).all():
+        if (after < np.maximum(_FORCING * first, _DECREMENT)).all():
             break
         direction = ready + (after / np.maximum(size, _TINY)).astype(np.float32) * direction
         size = after

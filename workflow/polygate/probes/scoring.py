@@ -60,7 +60,7 @@ class Scores:
 
 def auc(scores: NDArray[np.float64], harmful: NDArray[np.bool_]) -> Scores:
     """AUC of `scores` [f, m] by fit; each prompt's placement value is what it contributes."""
-    each = kernels.placements(scores, harmful)
+    each = kernels.placements(scores, harmful, threads=1)
     # The mean placement of either class is the AUC; their sampling errors add up.
     return Scores(each[:, harmful].mean(axis=1), each, np.ones((len(scores), 2)), harmful)
 
