@@ -8,6 +8,7 @@ and the controls `permuted` (the difference in means under shuffled labels) and 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
@@ -21,6 +22,7 @@ from polygate.probes import rows as probe_rows
 from polygate.probes import scoring
 from polygate.probes.estimates import Cell, Collector, Probe
 from polygate.probes.full_space import RIDGE
+from polygate.probes.parallel import spread
 from polygate.probes.rows import Language, Setup
 
 HIDDEN, EPOCHS = 32, 40
@@ -34,37 +36,49 @@ def recoverability(
     collected = Collector()
     differences = {language.name: language.difference() for language in languages}
     cells: dict[str, list[Cell]] = {}
-    for language in languages:
-        if not language.tested:
-            continue
-        high = [other.name for other in languages if other.tier == "high" and other.name != language.name]
-        found: dict[str, tuple[list[Setup], NDArray[Any]]] = {
-            "full_local": ([(0, 0)], differences[language.name][None])
-        }
-        if high:
-            towards = differences[pivot if pivot in high else high[0]]
-            v_hrl = pc1_of_diffs(np.stack([differences[name] for name in high]), towards)
-            found["v_hrl"] = ([(0, 0)], v_hrl[None])
-        setups = list(language.examples)
-        # Products of all train rows once: every fit on a few of them works with those alone.
-        centred = language.train - language.train.mean(axis=0)
-        gram = (centred @ centred.T).astype(np.float64)
-        if setups:
-            found |= {name: (setups, weights) for name, weights in _directions(language, gram, seed).items()}
-        test = language.test()
-        for name, (at, weights) in found.items():
-            scores = np.asarray(weights, np.float32) @ test.T
-            cells.setdefault(name, []).append(
-                Cell(language, at, "auc", scoring.auc(scores.astype(np.float64), language.test_harmful))
-            )
-        if mlp and setups:
-            scores = _mlp_scores(language, gram, test, seed)
-            cells.setdefault("mlp", []).append(
-                Cell(language, setups, "auc", scoring.auc(scores, language.test_harmful))
-            )
+
+    def scored(language: Language) -> dict[str, Cell]:
+        high = {other.name: differences[other.name] for other in languages if other.tier == "high"}
+        high.pop(language.name, None)
+        v_hrl = (
+            pc1_of_diffs(np.stack(list(high.values())), high.get(pivot, next(iter(high.values())))) if high else None
+        )
+        return _cells(language, differences[language.name], v_hrl, seed, mlp=mlp)
+
+    with warnings.catch_warnings():
+        # A small network is trained for all its epochs: not having converged by then is meant.
+        warnings.filterwarnings("ignore", "Stochastic Optimizer: Maximum iterations")
+        found = spread(scored, [(language,) for language in languages if language.tested])
+    for own in found:
+        for name, cell in own.items():
+            cells.setdefault(name, []).append(cell)
     for name, group in cells.items():
         collected.add(Probe(name, "high" if name == "v_hrl" else ""), group)
     return collected.tables()
+
+
+def _cells(
+    language: Language, own: NDArray[np.float64], v_hrl: NDArray[np.float64] | None, seed: int, *, mlp: bool
+) -> dict[str, Cell]:
+    """AUC of every probe in one language; `own` [d] is its difference in means over all its train rows."""
+    found: dict[str, tuple[list[Setup], NDArray[Any]]] = {"full_local": ([(0, 0)], own[None])}
+    if v_hrl is not None:
+        found["v_hrl"] = ([(0, 0)], v_hrl[None])
+    setups, test = list(language.examples), language.test()
+    scores: dict[str, tuple[list[Setup], NDArray[np.float64]]] = {}
+    if setups:
+        # Products of all train rows once: every fit on a few of them works with those alone.
+        centred = language.train - language.train.mean(axis=0)
+        gram = (centred @ centred.T).astype(np.float64)
+        found |= {name: (setups, weights) for name, weights in _directions(language, gram, seed).items()}
+        if mlp:
+            scores["mlp"] = (setups, _mlp_scores(language, gram, test, seed))
+    for name, (at, weights) in found.items():
+        scores[name] = (at, (np.asarray(weights, np.float32) @ test.T).astype(np.float64))
+    return {
+        name: Cell(language, at, "auc", scoring.auc(values, language.test_harmful))
+        for name, (at, values) in scores.items()
+    }
 
 
 def _directions(language: Language, gram: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
@@ -161,7 +175,7 @@ def _mlp_scores(
             n_iter_no_change=EPOCHS,
             random_state=seed + setup[1],
         )
-        _fit_quietly(network, _centred(inner) @ axes, language.labels(setup[0]))
+        network.fit(_centred(inner) @ axes, language.labels(setup[0]))
         found.append(network.predict_proba(along @ axes)[:, 1])
     return np.stack(found)
 
@@ -173,14 +187,3 @@ def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
         gram - gram.mean(axis=-2, keepdims=True) - over_rows + over_rows.mean(-2, keepdims=True)
     )
     return centred
-
-
-def _fit_quietly(network: object, inputs: NDArray[np.float64], labels: NDArray[np.bool_]) -> None:
-    """Train for all epochs: not having converged by then is meant."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        network.fit(inputs, labels)  # type: ignore[attr-defined]
