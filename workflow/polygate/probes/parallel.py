@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 def cores() -> int:
     """Number of threads to use: OMP_NUM_THREADS, which the workflow sets for its jobs, or every core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def spread(work: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]) -> list[Result]:
