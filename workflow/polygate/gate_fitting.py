@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from polygate import calibration, kernels
 from polygate.calibration import Objective, Threshold
 from polygate.directions import POSITION, Directions
-from polygate.errors import PolygateError
 from polygate.gate import Solver, coordinates, logits
 from polygate.prompts.table import PromptTable
 from polygate.settings import Gate as GateSettings
@@ -46,13 +45,7 @@ def read(activations: ActivationStore, directions: Directions, layers: Sequence[
     for layer in layers:
         rows = np.concatenate([directions.basis[layer], directions.pooled_dim[layer][None]])
         scores.append(coordinates(activations.read(layer, POSITION), rows))
-        if not np.isfinite(scores[-1]).all():
-            prompt = activations.prompt_ids[int(np.argmin(np.isfinite(scores[-1]).all(axis=1)))]
-            raise PolygateError(
-                f"NaN or infinite activations of prompt {prompt} at layer {layer}",
-                where=activations.path,
-                do="delete the file and rerun",
-            )
+        activations.check_finite(scores[-1], layer)
     found = np.stack(scores)
     return Reading(found[:, :, :-1], found[:, :, -1])
 

@@ -231,20 +231,26 @@ def logit_interval(
     5.2, for the AUC; Efron and Tibshirani 1993, section 12.6, for transformed intervals). Average precision takes
     Student's quantile with n - 1 degrees of freedom instead of the normal one: its small samples are biased.
     """
-    least, most = bounds
     estimate = float(replicates.estimate[method, language])
     spread = float(np.std(_drawn(replicates.values[:, method, language]), ddof=1))
     if spread < SAME:
         return Interval(estimate, estimate, estimate, CONSTANT)
-    place = (estimate - least) / (most - least)
     n = max(items, 2.0)
-    error = spread / (most - least) * np.sqrt(n / (n - 1)) / (place * (1 - place))
     level = (1 + replicates.confidence) / 2
     student = replicates.statistic == "average_precision"
-    reach = float(stdtrit(n - 1, level) if student else ndtri(level)) * error
+    quantile = float(stdtrit(n - 1, level) if student else ndtri(level))
+    low, high = logit_ends(estimate, quantile * spread * np.sqrt(n / (n - 1)), bounds)
+    return Interval(estimate, low, high, "logit")
+
+
+def logit_ends(estimate: float, reach: float, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[float, float]:
+    """Ends of an interval of half-width `reach` around `estimate`, made symmetric on the logit scale of `bounds`."""
+    least, most = bounds
+    place = (estimate - least) / (most - least)
+    moved = reach / (most - least) / (place * (1 - place))
     odds = place / (1 - place)
-    low, high = (least + (most - least) / (1 + np.exp(-sign * reach) / odds) for sign in (-1, 1))
-    return Interval(estimate, float(low), float(high), "logit")
+    low, high = (least + (most - least) / (1 + np.exp(-sign * moved) / odds) for sign in (-1, 1))
+    return float(low), float(high)
 
 
 def combined(first: Interval, second: Interval) -> Interval:

@@ -161,6 +161,19 @@ class ActivationStore:
             return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return np.array(stored, dtype=np.float32)
 
+    def check_finite(self, values: NDArray[Any], layer: int, rows: NDArray[Any] | Sequence[int] | None = None) -> None:
+        """`PolygateError` naming the first prompt of whose `values` [n, …], read or computed here, one is not finite.
+
+        `rows` [n] are the store's rows that they belong to, all of them by default.
+        """
+        whole = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if not whole.all():
+            first = int(np.argmin(whole))
+            prompt = self.prompt_ids[first if rows is None else int(rows[first])]
+            raise PolygateError(
+                f"NaN or infinite activations of prompt {prompt} at layer {layer}", where=self.path, do=_REDO
+            )
+
     def check_matches(self, prompt_ids: Iterable[str]) -> None:
         """`PolygateError` unless the rows are those prompts, in that order."""
         given = tuple(prompt_ids)

@@ -82,7 +82,7 @@ def test_logistic_probes_are_the_gates_of_the_same_draws(comparison: Comparison,
 
 def test_thresholds_come_from_where_they_say(comparison: Comparison, draws: pd.DataFrame) -> None:
     pairs = [group_of(comparison, "high", name) for name in ("t", "u")]
-    scored = [comparison._direction(*pair) for pair in pairs]
+    scored = [comparison._direction(*pair, comparison._subspace(*pair)) for pair in pairs]
     one = draws[(draws["probe"] == "direction") & (draws["sources"] == "high") & (draws["metric"] == "f1")]
     one = one.set_index(["language", "budget", "draw", "threshold_from"])["threshold"]
     target, group = pairs[0]

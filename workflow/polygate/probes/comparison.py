@@ -120,15 +120,18 @@ class Comparison:
         # First, as it needs the most memory: what the others find is kept.
         if groups := self._pairs("high"):
             yield Probe("full", "high"), self._full(groups)
-        yield Probe("target"), [self._dense(target, None, _examples_direction) for target in self.targets]
-        yield Probe("random"), [self._dense(target, None, self._random_directions) for target in self.targets]
+        yield Probe("target"), [self._dense(target, _examples_direction) for target in self.targets]
+        yield Probe("random"), [self._dense(target, self._random_directions) for target in self.targets]
         for name in GROUPS:
             groups = self._pairs(name)
             if not groups:
                 continue
-            yield Probe("direction", name), [self._direction(*pair) for pair in groups]
-            yield Probe("bank", name), spread(self._logistic, [(*pair, self._bank(*pair)) for pair in groups])
             subspaces = spread(self._subspace, groups)
+            yield (
+                Probe("direction", name),
+                [self._direction(*pair, found) for pair, found in zip(groups, subspaces, strict=True)],
+            )
+            yield Probe("bank", name), spread(self._logistic, [(*pair, self._bank(*pair)) for pair in groups])
             axes = self._components({group.names for _, group in groups})
             components = spread(self._projected, [(*pair, axes[pair[1].names]) for pair in groups])
             for family, features in (("subspace", subspaces), ("pca", components)):
@@ -201,8 +204,8 @@ class Comparison:
 
     # Scores.
 
-    def _direction(self, target: Language, group: Group) -> Scored:
-        source, own, test = (part[:, :1].T for part in self._subspace(target, group))
+    def _direction(self, target: Language, group: Group, subspace: Sequence[Wide]) -> Scored:
+        source, own, test = (part[:, :1].T for part in subspace)
         return Scored(target, group, target.setups, source, own, test)
 
     def _logistic(self, target: Language, group: Group, features: Sequence[Wide]) -> Scored:
@@ -226,14 +229,13 @@ class Comparison:
     def _dense(
         self,
         target: Language,
-        group: Group | None,
         directions: Callable[[Language], tuple[list[Setup], NDArray[np.float32]]],
     ) -> Scored:
         """Directions [d, f] that are learnt without sources."""
         setups, weights = directions(target)
         return Scored(
             target,
-            group,
+            None,
             setups,
             None,
             (target.train @ weights).astype(np.float64).T,
@@ -246,7 +248,7 @@ class Comparison:
         streams = {draw: np.random.default_rng([self.seed, draw]) for draw in draws}
         found = {draw: stream.normal(size=(width,)).astype(np.float32) for draw, stream in streams.items()}
         setups = list(target.examples)
-        return setups, probe_rows.columns_of([found[draw] for _, draw in setups])
+        return setups, np.stack([found[draw] for _, draw in setups], axis=1)
 
     def _full(self, groups: Sequence[tuple[Language, Group]]) -> list[Scored]:
         """Ridge regression on whole activations.

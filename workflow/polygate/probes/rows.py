@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polygate import calibration
-from polygate.directions import POSITION, unit
+from polygate.directions import POSITION, open_matching, unit
 from polygate.errors import PolygateError
 from polygate.prompts import table
 from polygate.prompts.table import SUBSETS, PromptTable
@@ -54,14 +53,14 @@ class Language:
         draws: int,
         seed: int,
     ) -> Language:
-        """Read a language. Budgets beyond its train prompts are left out.
+        """Read a language from the store of its `prompts`. Budgets beyond its train prompts are left out.
 
         The draws are those of `calibration.draw_examples`, so they are the examples of the gates. `PolygateError`
         when a train class is empty or an activation is not finite.
         """
-        store.check_matches(prompts.ids)
         rows, test = prompts.select("train", multiple_choice=True), prompts.select("test")
-        train = finite(store.read(layer, POSITION, rows), prompts, rows, store)
+        train = store.read(layer, POSITION, rows)
+        store.check_finite(train, layer, rows)
         place = {row: position for position, row in enumerate(rows.tolist())}
         counts = [len(prompts.select("train", subset)) for subset in SUBSETS]
         if min(counts) == 0:
@@ -125,23 +124,11 @@ def load_all(
     seed: int,
 ) -> list[Language]:
     """Languages from their prompt tables and stores, in the same order."""
+    tables = [table.read(path) for path in prompts]
     return [
-        Language.load(tier, table.read(own), ActivationStore.open(store), layer, settings.budgets, settings.draws, seed)
-        for tier, own, store in zip(tiers, prompts, activations, strict=True)
+        Language.load(tier, own, open_matching(store, own), layer, settings.budgets, settings.draws, seed)
+        for tier, own, store in zip(tiers, tables, activations, strict=True)
     ]
-
-
-def finite(
-    values: NDArray[np.float32], prompts: PromptTable, rows: NDArray[np.int64], store: ActivationStore
-) -> NDArray[np.float32]:
-    """`values` [n, d] of the prompts in `rows` [n]; `PolygateError` naming the first that is not finite."""
-    sums = values.sum(axis=1)
-    if not np.isfinite(sums).all():
-        prompt = prompts.ids[int(rows[int(np.argmin(np.isfinite(sums)))])]
-        raise PolygateError(
-            f"NaN or infinite activations of prompt {prompt}", where=store.path, do="delete the file and rerun"
-        )
-    return values
 
 
 def mean_difference_weights(language: Language, setup: Setup) -> NDArray[np.float32]:
@@ -150,8 +137,3 @@ def mean_difference_weights(language: Language, setup: Setup) -> NDArray[np.floa
     rows = language.examples[setup]
     weights[rows] = np.where(language.labels(setup[0]), 1.0, -1.0) / setup[0]
     return weights
-
-
-def columns_of(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Vectors [d] side by side, [d, len(values)]."""
-    return np.ascontiguousarray(np.stack(values, axis=1))

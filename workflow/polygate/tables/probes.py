@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from polygate import files, kernels
 from polygate.settings import Statistics
-from polygate.statistics import CONSTANT, SAME, Interval, at_edge
+from polygate.statistics import CONSTANT, SAME, Interval, at_edge, logit_ends
 from polygate.tables.cells import Cell
 from polygate.tables.writing import interval, write
 
@@ -53,6 +52,5 @@ def linearised(row: Mapping[str, Any], confidence: float) -> Interval:
     if at_edge(estimate):
         low, high = kernels.wilson(estimate * row["items"], row["items"], confidence)
         return Interval(estimate, low, high, "wilson")
-    reach = norm.ppf((1 + confidence) / 2) * error / (estimate * (1 - estimate))
-    low, high = (float(expit(logit(estimate) + sign * reach)) for sign in (-1, 1))
+    low, high = logit_ends(estimate, float(ndtri((1 + confidence) / 2)) * error)
     return Interval(estimate, low, high, "linearised")
