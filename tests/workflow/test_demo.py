@@ -63,7 +63,7 @@ def test_sixteen_examples_repair_the_decision(demo: Checkout, model: str) -> Non
 @pytest.mark.parametrize("model", MODELS)
 def test_the_parts_of_the_failure_sum_to_one(demo: Checkout, model: str) -> None:
     shares: Counter[tuple[str, str]] = Counter()
-    for row in rows(demo, "decomposition", model=model):
+    for row in rows(demo, "decomposition", model=model, scorer="gate"):
         if row["language"]:
             shares[row["language"], row["budget"]] += float(row["estimate"])
     assert len(shares) >= 12

@@ -43,6 +43,18 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert not any(rule.startswith("download") for rule in planned)
 
 
+@pytest.mark.parametrize(("name", "converted", "aligned", "models"), [("small", 2, 1, 2), ("small-dose", 1, 5, 5)])
+def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
+    checkout: Checkout, name: str, converted: int, aligned: int, models: int
+) -> None:
+    planned = checkout.planned("--configfile", f"config/{name}.yaml")
+    assert planned["convert_gguf"] == converted
+    assert planned["align"] == aligned
+    assert planned["capture"] == planned["complete_unsteered"] == 13 * models
+    assert planned["download_model"] == planned["train_organism"] == 0
+    assert planned["download_polyrefuse"] == 1
+
+
 def test_one_configuration_replaces_another_whole(checkout: Checkout) -> None:
     """Snakemake merges configuration files; the paper's models must not appear in another run."""
     output = checkout.snakemake("--dry-run", "--configfile", "config/demo.yaml").stdout

@@ -73,7 +73,7 @@ def low_doses():
 DOSES = low_doses()
 if DOSES:
     FIGURES.append("dose")
-CAPTIONS = [*FIGURES, "samples", "published", "table"]
+CAPTIONS = [*FIGURES, "diagnosis", "samples", "published", "table"]
 
 
 def relative(path):

@@ -3,7 +3,7 @@
 Needs: judgements, gate scores, projections, surface baselines, choices, of every model and language.
 """
 
-TABLES = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices"]
+TABLES = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis"]
 PROBE_TABLES = ["recoverability", "probes"]
 
 
@@ -98,6 +98,7 @@ rule table_decomposition:
             f"<results>/{{model}}/judgements/{JUDGE}/none/{{language}}.parquet", model=MODELS, language=LANGUAGES
         ),
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
     output:
         as_table("decomposition", "Failure decomposition"),
     log:
@@ -108,11 +109,35 @@ rule table_decomposition:
         settings=given("statistics", "seed", "gate"),
         judgements=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
         cells=model_cells(),
+        languages=language_cells(),
         code=table_code("decomposition"),
     message:
         "Failure decomposition"
     script:
         "../scripts/table_decomposition.py"
+
+
+rule table_diagnosis:
+    input:
+        decomposition="<results>/tables/decomposition.csv",
+        separability="<results>/tables/separability.csv",
+    output:
+        report(
+            "<results>/tables/diagnosis.csv",
+            caption="../../reports/captions/diagnosis.rst",
+            category="3 Does it act?",
+            labels={"figure": "Diagnosis per language"},
+        ),
+    log:
+        "<logs>/tables/diagnosis.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        code=table_code("diagnosis"),
+    message:
+        "Which failure, per language"
+    script:
+        "../scripts/table_diagnosis.py"
 
 
 rule table_choices:

@@ -1,4 +1,4 @@
-"""decomposition.csv from the unsteered judgements and the gate scores of every model and language."""
+"""decomposition.csv from the unsteered judgements, the gate scores and the surface gates of every language."""
 
 from pathlib import Path
 
@@ -14,4 +14,5 @@ decomposition.build(
     rank=settings.gate.rank,
     statistics=settings.statistics,
     seed=settings.seed,
+    surfaces=listed(snakemake.input.surfaces, snakemake.params.languages),
 )

@@ -98,8 +98,8 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         if rank != 2 or place["tier"] != "high"
     ]
     tables["decomposition"] = [
-        estimate(**place, budget=budget, part=part) | {"estimate": share}
-        for place, budget in product(places, BUDGETS[1:])
+        estimate(**place, scorer=scorer, budget=budget, part=part) | {"estimate": share}
+        for place, budget, scorer in product(places, BUDGETS[1:], ("gate", "surface"))
         for part, share in zip(
             ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
         )

@@ -153,6 +153,7 @@ def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the
         last = max(bar.get_x() + bar.get_width() for bar in bars)
         assert last == pytest.approx(100)
         assert axes.get_xlim() == (0, 100)
+        rows = rows[rows["scorer"] == "gate"]
         last_part = rows["part"] == "representation"
         low = (rows["left"] + rows["low"]).mask(last_part, 1 - rows["high"])
         high = (rows["left"] + rows["high"]).clip(upper=1).mask(last_part, 1 - rows["low"])

@@ -23,7 +23,7 @@ from polygate.prompts.table import Prompt, PromptTable, prompt_id
 from polygate.settings import Statistics
 from polygate.stages.surface import score_table
 from polygate.steering.choice import Choice
-from polygate.tables import choices, decomposition, gates, refusal, samples, selectivity, separability
+from polygate.tables import choices, decomposition, diagnosis, gates, refusal, samples, selectivity, separability
 from polygate.tables.cells import Cell
 
 LAYERS = 2
@@ -270,6 +270,9 @@ def make(run: Run, name: str, output: Path) -> Path:
         gates.build(scored, output, statistics=STATISTICS, seed=0)
     elif name == "decomposition":
         decomposition.build(judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0)
+    elif name == "diagnosis":
+        made = {name: make(run, name, output.with_name(f"{name}.csv")) for name in ("decomposition", "separability")}
+        diagnosis.build(output, **made)
     elif name == "choices":
         choices.build(run.choices(), output)
     elif name == "samples":

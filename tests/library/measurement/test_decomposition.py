@@ -1,13 +1,20 @@
-"""The four parts of a model's failures."""
+"""The four parts of a model's failures, and the diagnosis of a language."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from library.measurement.run import Run, make, read
 from polygate.decomposition import PARTS, decompose
+from polygate.statistics import VERDICTS
+from polygate.tables.diagnosis import DIAGNOSES, diagnose
 
 
 @pytest.mark.parametrize(
@@ -48,3 +55,51 @@ def test_shapes_that_do_not_fit() -> None:
         decompose(np.zeros(3, bool), np.zeros(3, bool), np.zeros((0, 3), bool))
     with pytest.raises(ValueError, match="draws"):
         decompose(np.zeros(3, bool), np.zeros(2, bool), np.zeros((1, 3), bool))
+
+
+@pytest.mark.parametrize(
+    ("largest", "verdict", "diagnosis"),
+    [
+        ("acted", "beyond the surface", "acts"),
+        ("acted", "not beyond the surface", "acts"),
+        ("action", "beyond the surface", "action"),
+        ("action", "not beyond the surface", "representation"),
+        ("action", "can't tell", "can't tell"),
+        ("action", "", "can't tell"),
+        ("calibration", "beyond the surface", "calibration"),
+        ("calibration", "not beyond the surface", "representation"),
+        ("representation", "beyond the surface", "representation"),
+        ("representation", "can't tell", "representation"),
+    ],
+)
+def test_the_diagnosis_is_the_largest_part_if_the_surface_allows(largest: str, verdict: str, diagnosis: str) -> None:
+    assert diagnose({part: 0.4 if part == largest else 0.2 for part in PARTS}, verdict) == diagnosis
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from(["", *VERDICTS]))
+def test_no_one_is_said_to_know_who_knows_no_more_than_the_surface(shares: list[float], verdict: str) -> None:
+    found = diagnose(dict(zip(PARTS, shares, strict=True)), verdict)
+    assert found in DIAGNOSES
+    assert verdict == "beyond the surface" or found not in {"action", "calibration"}
+
+
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        ({"shift": 0.0}, {"action"}),
+        ({"shift": 6.0}, {"calibration"}),
+        ({"gap": 0.0}, {"representation", "can't tell"}),
+        ({"acts": {"high": 1.0, "mid": 1.0, "low": 1.0}}, {"acts"}),
+    ],
+)
+def test_the_planted_failure_of_low_resource_languages_is_diagnosed(
+    tmp_path: Path, planted: dict[str, Any], expected: set[str]
+) -> None:
+    run = Run(tmp_path / "run", models=("alpha",), **planted).write()
+    rows = read(make(run, "diagnosis", tmp_path / "diagnosis.csv"))
+    assert [row["language"] for row in rows] == [language for _, language in run.all()]
+    assert {row["diagnosis"] for row in rows if row["tier"] == "low"} <= expected
+    if "gap" not in planted:
+        assert {row["diagnosis"] for row in rows if row["tier"] == "high"} == {"acts"}
+    for row in rows:
+        assert sum(float(row[part]) for part in PARTS) == pytest.approx(1, abs=1e-5)

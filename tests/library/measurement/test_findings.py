@@ -12,7 +12,7 @@ from library.measurement.run import Run, make, read
 from polygate import files
 from polygate.tables import findings
 
-NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices")
+NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis")
 
 
 def found(run: Run, folder: Path) -> dict[str, Any]:
@@ -50,6 +50,14 @@ def test_the_numbers_are_those_of_the_tables(planted: tuple[Path, dict[str, Any]
     told = answers["models"]["alpha"]["act"]["harmful_refused"]["low"]
     assert told == {name: float(mean[name]) for name in ("estimate", "low", "high")}
     assert f"{100 * told['estimate']:.0f} % [" in answers["models"]["alpha"]["act"]["sentence"]
+
+
+def test_the_failure_of_each_language_is_named(planted: tuple[Path, dict[str, Any]]) -> None:
+    act = planted[1]["models"]["alpha"]["act"]
+    assert act["diagnosis"] == {
+        row["language"]: row["diagnosis"] for row in read(planted[0] / "diagnosis.csv") if row["model"] == "alpha"
+    }
+    assert act["sentence"].endswith("; diagnosis: calibration in l1, l2.")
 
 
 def test_answers_are_about_the_handful(planted: tuple[Path, dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from polygate.judges import OUTCOMES
 from polygate.settings import Gate
 from polygate.stages.surface import score_table
 from polygate.statistics import VERDICTS
-from polygate.tables import gates, refusal, samples
+from polygate.tables import decomposition, gates, refusal, samples
 from polygate.tables.cells import Cell
 
 
@@ -42,7 +42,8 @@ CONTRACT = {
     "selectivity": "model tier language arm budget judge estimate low high n",
     "separability": "model tier language layer scorer prompts metric estimate low high n n_effective",
     "gates": "model tier language rank budget draw solver threshold_from metric estimate low high n",
-    "decomposition": "model tier language budget part estimate low high n",
+    "decomposition": "model tier language scorer budget part estimate low high n",
+    "diagnosis": "model tier language diagnosis verdict auc surface_auc",
     "choices": "model what value criterion criterion_value split",
     "samples": "model tier language subset prompt_id prompt unsteered routed budget gate_score flagged",
 }
@@ -355,24 +356,58 @@ def test_a_hole_leaves_its_rows_out_and_the_rest_whole(tmp_path: Path) -> None:
     assert "nan" not in text.lower().split(",")
 
 
-def test_surface_gates_stand_beside_the_models(run: Run, tmp_path: Path) -> None:
-    surfaces = []
+@pytest.fixture(scope="module")
+def surfaces(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    """Surface cells that hold gates."""
+    folder, cells = tmp_path_factory.mktemp("surface"), []
     for tier, language in run.all():
         own = run.prompts(language)
         sources = [run.prompts(name) for name in run.languages["high"] if name != language]
         settings = Gate(rank=1, ranks=[1], budgets=[0, 4], draws=2)
         fitted = controls.surface_gates(sources, own, settings, 0)
-        path = tmp_path / f"{language}.parquet"
+        path = folder / f"{language}.parquet"
         files.write_parquet(path, score_table(own, controls.surface_scores(sources, own), fitted), {})
-        surfaces.append(Cell("", tier, language, path))
+        cells.append(Cell("", tier, language, path))
+    return cells
+
+
+def test_surface_gates_stand_beside_the_models(run: Run, surfaces: list[Cell], tmp_path: Path) -> None:
     output = tmp_path / "gates.csv"
-    scored = run.per_language("gate_scores")
-    gates.build(scored, output, statistics=STATISTICS, seed=0, surfaces=surfaces)
+    gates.build(run.per_language("gate_scores"), output, statistics=STATISTICS, seed=0, surfaces=surfaces)
     rows = read(output)
     surface = where(rows, scorer="surface", model="beta", language="l1", metric="f1", draw=None)
     assert [row["budget"] for row in surface] == ["0", "4"]
     assert {row["rank"] for row in where(rows, scorer="surface")} == {""}
     assert {row["rank"] for row in where(rows, scorer="gate")} == {"1", "2"}
+
+
+def test_the_surface_divides_failures_by_its_own_flags(run: Run, surfaces: list[Cell], tmp_path: Path) -> None:
+    output = tmp_path / "decomposition.csv"
+    judged, scored = run.arms(f"judgements/{JUDGE}"), run.per_language("gate_scores")
+    decomposition.build(
+        judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0, surfaces=list(reversed(surfaces))
+    )
+    rows = read(output)
+    for cell in surfaces:
+        prompts = run.prompts(cell.language)
+        said = run.outcomes(cell.tier, prompts, "none")
+        refused = dict(zip([prompts.ids[i] for i in prompts.select("test")], said, strict=True))
+        flags = {
+            (row["prompt_id"], row["budget"], row["draw"]): row["flagged"]
+            for row in files.read_parquet(cell.path).to_pylist()
+            if row["scorer"] == "surface_gate"
+        }
+        failed = [name for i in prompts.select("test", "harmful") if refused[name := prompts.ids[i]] != "refused"]
+        n = len(prompts.select("test", "harmful"))
+        what = {"model": "beta", "language": cell.language, "budget": 4, "scorer": "surface"}
+        action = sum(flags[name, 0, 0] for name in failed) / n
+        calibration = sum(
+            np.mean([flags[name, 4, draw] for draw in (0, 1)]) * (not flags[name, 0, 0]) for name in failed
+        )
+        assert value(rows, **what, part="action") == pytest.approx(action, abs=1e-6)
+        assert value(rows, **what, part="calibration") == pytest.approx(calibration / n, abs=1e-6)
+        acted = value(rows, **what, part="acted")
+        assert acted == value(rows, **{**what, "scorer": "gate"}, part="acted")
 
 
 def test_a_file_that_lacks_a_prompt_is_named(run: Run, tmp_path: Path) -> None:

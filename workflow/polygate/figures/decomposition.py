@@ -13,43 +13,45 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ("model", "tier", "language", "budget", "part", "estimate", "low", "high", "n")
+COLUMNS = ("model", "tier", "language", "scorer", "budget", "part", "estimate", "low", "high", "n")
 LABELS = {
     "acted": "acted: refused",
     "action": "action: knew, did not act",
     "calibration": "calibration: flagged after examples",
     "representation": "representation: never flagged",
 }
-THICK = 0.74
+PLACES = {"gate": (-0.1, 0.56), "surface": (0.31, 0.14)}
+"""Where the bar of a scorer stands within a row, and how thick it is."""
 
 
 def select(decomposition: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
-    """The four parts at one budget, with the place each is drawn at: `left` is the sum of the parts before it."""
+    """The four parts at one budget by each scorer's flags; `left`, where each is drawn, is the sum of those before."""
     if budget is None:
         budget = reading.headline_budget(decomposition["budget"])
     rows = decomposition[decomposition["budget"] == budget].copy()
     rows["order"] = rows["part"].map(style.PARTS.index)
     rows = rows.sort_values("order", kind="stable")
-    ends = rows.groupby(["model", "tier", "language"], sort=False)["estimate"].cumsum()
+    ends = rows.groupby(["model", "tier", "language", "scorer"], sort=False)["estimate"].cumsum()
     rows["left"] = (ends - rows["estimate"]).clip(lower=0)
-    columns = ["model", "tier", "language", "budget", "part", "left", "estimate", "low", "high", "n"]
+    columns = ["model", "tier", "language", "scorer", "budget", "part", "left", "estimate", "low", "high", "n"]
     return rows.sort_index()[columns].reset_index(drop=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
-    """Stacked bars from 0 to 100 %, a row per language, a panel per model.
+    """Stacked bars from 0 to 100 %, a row per language, a panel per model; the surface's are thin, below the gate's.
 
     The whisker of a part is its own interval, drawn where the part ends (for the last part, where it begins).
     """
     with style.theme():
         rows = forest.rows_of(data)
         grid = style.panels(
-            reading.names(data, "model"), width=1.42, height=forest.height(rows, 0.25), sharex=True, sharey=True
+            reading.names(data, "model"), width=1.42, height=forest.height(rows, 0.27), sharex=True, sharey=True
         )
         for model, axes in grid.axes_dict.items():
             mine = data[data["model"] == model]
             for part in style.PARTS:
-                _stack(axes, mine[mine["part"] == part], rows, part)
+                for scorer in PLACES:
+                    _stack(axes, mine[(mine["part"] == part) & (mine["scorer"] == scorer)], rows, part, scorer)
             axes.set_title(model)
             axes.set_xlim(0, 100)
             axes.set_xticks([0, 50, 100])
@@ -58,22 +60,27 @@ def plot(data: pd.DataFrame) -> Figure:
             forest.dress(axes, rows, names=axes in grid._left_axes)
         marks = {part: style.mark(marker="s", colour=style.PART_COLOURS[part]) for part in style.PARTS}
         keys = [style.Entry(LABELS[part], (marks[part],)) for part in style.PARTS]
+        if (data["scorer"] == "surface").any():
+            keys.append(style.Entry("thin: by the surface alone", tuple(marks.values())[1:]))
         return style.head(grid, "What becomes of harmful prompts without steering", keys)
 
 
-def _stack(axes: Axes, mine: pd.DataFrame, rows: Sequence[forest.Row], part: str) -> None:
-    place = {(row.tier, row.language): row.position for row in rows}
+def _stack(axes: Axes, mine: pd.DataFrame, rows: Sequence[forest.Row], part: str, scorer: str) -> None:
+    offset, thick = PLACES[scorer]
+    place = {(row.tier, row.language): row.position + offset for row in rows}
     at = [place[key] for key in zip(mine["tier"], mine["language"], strict=True)]
     colour = style.PART_COLOURS[part]
     axes.barh(
-        at, 100 * mine["estimate"], THICK, left=100 * mine["left"], color=colour, linewidth=0, zorder=2, label=part
+        at, 100 * mine["estimate"], thick, left=100 * mine["left"], color=colour, linewidth=0, zorder=2, label=part
     )
-    offset = (style.PARTS.index(part) - 1.5) * 0.16
+    if scorer == "surface":
+        return
+    apart = (style.PARTS.index(part) - 1.5) * 0.13
     if part == style.PARTS[-1]:
         low, high = 100 * (1 - mine["high"]), 100 * (1 - mine["low"])
     else:
         low, high = 100 * (mine["left"] + mine["low"]), 100 * (mine["left"] + mine["high"]).clip(upper=1)
-    axes.hlines([position + offset for position in at], low, high, color=style.INK, linewidth=0.8, zorder=3)
+    axes.hlines([position + apart for position in at], low, high, color=style.INK, linewidth=0.8, zorder=3)
 
 
 def draw(decomposition: Path | str, svg: Path | str, data: Path | str, budget: int | None = None) -> None:

@@ -18,6 +18,8 @@ from polygate.settings import TIERS
 
 BASE_ARMS = ("none", "addition", "ablation")
 ROUTED = "routed"
+SURFACE_GATE = "surface_gate"
+"""Scorer of the gates in a surface cell."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,12 @@ def read(cell: Cell, columns: Sequence[str]) -> pa.Table:
 def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[Cell]:
     """Cells of files and, in the same order, their other attributes."""
     return [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
+
+
+def surface_gates(cell: Cell, columns: Sequence[str]) -> pa.Table | None:
+    """Columns of the gates on surface features, test rows, of a surface cell; None when it holds no gates."""
+    if "budget" not in files.read_parquet(cell.path).column_names:
+        return None
+    table = test_split(read(cell, list({*columns, "split", "scorer"})))
+    table = table.filter(pc.equal(table["scorer"], SURFACE_GATE))
+    return table if table.num_rows else None

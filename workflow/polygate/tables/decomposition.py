@@ -1,13 +1,18 @@
-"""decomposition.csv: acted, action, calibration, representation, per language and tier, for each budget b ≥ 1."""
+"""decomposition.csv: acted, action, calibration, representation, per language and tier, for each budget b ≥ 1.
+
+`scorer` says whose flags decide: "gate", or "surface" for gates on the eleven surface features, fitted and calibrated
+in the same way. What those call action or calibration needs no model to be known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -15,10 +20,15 @@ from polygate.decomposition import PARTS, decompose
 from polygate.settings import Statistics
 from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
 from polygate.steering.conditional import clipped_rank
-from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
+from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, surface_gates, test_rows, test_split
 from polygate.tables.writing import interval, write
 
-COLUMNS = ("model", "tier", "language", "budget", "part", "estimate", "low", "high", "n", "method", "judge")
+COLUMNS = ("model", "tier", "language", "scorer", "budget", "part", "estimate", "low", "high", "n", "method", "judge")
+GATE, SURFACE = "gate", "surface"
+
+
+Flags = dict[int, NDArray[np.bool_]]
+"""Flags of the test prompts per budget, bool [draws, n]."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +48,56 @@ def build(
     rank: int,
     statistics: Statistics,
     seed: int,
+    surfaces: Sequence[Cell] = (),
 ) -> None:
     """Write the table from the unsteered judgements (other arms are ignored) and the gates of the routing `rank`.
 
-    The rank is clipped per language to what its gates have, as routing does.
+    The rank is clipped per language to what its gates have, as routing does. `surfaces`: surface cells, one per
+    language; those that hold surface gates give the rows of scorer "surface".
     """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
     unsteered = [cell for cell in judgements if cell.arm == "none"]
     for (model, tier, judge), cells in by_tier(unsteered, lambda cell: cell.judge):
         gates = [cell for cell in gate_scores if cell.model == model]
-        failures = [_failures(cell, only(gates, language=cell.language), rank) for cell in cells]
-        present = [language for language in failures if language.ids and language.parts]
-        if present:
-            common = {"model": model, "tier": tier, "judge": judge}
-            rows += [{**common, **row} for row in _rows(present, resampling)]
+        for scorer, flags in (
+            (GATE, lambda language, test, gates=gates: _gate_flags(only(gates, language=language), test, rank)),
+            (SURFACE, lambda language, test: _surface_flags(surfaces, language, test)),
+        ):
+            failures = [_failures(cell, flags) for cell in cells]
+            present = [language for language in failures if language.ids and language.parts]
+            if present:
+                common = {"model": model, "tier": tier, "judge": judge, "scorer": scorer}
+                rows += [{**common, **row} for row in _rows(present, resampling)]
     write(output, COLUMNS, rows)
 
 
-def _failures(judgements: Cell, gates: Cell, rank: int) -> Failures:
+def _failures(judgements: Cell, flags_of: Callable[[str, Test], Flags]) -> Failures:
     judged = read(judgements, ["prompt_id", "subset", "outcome"])
     judged = judged.filter(pc.equal(judged["subset"], "harmful"))
     test = test_rows(judged)
     refused = np.array(judged["outcome"].to_pylist()) == "refused"
-    flags = _flags(gates, test, rank)
+    flags = flags_of(judgements.language, test)
     parts = {budget: decompose(refused, flags[0][0], draws) for budget, draws in flags.items() if budget > 0}
     return Failures(judgements.language, test.ids, parts)
 
 
-def _flags(cell: Cell, test: Test, rank: int) -> dict[int, NDArray[np.bool_]]:
-    """Flags of the test prompts per budget, bool [draws, n]."""
+def _gate_flags(cell: Cell, test: Test, rank: int) -> Flags:
     table = test_split(read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"]))
     used = clipped_rank(rank, max(table["rank"].to_pylist(), default=0))
-    table = table.filter(pc.equal(table["rank"], used))
+    return _flags(table.filter(pc.equal(table["rank"], used)), test, cell.path)
+
+
+def _surface_flags(surfaces: Sequence[Cell], language: str, test: Test) -> Flags:
+    """None without surface gates."""
+    cell = next((cell for cell in surfaces if cell.language == language), None)
+    table = surface_gates(cell, ["prompt_id", "budget", "draw", "flagged"]) if cell else None
+    return _flags(table, test, cell.path) if cell and table else {}
+
+
+def _flags(table: pa.Table, test: Test, where: Path) -> Flags:
     found: dict[int, list[NDArray[np.bool_]]] = {}
-    for (budget, _), values in pivoted(table, ["budget", "draw"], "flagged", test, cell.path).items():
+    for (budget, _), values in pivoted(table, ["budget", "draw"], "flagged", test, where).items():
         found.setdefault(int(budget), []).append(values.astype(bool))
     return {budget: np.stack(draws) for budget, draws in sorted(found.items())}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polygate.tables.findings import Row, read_rows, select
+from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.writing import write
 
 COLUMNS = ("model", "tier", "language", "dose", "metric", "scorer", "budget", "estimate", "low", "high", "n")

@@ -6,7 +6,6 @@ else. Each answer is about the tier with the least resources that the run has, b
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 from polygate import files
 from polygate.decomposition import PARTS
-from polygate.errors import PolygateError
 from polygate.provenance import provenance
 from polygate.settings import TIERS
 from polygate.statistics import VERDICTS
 from polygate.tables.cells import ROUTED
+from polygate.tables.diagnosis import DIAGNOSES
+from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.samples import handful
 
-Row = Mapping[str, str]
 Number = dict[str, float]
 
 ACTS = 0.9
@@ -40,6 +39,7 @@ class Tables:
     decomposition: Sequence[Row]
     choices: Sequence[Row]
     gates: Sequence[Row]
+    diagnosis: Sequence[Row]
 
     def of(self, model: str) -> Tables:
         """The rows of one model that its findings read: single draws, by far the most, are not among them."""
@@ -55,26 +55,19 @@ def build(
     gates: Path,
     decomposition: Path,
     choices: Path,
+    diagnosis: Path,
     output: Path,
     confidence: float,
 ) -> None:
     """Write the findings: `models` → name → `know`, `act`, `repair` (answer, sentence, numbers) and `summary`."""
-    tables = Tables(*(read_rows(path) for path in (refusal, selectivity, separability, decomposition, choices, gates)))
+    paths = (refusal, selectivity, separability, decomposition, choices, gates, diagnosis)
+    tables = Tables(*map(read_rows, paths))
     models = list(dict.fromkeys(row["model"] for row in tables.refusal))
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
     found = {model: findings(tables.of(model), model, budget, confidence) for model in models}
     made_by = provenance("polygate.tables.findings", confidence=confidence)
     answers = {"confidence": confidence, "budget": budget, "models": found, "order": models, "provenance": made_by}
     files.write_json(output, answers)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV table as text; `PolygateError` when it is absent."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
 
 
 def findings(tables: Tables, model: str, budget: int, confidence: float) -> dict[str, Any]:
@@ -85,12 +78,6 @@ def findings(tables: Tables, model: str, budget: int, confidence: float) -> dict
     repair = _repair(tables, model, tiers, budget, 1 - confidence)
     summary = "; ".join(part["short"] for part in (know, act, repair))
     return {"know": know, "act": act, "repair": repair, "tiers": tiers, "summary": f"{model}: {summary}."}
-
-
-def select(rows: Sequence[Row], **what: object) -> list[Row]:
-    """Rows whose columns equal the given values (None is an empty cell)."""
-    wanted = {name: "" if value is None else str(value) for name, value in what.items()}
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 def number(rows: Sequence[Row], prefix: str = "", /, **what: object) -> Number | None:
@@ -156,13 +143,27 @@ def _act(tables: Tables, model: str, tiers: Sequence[str], budget: int) -> dict[
         what: dict[str, Any] = {"arm": "none", "outcome": "refused", "subset": subset}
         what |= {"model": model, "language": None}
         refused[subset] = {tier: number(tables.refusal, **what, tier=tier) for tier in tiers}
-    parts: dict[str, dict[str, Number | None]] = {
-        tier: {
-            part: number(tables.decomposition, model=model, language=None, tier=tier, budget=budget, part=part)
-            for part in PARTS
+    parts, surface = (
+        {
+            tier: {
+                part: number(
+                    tables.decomposition,
+                    **{
+                        "model": model,
+                        "language": None,
+                        "tier": tier,
+                        "scorer": scorer,
+                        "budget": budget,
+                        "part": part,
+                    },
+                )
+                for part in PARTS
+            }
+            for tier in tiers
         }
-        for tier in tiers
-    }
+        for scorer in ("gate", "surface")
+    )
+    diagnosis = {row["language"]: row["diagnosis"] for row in select(tables.diagnosis, model=model)}
     tier, best = tiers[-1], tiers[0]
     here, there = refused["harmful"][tier], refused["harmful"][best]
     ratio = here["estimate"] / there["estimate"] if here and there and there["estimate"] else 0.0
@@ -171,25 +172,42 @@ def _act(tables: Tables, model: str, tiers: Sequence[str], budget: int) -> dict[
     sentence = f"{words[answer]}: unsteered it refuses {_percent(here)} of harmful prompts in {tier}-resource languages"
     if tier != best:
         sentence += f", {_percent(there)} in {best}-resource ones"
-    sentence += f", and {_percent(refused['harmless'][tier])} of harmless ones{_split_failures(parts[tier], budget)}."
+    sentence += f", and {_percent(refused['harmless'][tier])} of harmless ones"
+    sentence += f"{_split_failures(parts[tier], surface[tier], budget)}{_named(tables.diagnosis, model, tier)}."
     short = f"refuses {_percent(here, True)} of harmful prompts there"
     if tier != best:
         short += f" ({_percent(there, True)} in {best}-resource ones)"
-    numbers = {"harmful_refused": refused["harmful"], "harmless_refused": refused["harmless"], "decomposition": parts}
+    numbers: dict[str, Any] = {"harmful_refused": refused["harmful"], "harmless_refused": refused["harmless"]}
+    numbers |= {"decomposition": parts, "by_surface": surface, "diagnosis": diagnosis}
     return {"answer": answer, "sentence": sentence, "short": short, "budget": budget, **numbers}
 
 
-def _split_failures(parts: Mapping[str, Number | None], budget: int) -> str:
-    """How the failures split into action, calibration and representation."""
-    failed = {part: value["estimate"] for part, value in parts.items() if value and part != "acted"}
-    total = sum(failed.values())
-    if total <= 0:
+def _split_failures(parts: Mapping[str, Number | None], surface: Mapping[str, Number | None], budget: int) -> str:
+    """How the failures split into action, calibration and representation, and how their surface would split them."""
+    share = _failure_shares(parts)
+    if not share:
         return ""
-    share = {part: f"{100 * value / total:.0f} %" for part, value in failed.items()}
+    alone = _failure_shares(surface)
+    by_surface = f" (their surface {alone['action']})" if alone else ""
     return (
-        f"; of the harmful prompts it lets through its own activations flag {share['action']} as they are, "
+        f"; of the harmful prompts it lets through its own activations flag {share['action']} as they are{by_surface}, "
         f"{share['calibration']} more after recalibration with {_examples(budget)}, and miss {share['representation']}"
     )
+
+
+def _failure_shares(parts: Mapping[str, Number | None]) -> dict[str, str]:
+    """Each failure's part of all three in words; nothing without a failure."""
+    failed = {part: value["estimate"] for part, value in parts.items() if value and part != "acted"}
+    total = sum(failed.values())
+    return {part: f"{100 * value / total:.0f} %" for part, value in failed.items()} if total > 0 else {}
+
+
+def _named(diagnosis: Sequence[Row], model: str, tier: str) -> str:
+    """Which failure each language of a tier has."""
+    rows = select(diagnosis, model=model, tier=tier)
+    found = {name: [row["language"] for row in rows if row["diagnosis"] == name] for name in DIAGNOSES}
+    said = [f"{name} in {', '.join(languages)}" for name, languages in found.items() if languages]
+    return f"; diagnosis: {'; '.join(said)}" if said else ""
 
 
 def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level: float) -> dict[str, Any]:

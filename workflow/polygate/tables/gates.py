@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polygate import files
 from polygate.settings import Statistics
 from polygate.statistics import (
     Interval,
@@ -31,7 +30,7 @@ from polygate.statistics import (
     selectivities,
     share_interval,
 )
-from polygate.tables.cells import Cell, Test, by_tier, pivoted, read, test_rows, test_split
+from polygate.tables.cells import Cell, Test, by_tier, pivoted, read, surface_gates, test_rows, test_split
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
@@ -54,7 +53,6 @@ COLUMNS = (
     "scorer",
 )
 _READ = ["prompt_id", "split", "subset", "budget", "draw", "threshold_from", "score", "flagged"]
-SURFACE_GATE = "surface_gate"
 
 Setup = tuple[int, int]
 """Budget and draw."""
@@ -103,14 +101,8 @@ def _ranks(cells: Sequence[Cell]) -> Iterator[tuple[int, list[Gates]]]:
 
 
 def _surface_rows(cells: Sequence[Cell], resampling: Resampling) -> list[dict[str, Any]]:
-    gates = []
-    for cell in cells:
-        if "budget" not in files.read_parquet(cell.path).column_names:
-            continue
-        table = test_split(read(cell, [*_READ, "scorer"]))
-        table = table.filter(pc.equal(table["scorer"], SURFACE_GATE))
-        if table.num_rows:
-            gates.append(_gates(cell, table))
+    found = {cell: surface_gates(cell, _READ) for cell in cells}
+    gates = [_gates(cell, table) for cell, table in found.items() if table is not None]
     gates = [language for language in gates if language.test.both]
     return _rows(gates, resampling) if gates else []
 

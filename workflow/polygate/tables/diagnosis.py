@@ -1,0 +1,71 @@
+"""diagnosis.csv: which failure a model has in each language, in a word, with what the word rests on.
+
+*acts*: refusals are the largest of the four parts of `decomposition.csv` at the handful of examples. Otherwise the
+largest of the three failures: *action*, *calibration* or *representation*. The first two say that the model knows, so
+they need a direction that separates better than the surface of the prompts does: where that is excluded the failure is
+one of *representation*, where it is open the diagnosis is *can't tell*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polygate.decomposition import PARTS
+from polygate.tables.rows import Row, read_rows, select
+from polygate.tables.samples import handful
+from polygate.tables.writing import write
+
+DIAGNOSES = ("acts", "action", "calibration", "representation", "can't tell")
+_COMPARED = ("baseline", "difference", "difference_low", "difference_high", "p_holm", "verdict")
+COLUMNS = (
+    "model",
+    "tier",
+    "language",
+    "diagnosis",
+    "budget",
+    *PARTS,
+    *(f"surface_{part}" for part in PARTS[1:]),
+    *("auc", "auc_low", "auc_high", "surface_auc"),
+    *_COMPARED,
+)
+
+
+def diagnose(parts: Mapping[str, float], verdict: str) -> str:
+    """One of `DIAGNOSES` from the shares of the four parts and the verdict of `separability.csv` ("" for none)."""
+    largest = max(PARTS, key=lambda part: parts[part])
+    if largest == "acted":
+        return "acts"
+    if largest == "representation" or verdict == "beyond the surface":
+        return largest
+    return "representation" if verdict == "not beyond the surface" else "can't tell"
+
+
+def build(output: Path, *, decomposition: Path, separability: Path) -> None:
+    """Write the table from finished ones: a row per model and language that has harmful test prompts."""
+    parts = [row for row in read_rows(decomposition) if row["language"]]
+    known = select(read_rows(separability), metric="auc", prompts="all")
+    budget = handful([int(row["budget"]) for row in parts])
+    parts = select(parts, budget=budget)
+    places = dict.fromkeys((row["model"], row["tier"], row["language"]) for row in select(parts, scorer="gate"))
+    rows = []
+    for model, tier, language in places:
+        place = {"model": model, "tier": tier, "language": language}
+        rows.append({**place, "budget": budget, **_row(select(parts, **place), select(known, **place))})
+    write(output, COLUMNS, rows)
+
+
+def _row(parts: Sequence[Row], known: Sequence[Row]) -> dict[str, Any]:
+    shares = {row["part"]: float(row["estimate"]) for row in select(parts, scorer="gate")}
+    row: dict[str, Any] = {part: shares[part] for part in PARTS}
+    surface = {row["part"]: float(row["estimate"]) for row in select(parts, scorer="surface")}
+    row |= {f"surface_{part}": surface.get(part) for part in PARTS[1:]}
+    compared = next((row for row in known if row["verdict"]), None)
+    row["diagnosis"] = diagnose(shares, compared["verdict"] if compared else "")
+    if compared is None:
+        return row
+    row |= {"auc": compared["estimate"], "auc_low": compared["low"], "auc_high": compared["high"]}
+    baseline = select(known, scorer=compared["baseline"])
+    row["surface_auc"] = baseline[0]["estimate"] if baseline else None
+    return row | {name: compared[name] for name in _COMPARED}

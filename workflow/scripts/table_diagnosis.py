@@ -1,0 +1,11 @@
+"""diagnosis.csv from the finished tables of failures and of separability."""
+
+from pathlib import Path
+
+from polygate.tables import diagnosis
+
+diagnosis.build(
+    Path(snakemake.output[0]),
+    decomposition=Path(snakemake.input.decomposition),
+    separability=Path(snakemake.input.separability),
+)
