@@ -60,6 +60,23 @@ def test_the_loss_is_that_of_transformers_on_the_completions(base: Path, tables:
     assert float(training.weighted_loss(loaded.model, ids, weight)) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_batch_in_pieces_has_the_loss_and_the_gradient_of_the_whole(
+    base: Path, tables: dict[str, PromptTable]
+) -> None:
+    loaded = load(base, Options())
+    batch = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)[: 4 * training.TOGETHER - 1]
+    assert len({len(one.ids) for one in batch}) > 1
+    block = loaded.blocks[0].requires_grad_(True)
+    whole = training.weighted_loss(loaded.model, *training._padded(batch, loaded.pad))
+    whole.backward()
+    expected = {name: weight.grad.clone() for name, weight in block.named_parameters()}
+    block.zero_grad()
+    assert training.backward(loaded, batch) == pytest.approx(float(whole.detach()), rel=1e-5)
+    for name, weight in block.named_parameters():
+        scale = float(expected[name].abs().max())
+        assert weight.grad == pytest.approx(expected[name], abs=1e-5 * scale), name
+
+
 @pytest.mark.parametrize("method", ["blocks", "lora"])
 def test_the_loss_falls_and_embeddings_stay(
     base: Path, tables: dict[str, PromptTable], tmp_path: Path, method: str
@@ -87,14 +104,14 @@ def test_a_killed_training_ends_with_the_same_bits(
     def killed(*given: Any) -> Any:
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return weighted_loss(*given)
+        return backward(*given)
 
-    weighted_loss = training.weighted_loss
-    monkeypatch.setattr(training, "weighted_loss", killed)
+    backward = training.backward
+    monkeypatch.setattr(training, "backward", killed)
     with pytest.raises(KeyboardInterrupt):
         fine_tuned(base, tables, tmp_path / "killed", method=method, epochs=4)
     counted: list[int] = []
-    monkeypatch.setattr(training, "weighted_loss", lambda *given: counted.append(1) or weighted_loss(*given))
+    monkeypatch.setattr(training, "backward", lambda *given: counted.append(1) or backward(*given))
     resumed = fine_tuned(base, tables, tmp_path / "killed", method=method, epochs=4)
     assert len(counted) == 4  # four of eight steps were kept
     assert resumed.losses == whole.losses

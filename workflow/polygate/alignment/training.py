@@ -5,6 +5,7 @@ On the CPU in float32. Embeddings and the output layer stay as they are, and so 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from polygate.organism.training import weighted_loss
 from polygate.settings import Alignment
 
 BATCH = 16
+TOGETHER = 4
+"""Rows of a batch that go through the model at the same time."""
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01
 WARM_UP = 20
 CLIP = 1.0
@@ -91,15 +94,13 @@ def train(
             for step in range(len(losses), len(batches)):
                 for group in optimizer.param_groups:
                     group["lr"] = alignment.rate * min(1.0, (step + 1) / WARM_UP)
-                ids, weight = _padded([examples[row] for row in batches[step]], loaded.pad)
-                loss = weighted_loss(loaded.model, ids, weight)
-                if not bool(loss.isfinite()):
-                    raise PolygateError(f"the loss is {float(loss)} at step {step}", do="lower the alignment's rate")
-                loss.backward()
+                loss = backward(loaded, [examples[row] for row in batches[step]])
+                if not math.isfinite(loss):
+                    raise PolygateError(f"the loss is {loss} at step {step}", do="lower the alignment's rate")
                 nn.utils.clip_grad_norm_(weights.values(), CLIP)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                losses.append(float(loss.detach()))
+                losses.append(loss)
                 progress.what = f"align, loss {losses[-1]:.3f}"
                 progress.advance(len(batches[step]))
                 if len(losses) % CHECKPOINT_STEPS == 0 and len(losses) < len(batches):
@@ -107,6 +108,22 @@ def train(
     trained = sum(weight.numel() for weight in weights.values())
     merged = model.merge_and_unload() if alignment.method == "lora" else model
     return Aligned(merged.eval().requires_grad_(False), tuple(losses), trained)
+
+
+def backward(loaded: LoadedModel, batch: Sequence[Encoded]) -> float:
+    """Add the gradient of the mean cross-entropy over the completions' tokens of a batch; the mean itself.
+
+    Like lengths go through the model together, so that little of it is padding.
+    """
+    ordered = sorted(batch, key=lambda one: len(one.ids))
+    total = sum(len(one.ids) - one.prompt_tokens for one in batch)
+    mean = 0.0
+    for start in range(0, len(ordered), TOGETHER):
+        ids, weights = _padded(ordered[start : start + TOGETHER], loaded.pad)
+        loss = weighted_loss(loaded.model, ids, weights) * (weights.sum() / total)
+        loss.backward()
+        mean += float(loss.detach())
+    return mean
 
 
 def _with_free_blocks(loaded: LoadedModel) -> Any:
