@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from library.measurement.run import (
@@ -30,6 +32,7 @@ from polygate.stages.surface import score_table
 from polygate.statistics import VERDICTS
 from polygate.tables import decomposition, gates, refusal, samples
 from polygate.tables.cells import Cell
+from polygate.tables.judged import ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +108,31 @@ def test_rates_of_the_unsteered_model_are_its_judgements(run: Run, tables: dict[
                 assert found == pytest.approx((said[mask] == outcome).mean(), abs=1e-6)
 
 
+def test_refusals_in_another_language_are_counted_and_are_refusals(run: Run, tmp_path: Path) -> None:
+    cells = run.arms(f"judgements/{JUDGE}")
+    index = next(i for i, cell in enumerate(cells) if (cell.model, cell.language, cell.arm) == ("alpha", "h1", "none"))
+    table = files.read_parquet(cells[index].path)
+    refused = [row["outcome"] == "refused" and row["subset"] == "harmful" for row in table.to_pylist()]
+    first = np.flatnonzero(refused)[:3].tolist()
+    spoken = pa.array(["h2" if row in first else "h1" for row in range(len(refused))])
+    path = tmp_path / "judged.parquet"
+    files.write_parquet(
+        path, table.set_column(table.column_names.index("refusal_language"), "refusal_language", spoken)
+    )
+    cells[index] = replace(cells[index], path=path)
+    refusal.build(cells, tmp_path / "refusal.csv", statistics=STATISTICS, seed=0)
+    rows = read(tmp_path / "refusal.csv")
+    what = {"model": "alpha", "language": "h1", "arm": "none", "subset": "harmful"}
+    assert value(rows, **what, outcome=ELSEWHERE) == pytest.approx(3 / run.n, abs=1e-6)
+    assert value(rows, **what, outcome="refused") == pytest.approx(sum(refused) / run.n, abs=1e-6)
+    assert value(rows, **{**what, "language": "h2"}, outcome=ELSEWHERE) == 0
+
+
 def test_outcomes_of_a_prompt_sum_to_one(tables: dict[str, Rows]) -> None:
     sums: dict[tuple[str, ...], float] = {}
     for row in tables["refusal"]:
+        if row["outcome"] == ELSEWHERE:
+            continue
         key = tuple(row[name] for name in ("model", "tier", "language", "arm", "budget", "subset"))
         sums[key] = sums.get(key, 0.0) + float(row["estimate"])
     assert list(sums.values()) == pytest.approx([1.0] * len(sums), abs=1e-5)

@@ -18,6 +18,7 @@ from polygate.settings import TIERS
 from polygate.statistics import VERDICTS
 from polygate.tables.cells import ROUTED
 from polygate.tables.diagnosis import DIAGNOSES
+from polygate.tables.judged import ELSEWHERE
 from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.samples import handful
 
@@ -165,11 +166,17 @@ def _act(tables: Tables, model: str, tiers: Sequence[str], budget: int) -> dict[
     )
     diagnosis = {row["language"]: row["diagnosis"] for row in select(tables.diagnosis, model=model)}
     tier, best = tiers[-1], tiers[0]
+    elsewhere = number(
+        tables.refusal,
+        **{"arm": "none", "outcome": ELSEWHERE, "subset": "harmful", "model": model, "language": None, "tier": tier},
+    )
     here, there = refused["harmful"][tier], refused["harmful"][best]
     ratio = here["estimate"] / there["estimate"] if here and there and there["estimate"] else 0.0
     answer = "yes" if ratio >= ACTS else "no" if ratio < FAILS else "in part"
     words = {"yes": "It acts", "in part": "It acts in part", "no": "It mostly doesn't act"}
     sentence = f"{words[answer]}: unsteered it refuses {_percent(here)} of harmful prompts in {tier}-resource languages"
+    if here and elsewhere and round(100 * elsewhere["estimate"]):
+        sentence += f" ({100 * elsewhere['estimate']:.0f} points of it in another language)"
     if tier != best:
         sentence += f", {_percent(there)} in {best}-resource ones"
     sentence += f", and {_percent(refused['harmless'][tier])} of harmless ones"
@@ -178,7 +185,12 @@ def _act(tables: Tables, model: str, tiers: Sequence[str], budget: int) -> dict[
     if tier != best:
         short += f" ({_percent(there, True)} in {best}-resource ones)"
     numbers: dict[str, Any] = {"harmful_refused": refused["harmful"], "harmless_refused": refused["harmless"]}
-    numbers |= {"decomposition": parts, "by_surface": surface, "diagnosis": diagnosis}
+    numbers |= {
+        "refused_in_another_language": elsewhere,
+        "decomposition": parts,
+        "by_surface": surface,
+        "diagnosis": diagnosis,
+    }
     return {"answer": answer, "sentence": sentence, "short": short, "budget": budget, **numbers}
 
 

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from polygate.judges.interface import OUTCOMES
 from polygate.tables.cells import BASE_ARMS, Cell, Test, by_language, only, pivoted, read, test_rows
 
+ELSEWHERE = "refused_in_another_language"
+"""Refused, in another language than the prompt's: a part of "refused"."""
+COUNTED = (*OUTCOMES, ELSEWHERE)
+
 Treatment = tuple[str, int | None]
 """Arm and budget, None but for routed arms."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Outcomes of one language: per treatment the share of draws with each outcome, float64 [4, n], as `OUTCOMES`."""
+    """Outcomes of one language: per treatment the share of draws with each outcome, float64 [5, n], as `COUNTED`."""
 
     language: str
     test: Test
@@ -40,12 +44,18 @@ def _language(language: str, cells: Sequence[Cell]) -> Judged:
 
 
 def outcome_shares(cell: Cell, test: Test) -> NDArray[np.float64]:
-    """Share of draws with each outcome per prompt, float64 [4, n]; one draw for arms that have none."""
-    routed = cell.arm not in BASE_ARMS
-    table = read(cell, ["prompt_id", "outcome", *(["draw"] if routed else [])])
-    draws = pivoted(table, ["draw"] if routed else [], "outcome", test, cell.path)
-    said = np.stack(list(draws.values())) if draws else np.empty((0, len(test.ids)), dtype=np.str_)
-    return np.stack([(said == outcome).mean(axis=0) for outcome in OUTCOMES]).astype(np.float64)
+    """Share of draws with each outcome per prompt, float64 [5, n] as `COUNTED`; one draw for arms that have none."""
+    keys = [] if cell.arm in BASE_ARMS else ["draw"]
+    table = read(cell, ["prompt_id", "outcome", "refusal_language", *keys])
+
+    def draws(column: str) -> NDArray[np.str_]:
+        found = pivoted(table, keys, column, test, cell.path)
+        return np.stack(list(found.values())) if found else np.empty((0, len(test.ids)), dtype=np.str_)
+
+    said, spoken = draws("outcome"), draws("refusal_language")
+    counted = [said == outcome for outcome in OUTCOMES]
+    counted.append((said == "refused") & (spoken != cell.language))
+    return np.stack([found.mean(axis=0) for found in counted]).astype(np.float64)
 
 
 def treatments(cells: Sequence[Cell]) -> list[Treatment]:

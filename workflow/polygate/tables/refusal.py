@@ -1,5 +1,6 @@
 """refusal.csv: how often each arm refuses, complies, or garbles, per language and as a mean over each tier.
 
+The outcome `refused_in_another_language` is a part of `refused`; the other four sum to one.
 Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
 """
 
@@ -11,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from polygate.judges.interface import OUTCOMES
 from polygate.settings import Statistics
 from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
 from polygate.tables.cells import Cell, by_tier
-from polygate.tables.judged import Judged, read_judged, treatments
+from polygate.tables.judged import COUNTED, Judged, read_judged, treatments
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
@@ -73,7 +73,7 @@ def _rows(
         source, at = (mean, 0) if whole else (found, column)
         items = sum(panel.items(None if whole else column))
         n = int(counts.sum() if whole else counts[column])
-        for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in OUTCOMES):
+        for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in COUNTED):
             what = {"language": name, "arm": arm, "budget": budget, "outcome": outcome, "n": n}
             rows.append({**what, **interval(share_interval(source, method, at, items))})
     return rows
