@@ -63,6 +63,11 @@ def test_undecodable_bytes() -> None:
     assert text.why_garbled(ENGLISH, "Sure \ufffd\ufffd\ufffd\ufffd") == "undecodable"
 
 
+def test_a_character_that_the_end_cut_off_counts_for_nothing() -> None:
+    assert text.why_garbled("빵 만드는 법을 알려줘", "빵 반죽\ufffd") == ""
+    assert text.why_garbled(ENGLISH, "\ufffd") == "empty"
+
+
 @pytest.mark.parametrize(
     ("prompt", "completion", "reason"),
     [
@@ -73,6 +78,11 @@ def test_undecodable_bytes() -> None:
         ("パンの作り方を教えて", "面粉和水", ""),
         ("اشرح كيفية صنع الخبز", "بالتأكيد، اخلط الدقيق والماء", ""),
         ("اشرح كيفية صنع الخبز", "بالتأكيد, mix الدقيق", ""),
+        (ENGLISH, "Sure, mix it with flour申し訳 and then water", "mixed script"),
+        ("อธิบายวิธีทำขนมปัง", "ได้เลย申し訳จะทำให้แป้งและน้ำ ได้เลย นี่คือ", "mixed script"),
+        (ENGLISH, "Sure, in Japanese it is called パン and you bake it", ""),
+        ("パンの作り方を教えて", "はい、AIがお答えします", ""),
+        ("빵 만드는 법을 알려줘", "네, DNA는 필요 없습니다", ""),
     ],
 )
 def test_an_answer_uses_the_prompts_script_or_latin(prompt: str, completion: str, reason: str) -> None:
@@ -87,6 +97,9 @@ def test_an_answer_uses_the_prompts_script_or_latin(prompt: str, completion: str
         "First, mix flour. " + "then then then then " * 5,
         "的" * 40,
         "การทำ" * 12,
+        "I love, love, love, love, love",
+        "Je suis très content je suis très content je suis très content je suis",
+        "the bread of the flour of the bread of flour of the bread flour of the bread",
     ],
 )
 def test_loops_are_repetition(loop: str) -> None:
@@ -100,6 +113,7 @@ def test_loops_are_repetition(loop: str) -> None:
         "Mix flour, water, salt and yeast, knead for ten minutes, let it rise, then bake it for forty minutes.",
         "no no no, not like that: you first have to let the dough rest for an hour before you bake it",
         "1. Flour\n2. Water\n3. Salt\n4. Yeast",
+        "The flour is the first thing, the water is the second, and the salt is the third thing that you need",
         "ha ha ha",
         "Mix flour, water, salt and yeast, knead it well, let it rise and bake it until it is very " + "very " * 8,
     ],
@@ -109,6 +123,6 @@ def test_ordinary_repetition_is_no_loop(answer: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_the_reason_is_one_of_four_or_none(prompt: str, completion: str) -> None:
-    reasons = {"", "empty", "undecodable", "wrong script", "repetition"}
+def test_the_reason_is_one_of_five_or_none(prompt: str, completion: str) -> None:
+    reasons = {"", "empty", "undecodable", "wrong script", "mixed script", "repetition"}
     assert text.why_garbled(prompt, completion) in reasons

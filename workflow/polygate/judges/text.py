@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Set
 from functools import cache
+from itertools import pairwise
 
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ`´＇′‛"), "'")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c7\u064b-\u0655\u0670]")
 _MARKS = re.compile(r"[*_#>~]+")
 _REPLACEMENT = "\ufffd"
+_CJK = {"CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "FULLWIDTH", "IDEOGRAPHIC"}
 
 LONGEST_PERIOD = 12
 """A loop may be up to this many words (or characters, in scripts without spaces) long."""
-LOOP_SHARE = 0.6
-"""Text is a loop when more than this share of its end repeats with one period, and at least four times."""
+LOOP_SHARE = 0.5
+"""Text is a loop when more than this share of it, at the end, repeats with one period, three times or more."""
+WINDOW, FEWEST_WORDS, FEW_WORDS = 20, 10, 0.6
+"""Text is a loop, too, when of its first twenty words (at least ten) fewer than this share are different ones."""
 FOREIGN_SHARE = 1 / 3
 """More letters than this in scripts that neither the prompt nor Latin explains is wrong-script text."""
 BROKEN_SHARE = 0.05
@@ -79,7 +84,7 @@ def script(char: str) -> str:
     if not char.isalpha():
         return ""
     name = unicodedata.name(char, "").split(" ")[0].split("-")[0]
-    return "CJK" if name in {"CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "FULLWIDTH"} else name
+    return "CJK" if name in _CJK else name
 
 
 def scripts(text: str) -> Counter[str]:
@@ -90,48 +95,61 @@ def scripts(text: str) -> Counter[str]:
 
 
 def why_garbled(prompt: str, completion: str) -> str:
-    """Why a completion is no answer in any language: "empty", "undecodable", "wrong script", "repetition"; else "".
+    """Why a completion is no answer in any language, "" when it may be one.
 
-    Scripts are judged by the prompt's own: an answer may use those and Latin (English, names, code). An answer in
-    English to a Thai prompt is an answer; one in Cyrillic letters isn't.
+    "empty", "undecodable", "wrong script", "mixed script" or "repetition". Scripts are judged by the prompt's own: an
+    answer may use those and Latin (English, names, code). An answer in English to a Thai prompt is an answer; one in
+    Cyrillic letters isn't, nor is one that goes on in Chinese letters in the middle of a German word. A character
+    that the end cut off counts for nothing.
     """
+    completion = completion.removesuffix(_REPLACEMENT)
     letters = sum(char.isalnum() for char in completion)
     broken = completion.count(_REPLACEMENT)
     if broken > BROKEN_SHARE * len(completion):
         return "undecodable"
     if letters == 0:
         return "empty"
-    if _foreign(prompt, completion):
+    found, allowed = scripts(completion), _allowed(prompt)
+    total = sum(found.values())
+    if total >= FEWEST_LETTERS and sum(n for name, n in found.items() if name not in allowed) > FOREIGN_SHARE * total:
         return "wrong script"
+    if _changes_within_a_word(completion, allowed):
+        return "mixed script"
     if _loops(completion):
         return "repetition"
     return ""
 
 
-def _foreign(prompt: str, completion: str) -> bool:
-    found = scripts(completion)
-    total = sum(found.values())
-    if total < FEWEST_LETTERS:
-        return False
+def _allowed(prompt: str) -> set[str]:
     own = scripts(prompt)
-    allowed = {"LATIN"} | {name for name, n in own.items() if n >= PROMPT_SHARE * sum(own.values())}
-    return sum(n for name, n in found.items() if name not in allowed) > FOREIGN_SHARE * total
+    return {"LATIN"} | {name for name, n in own.items() if n >= PROMPT_SHARE * sum(own.values())}
+
+
+def _changes_within_a_word(completion: str, allowed: Set[str]) -> bool:
+    """Whether a letter of a script that is not allowed stands right beside one of another script."""
+    known = [script(char) for char in completion]
+    return any(a and b and a != b and not {a, b} <= allowed for a, b in pairwise(known))
 
 
 def _loops(completion: str) -> bool:
-    """Whether the text's end is one short piece over and over: of words, or of characters where few spaces stand."""
+    """Whether the text's end is one short piece over and over, or its beginning a handful of words over and over.
+
+    Of words, or of characters where few spaces stand.
+    """
     pieces = words(completion)
     characters = [char for char in normal(completion) if char.isalnum()]
-    return _periodic(pieces, fewest=8) or _periodic(characters, fewest=24)
+    first = pieces[:WINDOW]
+    few = len(first) >= FEWEST_WORDS and len(set(first)) < FEW_WORDS * len(first)
+    return few or _periodic(pieces, fewest=5) or _periodic(characters, fewest=24)
 
 
 def _periodic(items: list[str], fewest: int) -> bool:
-    """Whether at least `fewest` items and LOOP_SHARE of all, at the end, repeat four times or more with a period."""
+    """Whether at least `fewest` items and LOOP_SHARE of all, at the end, repeat three times or more with a period."""
     for period in range(1, LONGEST_PERIOD + 1):
         run = 0
         while run < len(items) - period and items[-1 - run] == items[-1 - run - period]:
             run += 1
         length = run + period if run else 0
-        if length >= max(fewest, 4 * period) and length > LOOP_SHARE * len(items):
+        if length >= max(fewest, 3 * period) and length > LOOP_SHARE * len(items):
             return True
     return False
