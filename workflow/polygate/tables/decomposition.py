@@ -6,7 +6,7 @@ in the same way. What those call action or calibration needs no model to be know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,11 @@ from polygate.decomposition import PARTS, decompose
 from polygate.settings import Statistics
 from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
 from polygate.steering.conditional import clipped_rank
-from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, surface_gates, test_rows, test_split
+from polygate.tables.cells import Cell, by_tier, only, pivoted, read, surface_gates, test_rows, test_split
 from polygate.tables.writing import interval, write
 
 COLUMNS = ("model", "tier", "language", "scorer", "budget", "part", "estimate", "low", "high", "n", "method", "judge")
 GATE, SURFACE = "gate", "surface"
-
-
-Flags = dict[int, NDArray[np.bool_]]
-"""Flags of the test prompts per budget, bool [draws, n]."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,9 @@ def build(
     unsteered = [cell for cell in judgements if cell.arm == "none"]
     for (model, tier, judge), cells in by_tier(unsteered, lambda cell: cell.judge):
         gates = [cell for cell in gate_scores if cell.model == model]
-        for scorer, flags in (
-            (GATE, lambda language, test, gates=gates: _gate_flags(only(gates, language=language), test, rank)),
-            (SURFACE, lambda language, test: _surface_flags(surfaces, language, test)),
-        ):
-            failures = [_failures(cell, flags) for cell in cells]
+        by_gate = [_failures(cell, *_gate_rows(only(gates, language=cell.language), rank)) for cell in cells]
+        by_surface = [_failures(cell, *found) for cell in cells for found in _surface_rows(surfaces, cell.language)]
+        for scorer, failures in ((GATE, by_gate), (SURFACE, by_surface)):
             present = [language for language in failures if language.ids and language.parts]
             if present:
                 common = {"model": model, "tier": tier, "judge": judge, "scorer": scorer}
@@ -72,34 +66,35 @@ def build(
     write(output, COLUMNS, rows)
 
 
-def _failures(judgements: Cell, flags_of: Callable[[str, Test], Flags]) -> Failures:
+def _gate_rows(cell: Cell, rank: int) -> tuple[pa.Table, Path]:
+    """Decisions of the gates of a rank on the test prompts, and the file they are from."""
+    table = test_split(read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"]))
+    used = clipped_rank(rank, max(table["rank"].to_pylist(), default=0))
+    return table.filter(pc.equal(table["rank"], used)), cell.path
+
+
+def _surface_rows(surfaces: Sequence[Cell], language: str) -> Iterator[tuple[pa.Table, Path]]:
+    """The same of the surface gates of a language, where there are any."""
+    for cell in surfaces:
+        table = surface_gates(cell, ["prompt_id", "budget", "draw", "flagged"]) if cell.language == language else None
+        if table is not None:
+            yield table, cell.path
+
+
+def _failures(judgements: Cell, decisions: pa.Table, where: Path) -> Failures:
     judged = read(judgements, ["prompt_id", "subset", "outcome"])
     judged = judged.filter(pc.equal(judged["subset"], "harmful"))
     test = test_rows(judged)
     refused = np.array(judged["outcome"].to_pylist()) == "refused"
-    flags = flags_of(judgements.language, test)
-    parts = {budget: decompose(refused, flags[0][0], draws) for budget, draws in flags.items() if budget > 0}
+    flags: dict[int, list[NDArray[np.bool_]]] = {}
+    for (budget, _), values in pivoted(decisions, ["budget", "draw"], "flagged", test, where).items():
+        flags.setdefault(int(budget), []).append(values.astype(bool))
+    parts = {
+        budget: decompose(refused, flags[0][0], np.stack(draws))
+        for budget, draws in sorted(flags.items())
+        if budget > 0
+    }
     return Failures(judgements.language, test.ids, parts)
-
-
-def _gate_flags(cell: Cell, test: Test, rank: int) -> Flags:
-    table = test_split(read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"]))
-    used = clipped_rank(rank, max(table["rank"].to_pylist(), default=0))
-    return _flags(table.filter(pc.equal(table["rank"], used)), test, cell.path)
-
-
-def _surface_flags(surfaces: Sequence[Cell], language: str, test: Test) -> Flags:
-    """None without surface gates."""
-    cell = next((cell for cell in surfaces if cell.language == language), None)
-    table = surface_gates(cell, ["prompt_id", "budget", "draw", "flagged"]) if cell else None
-    return _flags(table, test, cell.path) if cell and table else {}
-
-
-def _flags(table: pa.Table, test: Test, where: Path) -> Flags:
-    found: dict[int, list[NDArray[np.bool_]]] = {}
-    for (budget, _), values in pivoted(table, ["budget", "draw"], "flagged", test, where).items():
-        found.setdefault(int(budget), []).append(values.astype(bool))
-    return {budget: np.stack(draws) for budget, draws in sorted(found.items())}
 
 
 def _rows(failures: Sequence[Failures], resampling: Resampling) -> list[dict[str, Any]]:
