@@ -43,14 +43,16 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert not any(rule.startswith("download") for rule in planned)
 
 
-@pytest.mark.parametrize(("name", "converted", "aligned", "models"), [("small", 2, 1, 2), ("small-dose", 1, 5, 5)])
+@pytest.mark.parametrize(
+    ("name", "converted", "aligned", "cells"), [("small", 2, 1, 2 * 13), ("small-dose", 1, 5, 5 * 9)]
+)
 def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
-    checkout: Checkout, name: str, converted: int, aligned: int, models: int
+    checkout: Checkout, name: str, converted: int, aligned: int, cells: int
 ) -> None:
     planned = checkout.planned("--configfile", f"config/{name}.yaml")
     assert planned["convert_gguf"] == converted
     assert planned["align"] == aligned
-    assert planned["capture"] == planned["complete_unsteered"] == 13 * models
+    assert planned["capture"] == planned["complete_unsteered"] == cells
     assert planned["download_model"] == planned["train_organism"] == 0
     assert planned["download_polyrefuse"] == 1
 
