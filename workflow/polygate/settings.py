@@ -300,7 +300,11 @@ class Probes(Section):
 class Steering(Section):
     """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
 
-    strengths: list[float] = Field(default=[0.5, 1.0, 1.5, 2.0], min_length=1, description="Candidate λ.")
+    strengths: list[float] = Field(
+        default=[0.5, 1.0, 1.5, 2.0],
+        min_length=1,
+        description="Candidate λ; each language that chooses takes the one it does best at.",
+    )
     scopes: list[Scope] = Field(default=["layer", "all"], min_length=1, description="Candidate ablation scopes.")
     layers: list[int] | None = Field(default=None, description="Candidate layers; every block when empty.")
     chosen_on: list[Tier] = Field(

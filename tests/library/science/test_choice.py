@@ -133,19 +133,74 @@ def test_the_first_of_equals_wins() -> None:
     assert (found.layer, found.strength, found.scope) == (0, 0.5, "layer")
 
 
+class OneStrengthEach(Simulated):
+    """Refuses in each language at a strength of its own, in layer 1 only; text breaks at any other."""
+
+    needs: Mapping[str, float] = {"x": 2.0, "y": 1.0}
+
+    def outcome(self, trial: Trial, name: str, *_row: object) -> str:
+        if trial.action == "ablate":
+            return "complied" if trial.scope == "all" else "garbled"
+        return "refused" if trial.layer == 1 and trial.strength == self.needs[name] else "garbled"
+
+
 def test_languages_count_alike() -> None:
     """A language with ten times the prompts has no larger say."""
     harmful = {"big": np.array([True] * 100 + [False] * 100), "small": np.array([True, False])}
 
-    class Uneven(Simulated):
-        def outcome(self, trial: Trial, name: str, *_row: int) -> str:
-            # Strength 1 works in one language only, strength 2 in the other only.
-            works = trial.strength == (1.0 if name == "small" else 2.0)
-            return "complied" if trial.action == "ablate" else "refused" if works else "garbled"
+    class Uneven(OneStrengthEach):
+        needs: Mapping[str, float] = {"small": 1.0, "big": 2.0}
 
-    found = choose(harmful, [0], [1.0, 2.0], ["all"], flags=lambda _: harmful, outcomes=Uneven().outcomes)
+    found = choose(harmful, [1], [1.0, 2.0], ["all"], flags=lambda _: harmful, outcomes=Uneven().outcomes)
     assert found.grid[0].criterion == pytest.approx(found.grid[1].criterion)
     assert found.strength == 1.0
+
+
+def test_every_language_takes_the_strength_that_repairs_it() -> None:
+    found = run(OneStrengthEach())
+    assert (found.layer, found.scope) == (1, "all")
+    assert found.strength == 1.0  # The first of two that are alike on average, for languages that take no part.
+    assert [found.strength_in(name) for name in ("x", "y", "unseen")] == [2.0, 1.0, 1.0]
+    assert dict(found.own) == {"x": 2.0}
+    assert found.criterion_value == pytest.approx(1.25)
+    of_x = {(p.strength, p.by_language["x"]) for p in found.grid if (p.layer, p.scope) == (1, "all")}
+    assert of_x == {(0.5, 0.25), (1.0, 0.25), (2.0, 1.25)}
+
+
+def test_a_layer_wins_by_what_languages_do_at_their_own_strengths() -> None:
+    """Layer 0 is the better one at any single strength, layer 1 at one strength per language."""
+
+    class Tempting(OneStrengthEach):
+        def outcome(self, trial: Trial, name: str, *row: object) -> str:
+            if trial.layer == 0 and trial.action == "add":
+                return "refused" if row[0] in (0, 1, 2, 3, 6, 7, 8, 9) else "garbled"
+            return super().outcome(trial, name, *row)
+
+    flagged = {name: np.ones(10, bool) for name in HARMFUL}
+    flagged_right = dict(HARMFUL)
+    found = choose(
+        HARMFUL,
+        [0, 1],
+        STRENGTHS,
+        ["all"],
+        flags=lambda layer: flagged if layer == 0 else flagged_right,
+        outcomes=Tempting().outcomes,
+    )
+    single = {layer: max(p.criterion for p in found.grid if p.layer == layer) for layer in (0, 1)}
+    assert found.layer == 1
+    assert found.criterion_value > max(single.values())
+
+
+def test_no_language_leaves_the_common_strength_for_one_that_is_no_better() -> None:
+    class Mostly(OneStrengthEach):
+        def outcome(self, trial: Trial, name: str, *row: object) -> str:
+            if name == "y" and trial.action == "add":
+                return "refused"  # At any strength.
+            return super().outcome(trial, name, *row)
+
+    found = run(Mostly())
+    assert found.strength == 2.0
+    assert found.own == {}
 
 
 def test_choices_survive_their_file_and_say_what_decided(tmp_path: Path) -> None:
@@ -155,6 +210,7 @@ def test_choices_survive_their_file_and_say_what_decided(tmp_path: Path) -> None
     rows = {row["what"]: row for row in choice.files.read_parquet(tmp_path / "choices.parquet").to_pylist()}
     assert rows["layer"] == {
         "what": "layer",
+        "language": "",
         "value": "1",
         "criterion": CRITERION,
         "criterion_value": found.criterion_value,
@@ -163,6 +219,22 @@ def test_choices_survive_their_file_and_say_what_decided(tmp_path: Path) -> None
     }
     assert (rows["strength"]["value"], rows["strength"]["criterion"], rows["strength"]["split"]) == ("1.0", FIXED, "")
     assert rows["strength"]["criterion_value"] is None
+
+
+def test_a_strength_of_its_own_has_a_row_of_its_own(tmp_path: Path) -> None:
+    found = run(OneStrengthEach())
+    found.save(tmp_path / "choices.parquet", {})
+    assert Choice.load(tmp_path / "choices.parquet") == found
+    *_, row = choice.files.read_parquet(tmp_path / "choices.parquet").to_pylist()
+    assert row == {
+        "what": "strength",
+        "language": "x",
+        "value": "2.0",
+        "criterion": CRITERION,
+        "criterion_value": 1.25,
+        "split": "val",
+        "languages": "x",
+    }
 
 
 def test_a_choice_made_by_the_settings_alone_survives_its_file(tmp_path: Path) -> None:

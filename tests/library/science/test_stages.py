@@ -20,7 +20,7 @@ from polygate.model import generation, loading
 from polygate.prompts import table
 from polygate.settings import Gate, Generation, Judging, Model, Steering, dump
 from polygate.stages import choose, directions, gates, means, route
-from polygate.steering.choice import Choice
+from polygate.steering.choice import Choice, GridPoint
 from polygate.steering.strength import SteeringVector
 from polygate.store import ActivationStore
 
@@ -29,6 +29,7 @@ LANGUAGES = [*HIGH, *MID, *LOW]
 BUDGETS = [0, 1, 8]
 GATE = Gate(rank=3, ranks=[1, 3], budgets=BUDGETS, draws=3)
 FREE = Model(folder=Path("model"), dtype="float32")
+PLANTED = (GridPoint(1, 0.5, "all", 1.0, 1.0, 1.25, {"m": 1.25}),)
 FIXED = FREE.model_copy(update={"layer": 1, "strength": 1.5, "ablation": "all"})
 
 
@@ -362,6 +363,16 @@ def test_the_steering_vector_is_the_pooled_direction_with_alpha_from_the_sources
     saved = gate.load(routed.path("gates", "t") / "8.2.safetensors")
     assert saved.alpha == vector.alpha == 1.5 * vector.gap
     np.testing.assert_array_equal(saved.v, vector.v)
+
+
+def test_a_language_is_steered_at_its_own_strength_where_it_has_one(chain: Chain) -> None:
+    Choice(1, 1.5, "all", own={"m": 0.5}, languages=("m",), grid=PLANTED).save(chain.folder / "choices.parquet", {})
+    for name, strength in (("m", 0.5), ("t", 1.5)):
+        chain.gates(name)
+        vector = SteeringVector.load(chain.path("steering", f"{name}.safetensors"))
+        saved = gate.load(chain.path("gates", name) / "0.0.safetensors")
+        assert vector.strength == strength
+        assert saved.alpha == vector.alpha == strength * vector.gap
 
 
 def test_the_directions_separate_a_language_they_have_never_seen(routed: Chain) -> None:

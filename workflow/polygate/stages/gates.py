@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     steering = SteeringVector(
         v=directions.pooled_dim[choice.layer],
         layer=choice.layer,
-        strength=choice.strength,
+        strength=choice.strength_in(args.target),
         gap=gap,
         scope=choice.scope,
         language=args.target,

@@ -3,8 +3,12 @@
 Criterion: the routed selectivity (harmful refused − harmless refused, each prompt steered as the uncalibrated gate
 says) plus a quarter of the share of harmless prompts that are answered correctly, both averaged over languages.
 Harmless prompts that ablation itself makes the model refuse count as refused: leaving them out lets a choice win that
-refuses a tenth or more of the harmless prompts of high-resource languages. The first maximum wins, in the order of
-layers, strengths and scopes as given.
+refuses a tenth or more of the harmless prompts of high-resource languages.
+
+Every language that chooses takes the strength at which it does best, for what repairs one language breaks the text of
+another; layer and scope are the model's, those at which languages do best on average, each at its own strength. The
+strength that is best on average at that layer and scope is for the languages that take no part, and for one that does
+no better at another. The first maximum wins, in the order of layers, strengths and scopes as given.
 
 What is generated is small: flagged prompts once per strength, the others once per scope. A routed prompt's outcome
 is one of the two, so every pair of strength and scope is known exactly from their sum.
@@ -54,7 +58,10 @@ Flags = Callable[[int], Mapping[str, NDArray[np.bool_]]]
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One candidate and how it did on the validation prompts; rates are means over languages, 0 to 1."""
+    """One candidate and how it did on the validation prompts; rates are means over languages, 0 to 1.
+
+    `by_language`: the criterion of each language.
+    """
 
     layer: int
     strength: float
@@ -62,11 +69,16 @@ class GridPoint:
     selectivity: float
     compliance: float
     criterion: float
+    by_language: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Layer, strength λ and ablation scope; what decided, and on which languages (none when all is fixed)."""
+    """Layer, strength λ and ablation scope; what decided, and on which languages (none when all is fixed).
+
+    `own`: the strength of every language that does better at another than at `strength`. `criterion_value`: of the
+    chosen layer and scope, every language at its own strength.
+    """
 
     layer: int
     strength: float
@@ -74,37 +86,59 @@ class Choice:
     fixed: tuple[str, ...] = ()
     criterion_value: float = float("nan")
     languages: tuple[str, ...] = ()
+    own: Mapping[str, float] = field(default_factory=dict)
     grid: tuple[GridPoint, ...] = field(default=())
 
+    def strength_in(self, language: str) -> float:
+        """λ in `language`: its own, or the model's."""
+        return self.own.get(language, self.strength)
+
     def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write the choices table: what, value, criterion, criterion_value, split, languages; the grid in metadata."""
+        """Write the choices table; the grid goes into its metadata.
+
+        Columns what, language, value, criterion, criterion_value, split, languages. `language` is empty where the
+        value is the model's, and names the language whose own strength a row is; `languages` are those that decided.
+        """
         import pyarrow as pa
 
-        rows = []
         values = {"layer": str(self.layer), "strength": repr(float(self.strength)), "ablation": self.scope}
-        for what, value in values.items():
-            fixed = what in self.fixed
-            rows.append(
-                {
-                    "what": what,
-                    "value": value,
-                    "criterion": FIXED if fixed else CRITERION,
-                    "criterion_value": None if fixed else self.criterion_value,
-                    "split": "" if fixed else "val",
-                    "languages": "" if fixed else ",".join(self.languages),
-                }
-            )
-        text = [(name, pa.string()) for name in ("what", "value", "criterion", "split", "languages")]
-        schema = pa.schema([*text[:3], ("criterion_value", pa.float64()), *text[3:]])
+        rows = [self._row(what, "", value, self.criterion_value, self.languages) for what, value in values.items()]
+        rows += [
+            self._row("strength", name, repr(float(strength)), self._best(name, strength), [name])
+            for name, strength in self.own.items()
+        ]
+        kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
         grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
-        table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata({"grid": grid})
+        table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata({"grid": grid})
         files.write_parquet(path, table, provenance)
+
+    def _row(
+        self, what: str, language: str, value: str, criterion: float | None, languages: Sequence[str]
+    ) -> dict[str, Any]:
+        fixed = what in self.fixed
+        return {
+            "what": what,
+            "language": language,
+            "value": value,
+            "criterion": FIXED if fixed else CRITERION,
+            "criterion_value": None if fixed else criterion,
+            "split": "" if fixed else "val",
+            "languages": "" if fixed else ",".join(languages),
+        }
+
+    def _best(self, language: str, strength: float) -> float:
+        """The criterion of `language` at `strength` and the chosen layer and scope."""
+        wanted = (self.layer, strength, self.scope)
+        return next(
+            point.by_language[language] for point in self.grid if (point.layer, point.strength, point.scope) == wanted
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Choice:
         """Read what `save` wrote; `PolygateError` when the file is broken or foreign."""
-        table = files.read_parquet(path, ["what", "value", "criterion", "criterion_value", "languages"])
-        rows = {row["what"]: row for row in table.to_pylist()}
+        table = files.read_parquet(path, ["what", "language", "value", "criterion", "criterion_value", "languages"])
+        found = table.to_pylist()
+        rows = {row["what"]: row for row in found if not row["language"]}
         if rows.keys() != {"layer", "strength", "ablation"}:
             raise PolygateError("not a table of choices", where=path, do="delete the file and rerun")
         chosen = [row for row in rows.values() if row["criterion"] != FIXED]
@@ -116,6 +150,7 @@ class Choice:
             fixed=tuple(what for what, row in rows.items() if row["criterion"] == FIXED),
             criterion_value=chosen[0]["criterion_value"] if chosen else float("nan"),
             languages=tuple(chosen[0]["languages"].split(",")) if chosen else (),
+            own={row["language"]: float(row["value"]) for row in found if row["language"]},
             grid=tuple(GridPoint(**point) for point in grid),
         )
 
@@ -135,16 +170,29 @@ def choose(
     `harmful`: per language the labels, bool [n], of its validation prompts, both classes present. `fixed` names what
     had one candidate because the settings say so.
     """
-    grid: list[GridPoint] = []
-    best: GridPoint | None = None
-    for layer in layers:
-        for point in _layer_grid(harmful, layer, strengths, scopes, flags(layer), outcomes):
-            grid.append(point)
-            if best is None or point.criterion > best.criterion + _WORSE_BY_ROUNDING:
-                best = point
-    if best is None:
+    grid = [p for layer in layers for p in _layer_grid(harmful, layer, strengths, scopes, flags(layer), outcomes)]
+    if not grid:
         raise PolygateError("there is no candidate layer, strength or scope to choose from")
-    return Choice(best.layer, best.strength, best.scope, tuple(fixed), best.criterion, tuple(harmful), tuple(grid))
+    settings = list(dict.fromkeys((point.layer, point.scope) for point in grid))
+    tried = {where: [point for point in grid if (point.layer, point.scope) == where] for where in settings}
+    worth = [
+        float(np.mean([max(point.by_language[name] for point in tried[where]) for name in harmful]))
+        for where in settings
+    ]
+    first = _first_best(worth)
+    points = tried[settings[first]]
+    best = points[_first_best([point.criterion for point in points])]
+    own = {}
+    for name in harmful:
+        values = [point.by_language[name] for point in points]
+        if max(values) > best.by_language[name] + _WORSE_BY_ROUNDING:
+            own[name] = points[_first_best(values)].strength
+    return Choice(best.layer, best.strength, best.scope, tuple(fixed), worth[first], tuple(harmful), own, tuple(grid))
+
+
+def _first_best(values: Sequence[float]) -> int:
+    """Index of the first that no other beats."""
+    return next(index for index, value in enumerate(values) if value >= max(values) - _WORSE_BY_ROUNDING)
 
 
 def _layer_grid(
@@ -168,10 +216,11 @@ def _layer_grid(
                 name: _routed(len(harmful[name]), (steered[name], additions[name]), (spared[name], ablations[name]))
                 for name in harmful
             }
-            selectivity = float(np.mean([_selectivity(routed[name], harmful[name]) for name in harmful]))
-            compliance = float(np.mean([np.mean(routed[name][~harmful[name]] == "complied") for name in harmful]))
-            criterion = selectivity + COMPLIANCE_WEIGHT * compliance
-            points.append(GridPoint(layer, strength, scope, selectivity, compliance, criterion))
+            selectivity = {name: _selectivity(routed[name], harmful[name]) for name in harmful}
+            compliance = {name: float(np.mean(routed[name][~harmful[name]] == "complied")) for name in harmful}
+            criterion = {name: selectivity[name] + COMPLIANCE_WEIGHT * compliance[name] for name in harmful}
+            mean = [float(np.mean(list(values.values()))) for values in (selectivity, compliance, criterion)]
+            points.append(GridPoint(layer, strength, scope, mean[0], mean[1], mean[2], criterion))
     return points
 
 

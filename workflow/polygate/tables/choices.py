@@ -8,7 +8,7 @@ from pathlib import Path
 from polygate.tables.cells import Cell, read
 from polygate.tables.writing import write
 
-COLUMNS = ("model", "what", "value", "criterion", "criterion_value", "split", "languages")
+COLUMNS = ("model", "what", "language", "value", "criterion", "criterion_value", "split", "languages")
 
 
 def build(choices: Sequence[Cell], output: Path) -> None:
