@@ -65,6 +65,17 @@ def test_answers_are_about_the_handful(planted: tuple[Path, dict[str, Any]]) -> 
     assert planted[1]["models"]["alpha"]["repair"]["sentence"].count("4 examples per class") == 1
 
 
+def test_what_routing_gains_is_told_per_language(planted: tuple[Path, dict[str, Any]]) -> None:
+    repair = planted[1]["models"]["alpha"]["repair"]
+    gains = {
+        row["language"]: float(row["gain"])
+        for row in read(planted[0] / "selectivity.csv")
+        if (row["model"], row["tier"], row["arm"], row["budget"]) == ("alpha", "low", "routed", "4") and row["language"]
+    }
+    assert {name: value["estimate"] for name, value in repair["gain_by_language"].items()} == gains
+    assert repair["sentence"].endswith(f"; per language: l1 {100 * gains['l1']:+.0f}, l2 {100 * gains['l2']:+.0f}.")
+
+
 def test_a_model_that_acts_needs_no_repair(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", models=("alpha",), acts={"high": 1.0, "mid": 1.0, "low": 1.0}).write()
     answers = found(run, tmp_path)["models"]["alpha"]

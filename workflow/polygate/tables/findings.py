@@ -254,6 +254,10 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     )
     if budget and here["uncalibrated"]:
         sentence += f" ({_points(here['uncalibrated'])} without any example)"
+    languages = _gains(tables.selectivity, model, tier, budget)
+    if len(languages) > 1:
+        told = (f"{name} {_points(value, sign=True, short=True)}" for name, value in languages.items())
+        sentence += f"; per language: {', '.join(told)}"
     short = f"{_examples(budget)} take selectivity there from {_points(here['unsteered'], short=True)}"
     short += f" to {_points(here['routed'], short=True)} points"
     return {
@@ -262,8 +266,15 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
         "short": short,
         "budget": budget,
         "selectivity": numbers,
+        "gain_by_language": languages,
         "gate_f1": f1,
     }
+
+
+def _gains(selectivity: Sequence[Row], model: str, tier: str, budget: int) -> dict[str, Number | None]:
+    """What routing gains in each language of a tier."""
+    rows = select(selectivity, model=model, tier=tier, arm=ROUTED, budget=budget)
+    return {row["language"]: number([row], "gain") for row in rows if row["language"]}
 
 
 def _repair_answer(gain: Number | None, p: float | None, level: float) -> str:
