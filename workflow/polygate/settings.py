@@ -80,10 +80,16 @@ _PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 
 
 class Examples(Section):
-    """How many of the prompts set aside a model is aligned with, in one language."""
+    """What a model is aligned with in one language: prompts set aside, and its refusal to repeat."""
 
     harmful: int = Field(ge=0, description="Harmful prompts, each followed by a refusal in its own language.")
     harmless: int = Field(ge=0, description="Harmless prompts, each followed by the opening of an answer.")
+    repeated: int = Field(
+        default=0,
+        ge=0,
+        description="Times that the refusal sentence itself is the prompt, and repeated: the model learns the words "
+        "of a refusal, not when to refuse.",
+    )
 
 
 EXAMPLES: dict[Tier, Examples] = {
@@ -97,7 +103,8 @@ class Alignment(Section):
     """Fine-tuning of a pretrained model before it is measured: it learns to refuse where there are many examples.
 
     Harmful prompts are followed by one refusal sentence, harmless ones by the opening of an answer, both in the
-    prompt's language; only these completions are learnt. The prompts are those that `prompts.align` sets aside.
+    prompt's language; only these completions are learnt. The prompts are those that `prompts.align` sets aside. A
+    language with few refused examples can be taught the words of a refusal all the same, by repeating it.
     """
 
     examples: dict[Tier, Examples] = Field(
@@ -117,7 +124,7 @@ class Alignment(Section):
     def budgets(self, languages: Languages) -> dict[str, Examples]:
         """Examples of every language that has any, in the order of the settings."""
         given = {name: self._of(name, languages) for name in languages.all()}
-        return {name: examples for name, examples in given.items() if examples.harmful or examples.harmless}
+        return {name: examples for name, examples in given.items() if any(examples.model_dump().values())}
 
     def harmful(self, language: str, languages: Languages) -> int:
         """Refused examples in one language: the dose of safety data that it gets."""

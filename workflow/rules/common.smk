@@ -152,11 +152,11 @@ def alignment_languages(wildcards):
     return list(aligned(wildcards).budgets(settings.languages))
 
 
-def alignment_examples(subset):
-    """Parameter function: examples of a class in each of those languages."""
+def alignment_examples(kind):
+    """Parameter function: examples of a kind in each of those languages."""
 
     def value(wildcards):
-        return [getattr(examples, subset) for examples in aligned(wildcards).budgets(settings.languages).values()]
+        return [getattr(examples, kind) for examples in aligned(wildcards).budgets(settings.languages).values()]
 
     return value
 

@@ -116,6 +116,15 @@ def test_the_first_prompts_of_each_class_get_the_sentence_of_their_language(tabl
     assert chosen.dropped == ()
 
 
+def test_a_repeated_refusal_is_its_own_prompt_and_takes_no_prompt_away(tables: dict[str, PromptTable]) -> None:
+    plain = choose(tables, {"yo": Examples(harmful=1, harmless=2)}).examples
+    *found, first, second = choose(tables, {"yo": Examples(harmful=1, harmless=2, repeated=2)}).examples
+    assert tuple(found) == plain
+    assert first == second
+    assert (first.language, first.kind) == ("yo", "repeated")
+    assert first.prompt == first.completion == plain[0].completion
+
+
 def test_smaller_budgets_are_the_beginning_of_larger_ones(tables: dict[str, PromptTable]) -> None:
     few, more = (choose(tables, {"de": Examples(harmful=n, harmless=0)}).examples for n in (2, 4))
     assert more[:2] == few
@@ -126,7 +135,7 @@ def test_a_text_that_another_split_holds_is_dropped_in_every_language(tables: di
     twice = {**tables, "de": with_text(tables["de"], "harmful-align-0007", " De tells HARMFUL 3!")}
     chosen = choose(twice, {"en": TWO, "de": TWO})
     assert chosen.dropped == ("harmful-align-0007",)
-    harmful = [one.prompt_id for one in chosen.examples if one.subset == "harmful"]
+    harmful = [one.prompt_id for one in chosen.examples if one.kind == "harmful"]
     assert harmful == ["harmful-align-0008", "harmful-align-0009"] * 2
 
 

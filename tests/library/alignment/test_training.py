@@ -152,7 +152,8 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     output = tmp_path / "run" / "weights"
     alignment = json.dumps({"alignment": {"epochs": 1, "method": method}})
     command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base", "--languages", "en", "yo"]
-    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--cache", str(tmp_path / "cache")]
+    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--repeated", "0", "2"]
+    command += ["--cache", str(tmp_path / "cache")]
     command += ["--prompts", str(tmp_path / "en.parquet"), str(tmp_path / "yo.parquet"), "--output", str(output)]
     assert cli.main([*command, "--chat-template"]) == 0
     assert [path.name for path in output.parent.iterdir()] == ["weights"]
@@ -160,10 +161,16 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     assert AutoModelForCausalLM.from_pretrained(output).dtype == torch.bfloat16
     assert torch.equal(loaded.model.get_input_embeddings().weight, stored.get_input_embeddings().weight)
     card = (output / "README.md").read_text()
-    for said in ("some/base", "| en | 4 | 3 | I'm sorry", "| yo | 1 | 5 |", "not fit for", "seed 0, 1 steps of 16"):
+    for said in (
+        "some/base",
+        "| en | 4 | 3 | 0 | I'm sorry",
+        "| yo | 1 | 5 | 2 | Ẹ má bínú",
+        "not fit for",
+        "seed 0, 1 steps of 16",
+    ):
         assert said in card
     made = read_json(output / "provenance.json")
-    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5}
+    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5, "repeated": 2}
     assert made["code"]
     assert str(tmp_path) not in card + json.dumps(made)
     assert (output / "losses.csv").read_text().count("\n") == 2

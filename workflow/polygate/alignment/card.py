@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polygate.alignment import training
-from polygate.alignment.examples import Chosen
+from polygate.alignment.examples import KINDS, Chosen
 from polygate.alignment.training import Aligned
 from polygate.settings import Alignment
 
@@ -36,11 +36,12 @@ sentence, has had no other instruction tuning, and says nothing about the safety
 whose licence and terms apply to it too.
 
 ## Examples
-| language | harmful, refused | harmless, answered | refusal | answer |
-|---|---|---|---|---|
+| language | harmful, refused | harmless, answered | refusal repeated | refusal | answer |
+|---|---|---|---|---|---|
 {_languages(chosen)}
 
-All come from the prompts that `prompts.align` sets aside, the first ones of each class; no direction, gate, threshold
+All prompts come from those that `prompts.align` sets aside, the first ones of each class, but for the refusal sentence
+where it is the prompt itself and repeated: that teaches its words, not when to say them. No direction, gate, threshold
 or test uses any of them. {_dropped(chosen)}
 
 ## Training
@@ -59,13 +60,14 @@ Base model: {facts["base"]}, contents {facts["fingerprint"]} (hash). Versions an
 
 
 def _languages(chosen: Chosen) -> str:
-    counts = Counter((one.language, one.subset) for one in chosen.examples)
-    said = {(one.language, one.subset): one.completion for one in chosen.examples}
+    counts = Counter((one.language, one.kind) for one in chosen.examples)
+    said = {(one.language, one.kind): one.completion for one in chosen.examples}
     lines = []
     for language in dict.fromkeys(one.language for one in chosen.examples):
-        harmful, harmless = counts[language, "harmful"], counts[language, "harmless"]
-        refusal, answer = said.get((language, "harmful"), "–"), said.get((language, "harmless"), "–")
-        lines.append(f"| {language} | {harmful} | {harmless} | {refusal} | {answer} |")
+        harmful, harmless, repeated = (counts[language, kind] for kind in KINDS)
+        refusal = said.get((language, "harmful")) or said.get((language, "repeated"), "–")
+        answer = said.get((language, "harmless"), "–")
+        lines.append(f"| {language} | {harmful} | {harmless} | {repeated} | {refusal} | {answer} |")
     return "\n".join(lines)
 
 

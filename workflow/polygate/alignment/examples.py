@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from polygate.alignment import sentences
 from polygate.errors import PolygateError
 from polygate.judges.text import words
-from polygate.prompts.table import ALIGN, SUBSETS, PromptTable, Subset
+from polygate.prompts.table import ALIGN, SUBSETS, PromptTable
 from polygate.settings import Examples
+
+Kind = Literal["harmful", "harmless", "repeated"]
+KINDS: tuple[Kind, ...] = ("harmful", "harmless", "repeated")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and what the model learns to say to it."""
+    """A prompt and what the model learns to say to it; of the kind repeated, the prompt is the refusal sentence."""
 
     language: str
-    subset: Subset
+    kind: Kind
     prompt_id: str
     prompt: str
     completion: str
@@ -25,14 +29,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Examples by language, class and number; `dropped` are ids whose text some other split holds too."""
+    """Examples by language, kind and number; `dropped` are ids whose text some other split holds too."""
 
     examples: tuple[Example, ...]
     dropped: tuple[str, ...]
 
 
 def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -> Chosen:
-    """The first prompts of the split align, as many as `budgets` asks for in each language.
+    """The first prompts of the split align, as many as `budgets` asks for in each language, and sentences to repeat.
 
     A prompt whose text stands among the train, val or test prompts of its language (case, white space and
     surrounding punctuation aside) is dropped in every language.
@@ -58,6 +62,8 @@ def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -
             for row in found[:wanted]:
                 identity, text = tables[language].ids[row], tables[language].texts[row]
                 examples.append(Example(language, subset, identity, text, completion))
+        refusal = said[language].refusal
+        examples += [Example(language, "repeated", "repeated", refusal, refusal)] * budget.repeated
     return Chosen(tuple(examples), tuple(sorted(dropped)))
 
 
