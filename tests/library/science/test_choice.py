@@ -173,20 +173,12 @@ def test_a_layer_wins_by_what_languages_do_at_their_own_strengths() -> None:
     class Tempting(OneStrengthEach):
         def outcome(self, trial: Trial, name: str, *row: object) -> str:
             if trial.layer == 0 and trial.action == "add":
-                return "refused" if row[0] in (0, 1, 2, 3, 6, 7, 8, 9) else "garbled"
+                return "refused" if row[0] in (0, 1, 2, 3, 6, 7, 8, 9) else "garbled"  # 4 of 6 in each language.
             return super().outcome(trial, name, *row)
 
-    flagged = {name: np.ones(10, bool) for name in HARMFUL}
-    flagged_right = dict(HARMFUL)
-    found = choose(
-        HARMFUL,
-        [0, 1],
-        STRENGTHS,
-        ["all"],
-        flags=lambda layer: flagged if layer == 0 else flagged_right,
-        outcomes=Tempting().outcomes,
-    )
+    found = run(Tempting())
     single = {layer: max(p.criterion for p in found.grid if p.layer == layer) for layer in (0, 1)}
+    assert single[0] > single[1]
     assert found.layer == 1
     assert found.criterion_value > max(single.values())
 
