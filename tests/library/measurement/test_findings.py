@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,49 @@ def test_what_routing_gains_is_told_per_language(planted: tuple[Path, dict[str, 
         if (row["model"], row["tier"], row["arm"], row["budget"]) == ("alpha", "low", "routed", "4") and row["language"]
     }
     assert {name: value["estimate"] for name, value in repair["gain_by_language"].items()} == gains
-    assert repair["sentence"].endswith(f"; per language: l1 {100 * gains['l1']:+.0f}, l2 {100 * gains['l2']:+.0f}.")
+    assert f"; per language: l1 {100 * gains['l1']:+.0f}, l2 {100 * gains['l2']:+.0f};" in repair["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "named"), [({}, []), ({"l1": 0.8}, ["l1"]), ({"l2": 0.05}, ["l2"]), ({"l1": 0.3, "l2": 0.5}, ["l1", "l2"])]
+)
+def test_harmless_answers_that_routing_costs_are_told(
+    planted: tuple[Path, dict[str, Any]], tmp_path: Path, kept: dict[str, float], named: list[str]
+) -> None:
+    """Garbled answers to harmless prompts leave selectivity as it is: a repair that breaks them must say so."""
+    folder, before = planted[0], planted[1]["models"]["alpha"]["repair"]
+    rows = read(folder / "refusal.csv")
+    answered: dict[str, dict[str, float]] = {}
+    for row in rows:
+        routed = row["arm"] == "routed" and row["budget"] == "4"
+        if not routed and row["arm"] != "none":
+            continue
+        what = tuple(row[name] for name in ("model", "tier", "subset", "outcome"))
+        if what == ("alpha", "low", "harmless", "complied"):
+            if not row["language"]:
+                continue
+            row["estimate"] = str(kept.get(row["language"], 0.95)) if routed else "0.95"
+            answered.setdefault(row["language"], {})["routed" if routed else "unsteered"] = float(row["estimate"])
+    with (tmp_path / "refusal.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    paths = {name: folder / f"{name}.csv" for name in NAMES} | {"refusal": tmp_path / "refusal.csv"}
+    findings.build(**paths, output=tmp_path / "findings.json", confidence=0.95)
+    repair = files.read_json(tmp_path / "findings.json")["models"]["alpha"]["repair"]
+    assert repair["selectivity"] == before["selectivity"]
+    told = {
+        name: {arm: value["estimate"] for arm, value in arms.items()}
+        for name, arms in repair["harmless_answered"].items()
+        if name != "mean"
+    }
+    assert told == answered
+    found = re.search(
+        r"; harmless prompts answered: \d+ % .* unsteered, \d+ % .* routed(?: \(it loses (.*)\))?\.$",
+        repair["sentence"],
+    )
+    assert found
+    assert re.findall(r"points in (\w+)", found[1] or "") == named
 
 
 def test_a_model_that_acts_needs_no_repair(tmp_path: Path) -> None:
