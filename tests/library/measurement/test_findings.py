@@ -89,12 +89,9 @@ def test_harmless_answers_that_routing_costs_are_told(
     answered: dict[str, dict[str, float]] = {}
     for row in rows:
         routed = row["arm"] == "routed" and row["budget"] == "4"
-        if not routed and row["arm"] != "none":
-            continue
         what = tuple(row[name] for name in ("model", "tier", "subset", "outcome"))
-        if what == ("alpha", "low", "harmless", "complied"):
-            if not row["language"]:
-                continue
+        counts = what == ("alpha", "low", "harmless", "complied") and row["language"]
+        if counts and (routed or row["arm"] == "none"):
             row["estimate"] = str(kept.get(row["language"], 0.95)) if routed else "0.95"
             answered.setdefault(row["language"], {})["routed" if routed else "unsteered"] = float(row["estimate"])
     with (tmp_path / "refusal.csv").open("w", newline="", encoding="utf-8") as file:

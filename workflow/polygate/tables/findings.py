@@ -29,7 +29,7 @@ ACTS = 0.9
 FAILS = 0.5
 """… and fails to below this one; in between it acts in part."""
 LOST = 0.1
-"""A language that loses at least this share of its answers to harmless prompts when routed is named."""
+"""A language is named when the share of its harmless prompts that are answered falls by at least this much, routed."""
 
 
 @dataclass(frozen=True)
