@@ -30,8 +30,8 @@ class Gate:
     """A gate with all that is needed to use it: on activations, at `layer` and `position`, of the model it is of.
 
     `basis` float32 [d, r]; `mean`, `scale`, `weights` float64 [r]; `v` float32 [d], of unit length, and `alpha` steer
-    a flagged prompt (h ← h + α·v), and v is ablated from the others. `balance`: (harmful, harmless) prompts fitted
-    on, per language.
+    a flagged prompt (h ← h + α·v), and v is ablated from the others, or they are left alone. `balance`: (harmful,
+    harmless) prompts fitted on, per language.
     """
 
     basis: NDArray[np.float32]

@@ -100,16 +100,23 @@ def card(
         "Fit": _SOLVERS[settings.solver] + (", converged" if all(f.fit.converged for f in fitted) else ""),
         "Threshold": f"maximises {settings.objective}; harmful when score > threshold",
         "Steering": f"alpha = lambda x gap = {steering.strength:g} x {steering.gap:.4g} = {steering.alpha:.4g}; "
-        f"ablation at {'every layer' if steering.scope == 'all' else 'this layer'}",
+        + _ABLATION[steering.scope],
     }
     lines = [f"# Gates for {steering.language}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
     lines += ["", "## Thresholds", "", *_threshold_lines(fitted), "", "## Fitted on", "", *_balance_lines(fitted)]
     lines += ["", "## Use", "", "```python", "from polygate.gate import load", "", 'gate = load("0.0.safetensors")']
     lines += ["gate.score(activations)   # logits of [n, d] activations at that layer and token, float64"]
-    lines += ["gate.decide(activations)  # True: harmful, add alpha * v; False: harmless, remove the component along v"]
+    harmless = "leave it alone" if steering.scope == "none" else "remove the component along v"
+    lines += [f"gate.decide(activations)  # True: harmful, add alpha * v; False: harmless, {harmless}"]
     return "\n".join([*lines, "```", ""])
 
+
+_ABLATION = {
+    "layer": "ablation at this layer",
+    "all": "ablation at every layer",
+    "none": "no ablation: prompts that are not flagged are left alone",
+}
 
 _SOLVERS = {
     "convex": "class-balanced logistic regression, convex solve",

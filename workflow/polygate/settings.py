@@ -19,7 +19,7 @@ Tier = Literal["high", "mid", "low"]
 TIERS: tuple[Tier, ...] = ("high", "mid", "low")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Scope = Literal["layer", "all"]
+Scope = Literal["layer", "all", "none"]
 Arm = Literal["none", "addition", "ablation"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
@@ -170,7 +170,9 @@ class Model(Section):
         default=None, gt=0, description="λ in α = λ·gap; chosen on validation from steering.strengths when empty."
     )
     ablation: Scope | None = Field(
-        default=None, description="Ablate at the layer, or at all layers; chosen on validation when empty."
+        default=None,
+        description="Where prompts that are not flagged are ablated: at the layer, at all layers or nowhere; "
+        "chosen on validation when empty.",
     )
 
     @model_validator(mode="after")
@@ -312,7 +314,11 @@ class Steering(Section):
         min_length=1,
         description="Candidate λ; each language that chooses takes the one it does best at.",
     )
-    scopes: list[Scope] = Field(default=["layer", "all"], min_length=1, description="Candidate ablation scopes.")
+    scopes: list[Scope] = Field(
+        default=["layer", "all"],
+        min_length=1,
+        description="Candidate ablation scopes; with none, prompts that are not flagged may be left alone.",
+    )
     layers: list[int] | None = Field(default=None, description="Candidate layers; every block when empty.")
     chosen_on: list[Tier] = Field(
         default=["high", "mid"],

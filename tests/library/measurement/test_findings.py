@@ -31,7 +31,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 def test_the_planted_failure_and_its_repair_are_told(planted: tuple[Path, dict[str, Any]]) -> None:
     for name, answers in planted[1]["models"].items():
-        assert [answers[question]["answer"] for question in ("know", "act", "repair")] == ["yes", "no", "yes"]
+        assert [answers[question]["answer"] for question in ("know", "act", "repair")] == ["yes", "no", "at a price"]
         assert answers["summary"].startswith(f"{name}: knows beyond the surface in 2 of 2 low-resource languages")
         assert "\n" not in answers["summary"]
         for question in ("know", "act", "repair"):
@@ -114,6 +114,8 @@ def test_harmless_answers_that_routing_costs_are_told(
     )
     assert found
     assert re.findall(r"points in (\w+)", found[1] or "") == named
+    assert repair["answer"] == ("at a price" if named else "yes")
+    assert repair["sentence"].startswith("They can, at a price: " if named else "They can: ")
 
 
 def test_a_model_that_acts_needs_no_repair(tmp_path: Path) -> None:

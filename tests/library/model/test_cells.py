@@ -182,7 +182,7 @@ def test_results_say_what_made_them(world: World) -> None:
         found = files.read_provenance(job.output)
         assert found["fingerprint"] == loading.fingerprint(world.model, job.cache)
         assert {"dtype", "attention", "batch_tokens", "device", "revision", "versions", "code", "task"} <= set(found)
-    assert (found["arm"], found["alpha"], found["blocks"]) == ("addition", 20.0, [1])
+    assert (found["action"], found["alpha"], found["blocks"]) == ("add", 20.0, [1])
 
 
 def test_a_new_language_costs_one_load_and_its_own_cells(world: World, loads: list[Path]) -> None:
@@ -320,6 +320,21 @@ def test_an_arm_depends_on_what_it_uses_of_the_steering(
     write_steering(world.root / "steering/h1.safetensors", **metadata)
     after = {arm: world.address(world.job("generate", "h1", arm)) for arm in ARMS}
     assert {arm for arm in ARMS if before[arm] != after[arm]} == affected
+
+
+def test_leaving_prompts_alone_is_no_action_and_costs_no_generation(world: World, loads: list[Path]) -> None:
+    """Ablation of scope "none" has the unsteered cell, whichever arm asks first, and a file of its own."""
+    for language in LANGUAGES:
+        write_steering(world.root / f"steering/{language}.safetensors", ablation="none")
+    spared, unsteered = world.job("generate", "h1", "ablation"), world.job("generate", "h1")
+    assert world.address(spared) == world.address(unsteered)
+    assert world.address(world.job("generate", "h1", "addition")) != world.address(unsteered)
+    run(world, spared)
+    run(world, unsteered)
+    assert len(loads) == 1
+    assert spared.output.read_bytes() == unsteered.output.read_bytes()
+    assert not spared.output.samefile(unsteered.output)
+    assert files.read_provenance(spared.output)["action"] == "none"
 
 
 def test_code_and_libraries_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

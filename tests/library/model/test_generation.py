@@ -12,7 +12,7 @@ import torch
 from polygate.errors import PolygateError
 from polygate.model.generation import Completion, generate
 from polygate.model.loading import LoadedModel
-from polygate.model.steering import ACTIONS, Action, Steering
+from polygate.model.steering import ACTIONS, SCOPES, Action, Steering
 from polygate.model.tokenising import Tokenised, tokenise
 
 NEW = 10
@@ -32,7 +32,8 @@ def single(
     Its hooks know places by counting tokens, and share no code with the library's.
     """
     unit = torch.tensor(steering.vector, dtype=torch.float32)
-    layers = range(loaded.layers) if steering.scope == "all" and action == "ablate" else [steering.layer]
+    ablated = {"all": range(loaded.layers), "layer": [steering.layer], "none": []}
+    layers = ablated[steering.scope] if action == "ablate" else [steering.layer]
 
     def change(_module: object, _args: object, hidden: torch.Tensor) -> torch.Tensor:
         hidden = hidden.clone()
@@ -63,7 +64,7 @@ def as_completion(loaded: LoadedModel, prompt: Tokenised, tokens: list[int]) -> 
 
 
 @pytest.mark.parametrize("action", ["none", "add", "ablate"])
-@pytest.mark.parametrize("scope", ["layer", "all"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_the_slow_twin_agrees(
     loaded: LoadedModel, prompts: list[str], steering: Steering, action: Action, scope: str
 ) -> None:
@@ -116,7 +117,7 @@ def test_every_row_may_have_its_own_vector_layer_strength_and_scope(loaded: Load
             generator.normal(size=loaded.width),
             int(generator.integers(loaded.layers)),
             float(generator.uniform(5, 30)),
-            "all" if generator.random() < 0.5 else "layer",
+            SCOPES[generator.integers(len(SCOPES))],
         )
         for _ in prompts
     ]

@@ -112,6 +112,29 @@ def test_harmless_refusals_that_ablation_causes_count() -> None:
         assert found.scope == "layer"
 
 
+def test_prompts_are_left_alone_where_ablation_breaks_their_text_and_else_not() -> None:
+    """No ablation is a scope like the others: it wins by answers that ablation costs, and loses to one that helps."""
+
+    class Fragile(Simulated):
+        at_layer = "garbled"
+
+        def outcome(self, trial: Trial, *_where: object) -> str:
+            if trial.action == "add":
+                return "refused"
+            return {"layer": self.at_layer, "all": "garbled", "none": "refused"}[trial.scope]
+
+    class Spared(Fragile):
+        def outcome(self, trial: Trial, *where: object) -> str:
+            return "complied" if trial.scope == "none" and trial.action == "ablate" else super().outcome(trial, *where)
+
+    class Helped(Fragile):
+        at_layer = "complied"
+
+    for model, scope in ((Spared(), "none"), (Helped(), "layer")):
+        found = choose(HARMFUL, [0], [1.0], ["layer", "all", "none"], flags=model.flags, outcomes=model.outcomes)
+        assert found.scope == scope
+
+
 def test_garbled_answers_are_no_success() -> None:
     """A strength that turns text into rubbish doesn't win by not complying."""
 

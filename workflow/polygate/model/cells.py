@@ -27,7 +27,7 @@ from typing import Any
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.model import loading
-from polygate.model.job import ARM_ACTIONS, Inputs, Job
+from polygate.model.job import Inputs, Job
 from polygate.model.progress import Progress
 from polygate.model.steering import Action, Steering
 from polygate.provenance import code_hash
@@ -56,8 +56,8 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
         "positions": job.positions,
         "max_new_tokens": job.max_new_tokens,
-        "arm": job.arm,
-        "steering": None if inputs.steering is None else _used(inputs.steering, ARM_ACTIONS[job.arm]),
+        "action": inputs.action,
+        "steering": None if inputs.steering is None else _used(inputs.steering, inputs.action),
         "code": code_hash("polygate.model.compute"),
         "versions": [metadata.version(name) for name in _LIBRARIES],
     }

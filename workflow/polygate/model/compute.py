@@ -11,7 +11,7 @@ import pyarrow as pa
 from polygate import files, store
 from polygate.model.capture import capture
 from polygate.model.generation import generate
-from polygate.model.job import ARM_ACTIONS, CAPTURE, Inputs, Job
+from polygate.model.job import CAPTURE, Inputs, Job
 from polygate.model.loading import LoadedModel
 from polygate.provenance import provenance
 
@@ -38,8 +38,8 @@ def compute(
         found = capture(loaded, texts, job.positions, names=ids, advance=advance)
         store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts))
         return
-    action = ARM_ACTIONS[job.arm]
-    facts.update(arm=job.arm, max_new_tokens=job.max_new_tokens)
+    action = inputs.action
+    facts.update(action=action, max_new_tokens=job.max_new_tokens)
     if inputs.steering is not None:
         facts.update(blocks=list(inputs.steering.blocks(action, loaded.layers)))
         facts.update({"alpha": inputs.steering.alpha} if action == "add" else {})

@@ -64,7 +64,9 @@ class Job:
         """What is in the job's input files, read once: an input may be written anew while the model runs."""
         prompts = table.read(self.prompts)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
-        return Inputs(prompts, tuple(rows), None if self.steering is None else read_steering(self.steering))
+        steering = None if self.steering is None else read_steering(self.steering)
+        action = ARM_ACTIONS[self.arm] if steering is None else steering.effective(ARM_ACTIONS[self.arm])
+        return Inputs(prompts, tuple(rows), action, None if action == "none" else steering)
 
     def shares_model_with(self, other: Job) -> bool:
         """Whether one loaded model and one cache serve both."""
@@ -87,10 +89,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a job reads: a prompt table, those of its rows that go through the model, and the steering vector."""
+    """What a job reads: a prompt table, those of its rows that go through the model, what happens to them and with
+    which steering vector; an arm that comes to no action has none."""
 
     prompts: table.PromptTable
     rows: tuple[int, ...]
+    action: Action
     steering: Steering | None
 
     @property

@@ -1,7 +1,7 @@
 """Steering as the field describes it, prompt by prompt. Needs numpy only.
 
 - addition: h ← h + α·v at one block, on the prompt's last token and on every generated token;
-- directional ablation: h ← h - (h·v)v at that block or at every block, on every token.
+- directional ablation: h ← h - (h·v)v at that block, at every block, or nowhere, on every token.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from polygate.errors import PolygateError
 
 Action = Literal["none", "add", "ablate"]
 ACTIONS: tuple[Action, ...] = ("none", "add", "ablate")
-SCOPES = ("layer", "all")
+Scope = Literal["layer", "all", "none"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +28,15 @@ class Steering:
     """A direction and how it is used.
 
     `vector`, [d], is made a unit vector here, in float64, so `alpha` is in units of the residual stream;
-    `layer` is a 0-based decoder block; `scope` says where ablation acts: at that "layer", or at "all" blocks.
+    `layer` is a 0-based decoder block; `scope` says where ablation acts: at that "layer", at "all" blocks, or at
+    "none", which leaves the prompt alone.
     ValueError for a zero or non-finite vector, a non-finite strength, or another scope.
     """
 
     vector: NDArray[Any]
     layer: int
     alpha: float
-    scope: Literal["layer", "all"]
+    scope: Scope
 
     def __post_init__(self) -> None:
         wide = np.asarray(self.vector, dtype=np.float64).reshape(-1)
@@ -46,6 +48,10 @@ class Steering:
     def blocks(self, action: Action, count: int) -> tuple[int, ...]:
         """The decoder blocks at which `action` acts, in a model with `count`."""
         return tuple(range(count)) if action == "ablate" and self.scope == "all" else (self.layer,)
+
+    def effective(self, action: Action) -> Action:
+        """What `action` comes to: ablation of scope "none" is no action."""
+        return "none" if action == "ablate" and self.scope == "none" else action
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,14 @@ def per_row(
             raise ValueError(f"unknown action {action!r}")
         if action != "none" and one is None:
             raise ValueError(f"action {action} without steering")
+        if one is not None:
+            action = one.effective(action)
         result.append(RowSteering(action, None if action == "none" else one))
     return result
 
 
 def read_steering(path: str | Path) -> Steering:
-    """The steering vector of a language: tensor `v` [d], metadata `layer`, `alpha`, `ablation` (layer or all)."""
+    """The steering vector of a language: tensor `v` [d], metadata `layer`, `alpha`, `ablation` (a scope)."""
     tensors, metadata = files.read_safetensors(path)
     try:
         scope = metadata["ablation"]

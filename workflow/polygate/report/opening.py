@@ -31,7 +31,7 @@ MEANING: Mapping[str, str] = {
     "it knows.",
 }
 TONES: Mapping[str, str] = {"yes": "yes", "no": "no"}
-"""Class of a verdict; all others ("in part", "can't tell") are in between."""
+"""Class of a verdict; all others ("in part", "at a price", "can't tell") are in between."""
 
 
 @dataclass(frozen=True)

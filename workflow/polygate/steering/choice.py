@@ -3,7 +3,8 @@
 Criterion: the routed selectivity (harmful refused − harmless refused, each prompt steered as the uncalibrated gate
 says) plus a quarter of the share of harmless prompts that are answered correctly, both averaged over languages.
 Harmless prompts that ablation itself makes the model refuse count as refused: leaving them out lets a choice win that
-refuses a tenth or more of the harmless prompts of high-resource languages.
+refuses a tenth or more of the harmless prompts of high-resource languages. Scope "none" leaves prompts that are not
+flagged alone; where it is a candidate, ablation has to be worth the answers that it breaks.
 
 Every language that chooses takes the strength at which it does best, for what repairs one language breaks the text of
 another; layer and scope are the model's, those at which languages do best on average, each at its own strength. The
@@ -39,7 +40,7 @@ _WORSE_BY_ROUNDING = 1e-12
 class Trial:
     """Prompts to steer in one way: `rows` int64 per language, into its validation prompts.
 
-    `action` "add" uses `strength` λ; "ablate" uses `scope`.
+    `action` "add" uses `strength` λ; "ablate" uses `scope`, and does nothing at scope "none".
     """
 
     layer: int

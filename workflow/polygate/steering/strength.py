@@ -37,8 +37,8 @@ class SteeringVector:
     """How one target language is steered at `layer`.
 
     A flagged prompt: h ← h + α·v at the last prompt token and every generated one. Any other: h ← h − (h·v)v at every
-    token, at `layer` alone or at all layers (`scope`). `v` float32 [d] of unit length is the pooled difference in
-    means of `sources`; `alpha` = `strength` · `gap`, in the units of the residual stream.
+    token, at `layer` alone, at all layers or nowhere (`scope`). `v` float32 [d] of unit length is the pooled
+    difference in means of `sources`; `alpha` = `strength` · `gap`, in the units of the residual stream.
     """
 
     v: NDArray[np.float32]
