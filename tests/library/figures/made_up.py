@@ -17,7 +17,7 @@ BUDGETS = (0, 1, 4, 16, 64)
 LAYERS = (0, 1)
 DOSE_SERIES = (
     *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),
-    *(("f1", "gate", 0), ("f1", "gate", 64)),
+    *(("f1", "gate", 0), ("routed", "", 0), ("f1", "gate", 64), ("routed", "", 64)),
 )
 
 

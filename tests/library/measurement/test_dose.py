@@ -21,13 +21,17 @@ def test_its_numbers_are_those_of_the_tables_by_language_and_dose(tmp_path: Path
     doses = [{"model": first, "language": language, "dose": 16}, {"model": second, "language": language, "dose": 2}]
     dose.build(doses, tmp_path / "dose.csv", **paths, rank=rank, budgets=budgets)
     rows = read(tmp_path / "dose.csv")
-    assert [(row["model"], row["dose"]) for row in rows] == [(second, "2")] * 5 + [(first, "16")] * 5
+    assert [(row["model"], row["dose"]) for row in rows] == [(second, "2")] * 7 + [(first, "16")] * 7
     refused = {
-        row["model"]: row["estimate"]
+        (row["model"], row["arm"], row["budget"]): row["estimate"]
         for row in read(paths["refusal"])
-        if (row["language"], row["arm"], row["subset"], row["outcome"]) == (language, "none", "harmful", "refused")
+        if (row["language"], row["subset"], row["outcome"]) == (language, "harmful", "refused")
     }
-    assert {row["model"]: row["estimate"] for row in rows if row["metric"] == "refused"} == refused
+    told = {row["model"]: row["estimate"] for row in rows if row["metric"] == "refused"}
+    assert told == {model: refused[model, "none", ""] for model in (first, second)}
+    told = {(row["model"], "routed", row["budget"]): row["estimate"] for row in rows if row["metric"] == "routed"}
+    assert set(told) == {(m, "routed", str(b)) for m in (first, second) for b in (budgets[0], budgets[-1])}
+    assert told.items() <= refused.items()
     f1 = {
         (row["model"], row["budget"]): row["estimate"]
         for row in gates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,15 @@ class Line:
 
 
 LINES = (
-    Line("refused", "", "harmful prompts refused", "D", style.PART_COLOURS["action"]),
+    Line("refused", "", "harmful refused, unsteered", "D", style.PART_COLOURS["action"]),
     Line("auc", "v_hrl", "AUC of v_HRL", "o", style.PART_COLOURS["representation"]),
     Line("auc", "surface", "AUC of the surface alone", "X", style.BASELINE, ":"),
 )
-GATE = Line("f1", "gate", "F1 of the gate", "s", style.PART_COLOURS["calibration"])
+BY_BUDGET = (
+    Line("f1", "gate", "F1 of the gate", "s", style.PART_COLOURS["calibration"]),
+    Line("routed", "", "refused, routed", "^", style.PART_COLOURS["action"]),
+)
+"""Quantities of every budget, the last filled."""
 
 
 def select(dose: pd.DataFrame) -> pd.DataFrame:
@@ -52,10 +57,10 @@ def plot(data: pd.DataFrame) -> Figure:
             mine = data[data["language"] == language]
             for number, line in enumerate(LINES):
                 rows = mine[(mine["metric"] == line.metric) & (mine["scorer"] == line.scorer)]
-                _line(axes, rows, doses, line, 0.08 * (number - 2), filled=True)
-            for number, budget in enumerate(budgets):
-                rows = mine[(mine["metric"] == GATE.metric) & (mine["budget"] == budget)]
-                _line(axes, rows, doses, GATE, 0.08 * (number + 1), filled=budget == budgets[-1])
+                _line(axes, rows, doses, line, 0.08 * (number - 3), filled=True)
+            for number, (line, budget) in enumerate(product(BY_BUDGET, budgets)):
+                rows = mine[(mine["metric"] == line.metric) & (mine["budget"] == budget)]
+                _line(axes, rows, doses, line, 0.08 * number, filled=budget == budgets[-1])
             axes.set_title(language)
             axes.set_xticks(range(len(doses)), [f"{dose:.0f}" for dose in doses])
             axes.set_xlim(-0.5, len(doses) - 0.5)
@@ -89,10 +94,11 @@ def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, sh
 
 def _entries(budgets: Sequence[float]) -> list[style.Entry]:
     entries = [style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour),)) for line in LINES]
-    for budget in budgets:
-        mark = style.mark(marker=GATE.marker, colour=GATE.colour, filled=budget == budgets[-1])
-        examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"
-        entries.append(style.Entry(f"{GATE.label}, {examples}", (mark,)))
+    for line in BY_BUDGET:
+        for budget in budgets:
+            mark = style.mark(marker=line.marker, colour=line.colour, filled=budget == budgets[-1])
+            examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"
+            entries.append(style.Entry(f"{line.label}, {examples}", (mark,)))
     return entries
 
 
