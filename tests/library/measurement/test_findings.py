@@ -23,6 +23,19 @@ def found(run: Run, folder: Path) -> dict[str, Any]:
     return answers
 
 
+def found_with(folder: Path, output: Path, **changed: list[dict[str, str]]) -> dict[str, Any]:
+    """The answers from the tables in `folder`, some of them with other rows."""
+    for name, rows in changed.items():
+        with (output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    paths = {name: (output if name in changed else folder) / f"{name}.csv" for name in NAMES}
+    findings.build(**paths, output=output / "findings.json", confidence=0.95)
+    answers: dict[str, Any] = files.read_json(output / "findings.json")
+    return answers
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("findings")
@@ -94,13 +107,7 @@ def test_harmless_answers_that_routing_costs_are_told(
         if counts and (routed or row["arm"] == "none"):
             row["estimate"] = str(kept.get(row["language"], 0.95)) if routed else "0.95"
             answered.setdefault(row["language"], {})["routed" if routed else "unsteered"] = float(row["estimate"])
-    with (tmp_path / "refusal.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    paths = {name: folder / f"{name}.csv" for name in NAMES} | {"refusal": tmp_path / "refusal.csv"}
-    findings.build(**paths, output=tmp_path / "findings.json", confidence=0.95)
-    repair = files.read_json(tmp_path / "findings.json")["models"]["alpha"]["repair"]
+    repair = found_with(folder, tmp_path, refusal=rows)["models"]["alpha"]["repair"]
     assert repair["selectivity"] == before["selectivity"]
     told = {
         name: {arm: value["estimate"] for arm, value in arms.items()}
@@ -116,6 +123,27 @@ def test_harmless_answers_that_routing_costs_are_told(
     assert re.findall(r"points in (\w+)", found[1] or "") == named
     assert repair["answer"] == ("at a price" if named else "yes")
     assert repair["sentence"].startswith("They can, at a price: " if named else "They can: ")
+
+
+@pytest.mark.parametrize(
+    ("unrepaired", "acting", "said"),
+    [(["l2"], [], "They can in part, in 1 of 2 languages that fail: "), (["l2"], ["l2"], "They can, at a price: ")],
+)
+def test_a_failing_language_that_is_not_repaired_is_counted(
+    planted: tuple[Path, dict[str, Any]], tmp_path: Path, unrepaired: list[str], acting: list[str], said: str
+) -> None:
+    """A gain on average says nothing of each language; one that acts as it is has nothing to be repaired."""
+    folder = planted[0]
+    selectivity, diagnosis = read(folder / "selectivity.csv"), read(folder / "diagnosis.csv")
+    for row in selectivity:
+        if row["language"] in unrepaired and row["arm"] == "routed":
+            row["gain_low"] = "-0.01"
+    for row in diagnosis:
+        if row["language"] in acting:
+            row["diagnosis"] = "acts"
+    repair = found_with(folder, tmp_path, selectivity=selectivity, diagnosis=diagnosis)["models"]["alpha"]["repair"]
+    assert repair["sentence"].startswith(said)
+    assert repair["answer"] == ("at a price" if acting else "in part")
 
 
 def test_a_model_that_acts_needs_no_repair(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ FAILS = 0.5
 LOST = 0.1
 """A language is named when the share of its harmless prompts that are answered falls by at least this much, routed."""
 PRICED = "at a price"
-"""The answer where routing repairs the tier and costs some language of it that much."""
+"""The answer where routing repairs every failing language of the tier and costs some language that much."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,11 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     here = numbers[tier]
     answered = _answered(tables.refusal, model, tier, budget)
     lost = _lost(answered)
+    languages = _gains(tables.selectivity, model, tier, budget)
+    failing, repaired = _repaired(languages, select(tables.diagnosis, model=model, tier=tier))
     answer = _repair_answer(here["gain"], here["p_holm"], level)
-    answer = PRICED if answer == "yes" and lost else answer
+    if answer == "yes":
+        answer = "in part" if len(repaired) < len(failing) else PRICED if lost else "yes"
     f1 = {
         tier: number(
             select(tables.gates, model=model, language=None, metric="f1", scorer="gate"),
@@ -253,7 +256,13 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
         )
         for tier in tiers
     }
-    words = {"yes": "They can", PRICED: "They can, at a price", "no": "They can't", "can't tell": "Can't tell"}
+    words = {
+        "yes": "They can",
+        PRICED: "They can, at a price",
+        "in part": f"They can in part, in {len(repaired)} of {len(failing)} languages that fail",
+        "no": "They can't",
+        "can't tell": "Can't tell",
+    }
     sentence = (
         f"{words[answer]}: routed by a gate recalibrated with {_examples(budget)}, selectivity in {tier}-resource "
         f"languages goes from {_points(here['unsteered'])} to {_points(here['routed'])} points, "
@@ -261,7 +270,6 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     )
     if budget and here["uncalibrated"]:
         sentence += f" ({_points(here['uncalibrated'])} without any example)"
-    languages = _gains(tables.selectivity, model, tier, budget)
     if len(languages) > 1:
         told = (f"{name} {_points(value, sign=True, short=True)}" for name, value in languages.items())
         sentence += f"; per language: {', '.join(told)}"
@@ -284,6 +292,12 @@ def _gains(selectivity: Sequence[Row], model: str, tier: str, budget: int) -> di
     """What routing gains in each language of a tier."""
     rows = select(selectivity, model=model, tier=tier, arm=ROUTED, budget=budget)
     return {row["language"]: number([row], "gain") for row in rows if row["language"]}
+
+
+def _repaired(gains: Mapping[str, Number | None], diagnosis: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """Languages of a tier that don't act, and those of them whose gain's interval lies above zero."""
+    failing = [row["language"] for row in diagnosis if row["diagnosis"] != "acts"]
+    return failing, [name for name in failing if (gain := gains.get(name)) and gain["low"] > 0]
 
 
 def _answered(refusal: Sequence[Row], model: str, tier: str, budget: int) -> dict[str, dict[str, Number]]:
