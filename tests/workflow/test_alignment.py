@@ -117,8 +117,8 @@ def test_dose_and_response_is_told_for_every_dose(run: Checkout) -> None:
         ("refused", "", ""),
         ("auc", "v_hrl", ""),
         ("auc", "surface", ""),
-        ("f1", "gate", "0"),
-        ("f1", "gate", "2"),
+        *(("f1", "gate", "0"), ("routed", "", "0")),
+        *(("f1", "gate", "2"), ("routed", "", "2")),
     ]
     assert cells == [(dose, *one) for dose in ("0", "2") for one in series]
     assert {(row["model"], row["dose"]) for row in rows} == {("dose-0", "0"), ("dose-2", "2")}
