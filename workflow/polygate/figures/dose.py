@@ -37,7 +37,7 @@ LINES = (
 )
 BY_BUDGET = (
     Line("f1", "gate", "F1 of the gate", "s", style.PART_COLOURS["calibration"]),
-    Line("routed", "", "refused, routed", "^", style.PART_COLOURS["action"]),
+    Line("routed", "", "refused, routed", "^", style.INK),
 )
 """Quantities of every budget, the last filled."""
 
