@@ -17,10 +17,9 @@ NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "ch
 
 
 def found(run: Run, folder: Path) -> dict[str, Any]:
-    paths = {name: make(run, name, folder / f"{name}.csv") for name in NAMES}
-    findings.build(**paths, output=folder / "findings.json", confidence=0.95)
-    answers: dict[str, Any] = files.read_json(folder / "findings.json")
-    return answers
+    for name in NAMES:
+        make(run, name, folder / f"{name}.csv")
+    return found_with(folder, folder)
 
 
 def found_with(folder: Path, output: Path, **changed: list[dict[str, str]]) -> dict[str, Any]:
@@ -126,17 +125,17 @@ def test_harmless_answers_that_routing_costs_are_told(
 
 
 @pytest.mark.parametrize(
-    ("unrepaired", "acting", "said"),
-    [(["l2"], [], "They can in part, in 1 of 2 languages that fail: "), (["l2"], ["l2"], "They can, at a price: ")],
+    ("acting", "said"),
+    [([], "They can in part, in 1 of 2 languages that fail: "), (["l2"], "They can, at a price: ")],
 )
 def test_a_failing_language_that_is_not_repaired_is_counted(
-    planted: tuple[Path, dict[str, Any]], tmp_path: Path, unrepaired: list[str], acting: list[str], said: str
+    planted: tuple[Path, dict[str, Any]], tmp_path: Path, acting: list[str], said: str
 ) -> None:
     """A gain on average says nothing of each language; one that acts as it is has nothing to be repaired."""
     folder = planted[0]
     selectivity, diagnosis = read(folder / "selectivity.csv"), read(folder / "diagnosis.csv")
     for row in selectivity:
-        if row["language"] in unrepaired and row["arm"] == "routed":
+        if row["language"] == "l2" and row["arm"] == "routed":
             row["gain_low"] = "-0.01"
     for row in diagnosis:
         if row["language"] in acting:

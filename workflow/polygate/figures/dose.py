@@ -94,11 +94,10 @@ def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, sh
 
 def _entries(budgets: Sequence[float]) -> list[style.Entry]:
     entries = [style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour),)) for line in LINES]
-    for line in BY_BUDGET:
-        for budget in budgets:
-            mark = style.mark(marker=line.marker, colour=line.colour, filled=budget == budgets[-1])
-            examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"
-            entries.append(style.Entry(f"{line.label}, {examples}", (mark,)))
+    for line, budget in product(BY_BUDGET, budgets):
+        mark = style.mark(marker=line.marker, colour=line.colour, filled=budget == budgets[-1])
+        examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"
+        entries.append(style.Entry(f"{line.label}, {examples}", (mark,)))
     return entries
 
 

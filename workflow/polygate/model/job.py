@@ -13,7 +13,7 @@ from typing import Any
 
 from polygate.errors import PolygateError
 from polygate.model.options import Options
-from polygate.model.steering import Action, Steering, read_steering
+from polygate.model.steering import Action, Steering, per_row, read_steering
 from polygate.prompts import table
 
 CAPTURE, GENERATE = "capture", "generate"
@@ -65,8 +65,8 @@ class Job:
         prompts = table.read(self.prompts)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
         steering = None if self.steering is None else read_steering(self.steering)
-        action = ARM_ACTIONS[self.arm] if steering is None else steering.effective(ARM_ACTIONS[self.arm])
-        return Inputs(prompts, tuple(rows), action, None if action == "none" else steering)
+        (every,) = per_row(steering, [ARM_ACTIONS[self.arm]], 1)
+        return Inputs(prompts, tuple(rows), every.action, every.steering)
 
     def shares_model_with(self, other: Job) -> bool:
         """Whether one loaded model and one cache serve both."""

@@ -1,7 +1,7 @@
 """Steering as the field describes it, prompt by prompt. Needs numpy only.
 
 - addition: h ← h + α·v at one block, on the prompt's last token and on every generated token;
-- directional ablation: h ← h - (h·v)v at that block, at every block, or nowhere, on every token.
+- directional ablation: h ← h - (h·v)v on every token, at that block, at every block or nowhere.
 """
 
 from __future__ import annotations
@@ -49,10 +49,6 @@ class Steering:
         """The decoder blocks at which `action` acts, in a model with `count`."""
         return tuple(range(count)) if action == "ablate" and self.scope == "all" else (self.layer,)
 
-    def effective(self, action: Action) -> Action:
-        """What `action` comes to: ablation of scope "none" is no action."""
-        return "none" if action == "ablate" and self.scope == "none" else action
-
 
 @dataclass(frozen=True)
 class RowSteering:
@@ -65,7 +61,7 @@ class RowSteering:
 def per_row(
     steering: Steering | Sequence[Steering | None] | None, actions: Sequence[Action] | None, rows: int
 ) -> list[RowSteering]:
-    """One `RowSteering` per prompt.
+    """One `RowSteering` per prompt; ablation of scope "none" is no action.
 
     ValueError for lengths that differ, an unknown action, an action without steering, or steering without actions.
     """
@@ -82,9 +78,8 @@ def per_row(
             raise ValueError(f"unknown action {action!r}")
         if action != "none" and one is None:
             raise ValueError(f"action {action} without steering")
-        if one is not None:
-            action = one.effective(action)
-        result.append(RowSteering(action, None if action == "none" else one))
+        idle = action == "none" or one is None or (action == "ablate" and one.scope == "none")
+        result.append(RowSteering("none", None) if idle else RowSteering(action, one))
     return result
 
 
