@@ -118,7 +118,7 @@ class Alignment(Section):
         default="blocks",
         description="Train the decoder blocks, or low-rank adapters in them (LoRA), which are then merged.",
     )
-    rate: float = Field(default=5e-5, gt=0, description="Learning rate; adapters want more, about 5e-4.")
+    rate: float = Field(default=5e-5, gt=0, description="Learning rate at its highest; adapters want more, about 5e-4.")
     epochs: int = Field(default=1, ge=1, description="Passes over the examples.")
 
     def budgets(self, languages: Languages) -> dict[str, Examples]:

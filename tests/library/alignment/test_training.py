@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from polygate import cli
@@ -135,7 +139,70 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_from(
 def test_the_seed_decides_the_order(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:
     one, same, other = (fine_tuned(base, tables, tmp_path / str(i), seed=s).losses for i, s in enumerate((0, 0, 1)))
     assert one == same != other
-    assert sorted(row for batch in training._batches(37, 5, 1) for row in batch) == list(range(37))
+
+
+TOKENS = st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple)
+
+
+@given(st.lists(TOKENS, max_size=60), st.data())
+def test_further_examples_leave_the_others_in_their_order(ids: list[tuple[int, ...]], data: st.DataObject) -> None:
+    """Every row comes once an epoch; whichever examples are left out, equal ones too, the others follow each other."""
+    kept = [row for row in range(len(ids)) if data.draw(st.booleans())]
+    every = [training.Encoded(one, 1) for one in ids]
+
+    def order(examples: list[training.Encoded]) -> list[int]:
+        return [row for batch in training._batches(examples, seed=5, epoch=1) for row in batch]
+
+    assert sorted(order(every)) == list(range(len(ids)))
+    fewer = [every[kept[row]] for row in order([every[row] for row in kept])]
+    remaining = iter(every[row] for row in order(every))
+    assert all(one in remaining for one in fewer)
+
+
+def test_orders_differ_by_epoch_and_batches_are_full() -> None:
+    examples = [training.Encoded((row,), 1) for row in range(37)]
+    first, second = (training._batches(examples, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert first != second
+    assert [len(batch) for batch in first] == [16, 16, 5]
+    ranks = [row for batch in first for row in batch]
+    assert ranks != sorted(ranks)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 21, 400])
+def test_the_rate_rises_then_falls_to_nearly_nothing(steps: int) -> None:
+    factors = np.array([training.rate_factor(step, steps) for step in range(steps)])
+    turn = min(steps, training.WARM_UP)
+    assert factors.max() == turn / training.WARM_UP
+    assert (np.diff(factors[:turn]) > 0).all()
+    assert (np.diff(factors[turn:]) < 0).all()
+    assert (factors > 0).all()
+    if steps > training.WARM_UP:
+        assert factors[-1] == 1 / (steps - training.WARM_UP)
+
+
+def test_the_last_step_moves_the_weights_least(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same gradients at every step, so that only the rate tells the steps apart."""
+    seen: list[torch.Tensor] = []
+    found: dict[str, Any] = {}
+
+    def constant(loaded: Any, _batch: Any) -> float:
+        block = loaded.blocks[0]
+        seen.append(torch.cat([weight.detach().flatten().clone() for weight in block.parameters()]))
+        for weight in block.parameters():
+            weight.grad = torch.ones_like(weight)
+        found["block"] = block
+        return 1.0
+
+    monkeypatch.setattr(training, "backward", constant)
+    monkeypatch.setattr(training, "WARM_UP", 2)
+    fine_tuned(base, tables, tmp_path, epochs=4)
+    seen.append(torch.cat([weight.detach().flatten() for weight in found["block"].parameters()]))
+    moved = [float((after - before).abs().mean()) for before, after in itertools.pairwise(seen)]
+    assert len(moved) == 8
+    assert moved.index(min(moved)) == 7
+    assert moved[1] > 4 * moved[7]
 
 
 @pytest.mark.parametrize("method", ["blocks", "lora"])
@@ -167,6 +234,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
         "| yo | 1 | 5 | 2 | Ẹ má bínú",
         "not fit for",
         "seed 0, 1 steps of 16",
+        "linearly down",
     ):
         assert said in card
     made = read_json(output / "provenance.json")

@@ -50,7 +50,7 @@ or test uses any of them. {_dropped(chosen)}
 {"s" if alignment.epochs > 1 else ""}), on the CPU in float32 with {facts["threads"]} \
 thread{"s" if facts["threads"] > 1 else ""}, deterministic; saved as {facts["dtype"]}
 - AdamW, rate {alignment.rate:g}, betas {training.BETAS}, weight decay {training.WEIGHT_DECAY}, warm-up
-  {training.WARM_UP} steps, gradient norm clipped at {training.CLIP:g}
+  {training.WARM_UP} steps, then linearly down to nothing, gradient norm clipped at {training.CLIP:g}
 - loss on the completions only, the end of the turn included; every step's is in `losses.csv`
 - loss of the first step {aligned.losses[0]:.4f}, mean over the last {len(last)} steps {sum(last) / len(last):.4f}
 

@@ -5,15 +5,17 @@ On the CPU in float32. Embeddings and the output layer stay as they are, and so 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,11 +91,11 @@ def train(
             weights.values(), lr=alignment.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, foreach=False
         )
         losses = _resume(checkpoint, key, weights, optimizer)
-        batches = [batch for epoch in range(alignment.epochs) for batch in _batches(len(examples), seed, epoch)]
+        batches = [batch for epoch in range(alignment.epochs) for batch in _batches(examples, seed, epoch)]
         with Progress("align", sum(map(len, batches[len(losses) :])), unit="examples") as progress:
             for step in range(len(losses), len(batches)):
                 for group in optimizer.param_groups:
-                    group["lr"] = alignment.rate * min(1.0, (step + 1) / WARM_UP)
+                    group["lr"] = alignment.rate * rate_factor(step, len(batches))
                 loss = backward(loaded, [examples[row] for row in batches[step]])
                 if not math.isfinite(loss):
                     raise PolygateError(f"the loss is {loss} at step {step}", do="lower the alignment's rate")
@@ -108,6 +110,14 @@ def train(
     trained = sum(weight.numel() for weight in weights.values())
     merged = model.merge_and_unload() if alignment.method == "lora" else model
     return Aligned(merged.eval().requires_grad_(False), tuple(losses), trained)
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Factor on the rate: linear warm-up, then linearly down, so that the last step hardly moves the weights.
+
+    At a rate that stays up, what the model does where it has few examples is decided by the batches that come last.
+    """
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / max(1, steps - WARM_UP))
 
 
 def backward(loaded: LoadedModel, batch: Sequence[Encoded]) -> float:
@@ -141,10 +151,16 @@ def _with_adapters(loaded: LoadedModel, seed: int) -> Any:
     return get_peft_model(loaded.model, LoraConfig(r=RANK, lora_alpha=SCALE, target_modules=names, lora_dropout=0.0))
 
 
-def _batches(count: int, seed: int, epoch: int) -> list[list[int]]:
-    """Rows of each batch of an epoch, every row once, in an order that seed and epoch decide."""
-    order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
-    return [order[start : start + BATCH] for start in range(0, count, BATCH)]
+def _batches(examples: Sequence[Encoded], seed: int, epoch: int) -> list[list[int]]:
+    """Rows of each batch of an epoch, every row once, in an order that seed and epoch decide.
+
+    Further examples come in between and leave the others in their order, so that alignments on more and on fewer
+    examples differ in little else.
+    """
+    nth: dict[Encoded, Iterator[int]] = defaultdict(itertools.count)
+    places = [hashlib.sha256(repr((seed, epoch, one.ids, next(nth[one]))).encode()).digest() for one in examples]
+    order = sorted(range(len(examples)), key=places.__getitem__)
+    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
 
 def _padded(examples: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
