@@ -88,7 +88,7 @@ def train(
         model = _with_adapters(loaded, seed) if alignment.method == "lora" else _with_free_blocks(loaded)
         weights = {name: weight for name, weight in loaded.model.named_parameters() if weight.requires_grad}
         optimizer = torch.optim.AdamW(
-            weights.values(), lr=alignment.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, foreach=False
+            weights.values(), lr=alignment.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
         )
         losses = _resume(checkpoint, key, weights, optimizer)
         batches = [batch for epoch in range(alignment.epochs) for batch in _batches(examples, seed, epoch)]
