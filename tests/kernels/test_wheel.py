@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import sys
@@ -19,7 +20,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the wheel and numpy."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "maturin", "build", "--release", "--offline", "--out", folder / "dist"]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with (ROOT / "rust" / "target" / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once take the library from under each other
+        built = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
     (wheel,) = (folder / "dist").iterdir()
     assert "-cp311-abi3-" in wheel.name
     venv.create(folder / "env", with_pip=True)
