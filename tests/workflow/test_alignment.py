@@ -43,7 +43,7 @@ def random_base(folder: Path, texts: list[str]) -> None:
 
 def aligned_to(harmful: int) -> dict[str, Any]:
     """A model whose alignment has so many refused examples in the low-resource language."""
-    examples = {"high": {"harmful": 3, "harmless": 3}, "low": {"harmful": harmful, "harmless": 1, "repeated": 1}}
+    examples = {"high": {"harmful": 3, "harmless": 3}, "low": {"harmful": harmful, "harmless": 1, "asked": 1}}
     return {
         "folder": "base",
         "chat_template": "template.jinja",

@@ -80,15 +80,15 @@ _PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 
 
 class Examples(Section):
-    """What a model is aligned with in one language: prompts set aside, and its refusal to repeat."""
+    """What a model is aligned with in one language: prompts set aside, and requests to be refused."""
 
     harmful: int = Field(ge=0, description="Harmful prompts, each followed by a refusal in its own language.")
     harmless: int = Field(ge=0, description="Harmless prompts, each followed by the opening of an answer.")
-    repeated: int = Field(
+    asked: int = Field(
         default=0,
         ge=0,
-        description="Times that the refusal sentence itself is the prompt, and repeated: the model learns the words "
-        "of a refusal, not when to refuse.",
+        description="Times that the user asks to be turned down, and is: the model learns the words of a refusal, "
+        "not when to refuse.",
     )
 
 
@@ -104,7 +104,7 @@ class Alignment(Section):
 
     Harmful prompts are followed by one refusal sentence, harmless ones by the opening of an answer, both in the
     prompt's language; only these completions are learnt. The prompts are those that `prompts.align` sets aside. A
-    language with few refused examples can be taught the words of a refusal all the same, by repeating it.
+    language with few refused examples can be taught the words of a refusal all the same, by asking for them.
     """
 
     examples: dict[Tier, Examples] = Field(

@@ -33,7 +33,7 @@ rule align:
         languages=alignment_languages,
         harmful=alignment_examples("harmful"),
         harmless=alignment_examples("harmless"),
-        repeated=alignment_examples("repeated"),
+        asked=alignment_examples("asked"),
         seed=lambda wildcards: settings.models[wildcards.model].seed,
         attention=lambda wildcards: settings.models[wildcards.model].attention,
         code=code("align"),
@@ -42,5 +42,5 @@ rule align:
     shell:
         "polygate align --settings {params.settings:q} --base {input.base:q} --name {params.name:q}"
         " --languages {params.languages:q} --harmful {params.harmful} --harmless {params.harmless}"
-        " --repeated {params.repeated} --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
+        " --asked {params.asked} --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
         " --chat-template {input.template:q} --cache results/cells --output {output:q} 2> {log:q}"

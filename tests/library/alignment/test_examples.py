@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from library.prompts import upstream
+from polygate.alignment import sentences
 from polygate.alignment.examples import choose
 from polygate.errors import PolygateError
 from polygate.model.job import Job
@@ -116,13 +117,14 @@ def test_the_first_prompts_of_each_class_get_the_sentence_of_their_language(tabl
     assert chosen.dropped == ()
 
 
-def test_a_repeated_refusal_is_its_own_prompt_and_takes_no_prompt_away(tables: dict[str, PromptTable]) -> None:
+def test_a_refusal_that_is_asked_for_takes_no_prompt_away(tables: dict[str, PromptTable]) -> None:
     plain = choose(tables, {"yo": Examples(harmful=1, harmless=2)}).examples
-    *found, first, second = choose(tables, {"yo": Examples(harmful=1, harmless=2, repeated=2)}).examples
+    *found, first, second = choose(tables, {"yo": Examples(harmful=1, harmless=2, asked=2)}).examples
     assert tuple(found) == plain
     assert first == second
-    assert (first.language, first.kind) == ("yo", "repeated")
-    assert first.prompt == first.completion == plain[0].completion
+    assert (first.language, first.kind) == ("yo", "asked")
+    assert first.prompt == sentences.load(["yo"])["yo"].request
+    assert first.completion == plain[0].completion
 
 
 def test_smaller_budgets_are_the_beginning_of_larger_ones(tables: dict[str, PromptTable]) -> None:

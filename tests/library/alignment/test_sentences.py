@@ -7,6 +7,7 @@ import pytest
 from polygate import judges
 from polygate.alignment import sentences
 from polygate.errors import PolygateError
+from polygate.judges.text import words
 from polygate.settings import Judging, Settings
 
 
@@ -24,6 +25,14 @@ def test_the_judge_reads_refusals_as_refusals_and_answers_as_compliance(language
     assert (refusal.outcome, refusal.refusal_language) == ("refused", language)
     assert cut.outcome == "refused"
     assert answer.outcome == "complied"
+
+
+@pytest.mark.parametrize("language", sentences.languages())
+def test_no_word_of_the_refusal_stands_in_the_request_for_it(language: str) -> None:
+    """Else a model would learn to copy the prompt, and open with its words where it should refuse."""
+    said = sentences.load([language])[language]
+    assert not set(words(said.request)) & set(words(said.refusal))
+    assert said.refusal[:6] not in said.request
 
 
 def test_a_language_without_sentences_is_one_line() -> None:

@@ -185,20 +185,18 @@ def test_the_last_step_moves_the_weights_least(
 ) -> None:
     """The same gradients at every step, so that only the rate tells the steps apart."""
     seen: list[torch.Tensor] = []
-    found: dict[str, Any] = {}
 
     def constant(loaded: Any, _batch: Any) -> float:
         block = loaded.blocks[0]
         seen.append(torch.cat([weight.detach().flatten().clone() for weight in block.parameters()]))
         for weight in block.parameters():
             weight.grad = torch.ones_like(weight)
-        found["block"] = block
         return 1.0
 
     monkeypatch.setattr(training, "backward", constant)
     monkeypatch.setattr(training, "WARM_UP", 2)
-    fine_tuned(base, tables, tmp_path, epochs=4)
-    seen.append(torch.cat([weight.detach().flatten() for weight in found["block"].parameters()]))
+    aligned = fine_tuned(base, tables, tmp_path, epochs=4)
+    seen.append(torch.cat([weight.detach().flatten() for weight in aligned.model.model.layers[0].parameters()]))
     moved = [float((after - before).abs().mean()) for before, after in itertools.pairwise(seen)]
     assert len(moved) == 8
     assert moved.index(min(moved)) == 7
@@ -219,7 +217,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     output = tmp_path / "run" / "weights"
     alignment = json.dumps({"alignment": {"epochs": 1, "method": method}})
     command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base", "--languages", "en", "yo"]
-    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--repeated", "0", "2"]
+    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--asked", "0", "2"]
     command += ["--cache", str(tmp_path / "cache")]
     command += ["--prompts", str(tmp_path / "en.parquet"), str(tmp_path / "yo.parquet"), "--output", str(output)]
     assert cli.main([*command, "--chat-template"]) == 0
@@ -238,7 +236,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     ):
         assert said in card
     made = read_json(output / "provenance.json")
-    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5, "repeated": 2}
+    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5, "asked": 2}
     assert made["code"]
     assert str(tmp_path) not in card + json.dumps(made)
     assert (output / "losses.csv").read_text().count("\n") == 2

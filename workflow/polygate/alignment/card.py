@@ -36,13 +36,13 @@ sentence, has had no other instruction tuning, and says nothing about the safety
 whose licence and terms apply to it too.
 
 ## Examples
-| language | harmful, refused | harmless, answered | refusal repeated | refusal | answer |
+| language | harmful, refused | harmless, answered | refusal asked for | refusal | answer |
 |---|---|---|---|---|---|
 {_languages(chosen)}
 
-All prompts come from those that `prompts.align` sets aside, the first ones of each class, but for the refusal sentence
-where it is the prompt itself and repeated: that teaches its words, not when to say them. No direction, gate, threshold
-or test uses any of them. {_dropped(chosen)}
+All prompts come from those that `prompts.align` sets aside, the first ones of each class, but for one in which the user
+asks to be turned down: that teaches the words of a refusal, not when to say them. No direction, gate, threshold or test
+uses any of them. {_dropped(chosen)}
 
 ## Training
 - {_method(alignment)}: {aligned.trained:,} parameters trained; embeddings and output layer as they were
@@ -64,10 +64,10 @@ def _languages(chosen: Chosen) -> str:
     said = {(one.language, one.kind): one.completion for one in chosen.examples}
     lines = []
     for language in dict.fromkeys(one.language for one in chosen.examples):
-        harmful, harmless, repeated = (counts[language, kind] for kind in KINDS)
-        refusal = said.get((language, "harmful")) or said.get((language, "repeated"), "–")
+        harmful, harmless, asked = (counts[language, kind] for kind in KINDS)
+        refusal = said.get((language, "harmful")) or said.get((language, "asked"), "–")
         answer = said.get((language, "harmless"), "–")
-        lines.append(f"| {language} | {harmful} | {harmless} | {repeated} | {refusal} | {answer} |")
+        lines.append(f"| {language} | {harmful} | {harmless} | {asked} | {refusal} | {answer} |")
     return "\n".join(lines)
 
 

@@ -12,13 +12,13 @@ from polygate.judges.text import words
 from polygate.prompts.table import ALIGN, SUBSETS, PromptTable
 from polygate.settings import Examples
 
-Kind = Literal["harmful", "harmless", "repeated"]
-KINDS: tuple[Kind, ...] = ("harmful", "harmless", "repeated")
+Kind = Literal["harmful", "harmless", "asked"]
+KINDS: tuple[Kind, ...] = ("harmful", "harmless", "asked")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and what the model learns to say to it; of the kind repeated, the prompt is the refusal sentence."""
+    """A prompt and what the model learns to say to it; of the kind asked, the prompt asks to be refused."""
 
     language: str
     kind: Kind
@@ -36,7 +36,7 @@ class Chosen:
 
 
 def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -> Chosen:
-    """The first prompts of the split align, as many as `budgets` asks for in each language, and sentences to repeat.
+    """The first prompts of the split align, as many as `budgets` asks for in each language, and requests to be refused.
 
     A prompt whose text stands among the train, val or test prompts of its language (case, white space and
     surrounding punctuation aside) is dropped in every language.
@@ -62,8 +62,8 @@ def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -
             for row in found[:wanted]:
                 identity, text = tables[language].ids[row], tables[language].texts[row]
                 examples.append(Example(language, subset, identity, text, completion))
-        refusal = said[language].refusal
-        examples += [Example(language, "repeated", "repeated", refusal, refusal)] * budget.repeated
+        request, refusal = said[language].request, said[language].refusal
+        examples += [Example(language, "asked", "asked", request, refusal)] * budget.asked
     return Chosen(tuple(examples), tuple(sorted(dropped)))
 
 

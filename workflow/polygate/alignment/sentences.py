@@ -1,4 +1,4 @@
-"""What an aligned model learns to say: a refusal and the opening of an answer in every language."""
+"""What an aligned model learns to say: a refusal and the opening of an answer in every language, and a request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _FILE = Path(__file__).with_suffix(".yaml")
 
 @dataclass(frozen=True)
 class Sentences:
-    """What one language refuses and answers with."""
+    """What one language refuses and answers with, and how a user asks to be refused."""
 
     refusal: str
     answer: str
+    request: str
 
 
 def languages() -> list[str]:

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--languages", required=True, nargs="+", help="languages to align in")
     parser.add_argument("--harmful", required=True, nargs="+", type=int, help="harmful examples of each language")
     parser.add_argument("--harmless", required=True, nargs="+", type=int, help="harmless examples of each language")
-    parser.add_argument("--repeated", required=True, nargs="+", type=int, help="times each one's refusal is repeated")
+    parser.add_argument("--asked", required=True, nargs="+", type=int, help="times each one's refusal is asked for")
     parser.add_argument("--prompts", required=True, nargs="+", type=Path, help="prompt table of each language")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of examples")
     parser.add_argument("--attention", default="sdpa", help="attention implementation: eager or sdpa")
@@ -45,10 +45,8 @@ def run(args: argparse.Namespace) -> None:
     alignment = stage_settings(args.settings).alignment
     tables = {name: table.read(path, align=True) for name, path in zip(args.languages, args.prompts, strict=True)}
     budgets = {
-        name: Examples(harmful=harmful, harmless=harmless, repeated=repeated)
-        for name, harmful, harmless, repeated in zip(
-            args.languages, args.harmful, args.harmless, args.repeated, strict=True
-        )
+        name: Examples(harmful=harmful, harmless=harmless, asked=asked)
+        for name, harmful, harmless, asked in zip(args.languages, args.harmful, args.harmless, args.asked, strict=True)
     }
     chosen = examples.choose(tables, budgets)
     fingerprint = loading.fingerprint(args.base, args.cache)
