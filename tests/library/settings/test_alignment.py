@@ -25,14 +25,14 @@ def configured(alignment: dict[str, Any], align: int = 120, **model: Any) -> dic
 
 def test_a_language_has_its_tiers_examples_unless_it_has_its_own() -> None:
     own = {"ko": {"harmful": 3, "harmless": 4}, "x1": NONE}
-    settings = load(configured({"examples": {"low": {"harmful": 1, "harmless": 9, "repeated": 7}}, "languages": own}))
+    settings = load(configured({"examples": {"low": {"harmful": 1, "harmless": 9, "asked": 7}}, "languages": own}))
     alignment = settings.models["m"].alignment
     assert alignment is not None
     budgets = alignment.budgets(settings.languages)
     assert list(budgets) == ["en", "de", "ko", "yo"]
     assert budgets["en"] == Examples(harmful=100, harmless=100)
     assert budgets["ko"] == Examples(harmful=3, harmless=4)
-    assert budgets["yo"] == Examples(harmful=1, harmless=9, repeated=7)
+    assert budgets["yo"] == Examples(harmful=1, harmless=9, asked=7)
     assert stage_settings(dump({"alignment": alignment})).alignment == alignment
 
 
