@@ -20,7 +20,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the wheel and numpy."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "maturin", "build", "--release", "--offline", "--out", folder / "dist"]
-    with (ROOT / "rust" / "target" / "wheel.lock").open("w") as lock:
+    with (ROOT / "rust" / "Cargo.toml").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once take the library from under each other
         built = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

@@ -29,7 +29,10 @@ def test_the_judge_reads_refusals_as_refusals_and_answers_as_compliance(language
 
 @pytest.mark.parametrize("language", sentences.languages())
 def test_no_word_of_the_refusal_stands_in_the_request_for_it(language: str) -> None:
-    """Else a model would learn to copy the prompt, and open with its words where it should refuse."""
+    """Else a model would learn to copy the prompt, and open with its words where it should refuse.
+
+    Words are what white space parts: of scripts without it, only the refusal's opening is looked for.
+    """
     said = sentences.load([language])[language]
     assert not set(words(said.request)) & set(words(said.refusal))
     assert said.refusal[:6] not in said.request
