@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from polygate import judges
@@ -9,6 +11,8 @@ from polygate.alignment import sentences
 from polygate.errors import PolygateError
 from polygate.judges.text import words
 from polygate.settings import Judging, Settings
+
+UNSPACED = {"zh", "ja", "th", "my", "km"}
 
 
 def test_every_language_of_the_paper_has_its_sentences() -> None:
@@ -29,13 +33,41 @@ def test_the_judge_reads_refusals_as_refusals_and_answers_as_compliance(language
 
 @pytest.mark.parametrize("language", sentences.languages())
 def test_no_word_of_the_refusal_stands_in_the_request_for_it(language: str) -> None:
-    """Else a model would learn to copy the prompt, and open with its words where it should refuse.
-
-    Words are what white space parts: of scripts without it, only the refusal's opening is looked for.
-    """
+    """Else a model would learn to copy the prompt, and open with its words where it should refuse."""
     said = sentences.load([language])[language]
-    assert not set(words(said.request)) & set(words(said.refusal))
-    assert said.refusal[:6] not in said.request
+    if language in UNSPACED:
+        assert shared_words(said.request, said.refusal) == []
+    else:
+        assert not set(words(said.request)) & set(words(said.refusal))
+
+
+@pytest.mark.parametrize(
+    ("request_", "shared"),
+    [
+        ("กรุณาปฏิเสธฉันอย่างสุภาพ", ["ฉัน"]),
+        ("请礼貌地拒绝我。", ["我"]),
+        ("សូមបដិសេធខ្ញុំដោយគួរសម។", ["សូម", "ខ្ញុំ"]),
+    ],
+)
+def test_a_shared_pronoun_is_found_without_white_space(request_: str, shared: list[str]) -> None:
+    refusals = "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้ 抱歉，我不能提供这方面的帮助。 សូមអភ័យទោស ខ្ញុំមិនអាចជួយរឿងនេះបានទេ។"
+    assert shared_words(request_, refusals) == shared
+
+
+def shared_words(request: str, refusal: str) -> list[str]:
+    """Longest runs of ``request`` found in ``refusal`` that may be a word: two letters besides marks, or one Han."""
+    runs = []
+    start = 0
+    while start < len(request):
+        end = start
+        while end < len(request) and request[start : end + 1] in refusal:
+            end += 1
+        run = request[start:end].strip()
+        letters = [character for character in run if unicodedata.category(character).startswith("L")]
+        if len(letters) >= 2 or any("CJK UNIFIED" in unicodedata.name(letter) for letter in letters):
+            runs.append(run)
+        start = max(end, start + 1)
+    return runs
 
 
 def test_a_language_without_sentences_is_one_line() -> None:
