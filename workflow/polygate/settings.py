@@ -126,6 +126,10 @@ class Alignment(Section):
         given = {name: self._of(name, languages) for name in languages.all()}
         return {name: examples for name, examples in given.items() if any(examples.model_dump().values())}
 
+    def resolved(self, languages: Languages) -> Self:
+        """The same alignment, whose `languages` are all those that have examples, with what their tier gives them."""
+        return self.model_copy(update={"examples": {}, "languages": self.budgets(languages)})
+
     def harmful(self, language: str, languages: Languages) -> int:
         """Refused examples in one language: the dose of safety data that it gets."""
         return self._of(language, languages).harmful

@@ -8,7 +8,7 @@ rule align:
     input:
         base=lambda wildcards: source_folder_of(wildcards.model),
         prompts=lambda wildcards: expand(
-            "<results>/prompts/{language}.parquet", language=alignment_languages(wildcards)
+            "<results>/prompts/{language}.parquet", language=aligned(wildcards).budgets(settings.languages)
         ),
         template=lambda wildcards: settings.models[wildcards.model].chat_template or [],
     output:
@@ -28,12 +28,8 @@ rule align:
         mem=lambda wildcards: f"{int(4 + 16 * settings.models[wildcards.model].parameters / 1e9)}GB",
         runtime=240,
     params:
-        settings=lambda wildcards: dump({"alignment": aligned(wildcards)}),
+        settings=lambda wildcards: dump({"alignment": aligned(wildcards).resolved(settings.languages)}),
         name=lambda wildcards: (settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name),
-        languages=alignment_languages,
-        harmful=alignment_examples("harmful"),
-        harmless=alignment_examples("harmless"),
-        asked=alignment_examples("asked"),
         seed=lambda wildcards: settings.models[wildcards.model].seed,
         attention=lambda wildcards: settings.models[wildcards.model].attention,
         code=code("align"),
@@ -41,6 +37,5 @@ rule align:
         "Aligning {wildcards.model}: it learns to refuse where it has examples"
     shell:
         "polygate align --settings {params.settings:q} --base {input.base:q} --name {params.name:q}"
-        " --languages {params.languages:q} --harmful {params.harmful} --harmless {params.harmless}"
-        " --asked {params.asked} --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
+        " --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
         " --chat-template {input.template:q} --cache results/cells --output {output:q} 2> {log:q}"

@@ -147,20 +147,6 @@ def aligned(wildcards):
     return settings.models[wildcards.model].alignment
 
 
-def alignment_languages(wildcards):
-    """The languages that the job's model is aligned in."""
-    return list(aligned(wildcards).budgets(settings.languages))
-
-
-def alignment_examples(kind):
-    """Parameter function: examples of a kind in each of those languages."""
-
-    def value(wildcards):
-        return [getattr(examples, kind) for examples in aligned(wildcards).budgets(settings.languages).values()]
-
-    return value
-
-
 def any_of(names):
     """Pattern of a wildcard that may be any of `names`, or nothing at all."""
     return "|".join(map(re.escape, names)) or "(?!)"

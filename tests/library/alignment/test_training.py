@@ -215,9 +215,9 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     for name, found in tables.items():
         table.write(tmp_path / f"{name}.parquet", found)
     output = tmp_path / "run" / "weights"
-    alignment = json.dumps({"alignment": {"epochs": 1, "method": method}})
-    command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base", "--languages", "en", "yo"]
-    command += ["--harmful", "4", "1", "--harmless", "3", "5", "--asked", "0", "2"]
+    budgets = {"en": {"harmful": 4, "harmless": 3}, "yo": {"harmful": 1, "harmless": 5, "asked": 2}}
+    alignment = json.dumps({"alignment": {"epochs": 1, "method": method, "languages": budgets}})
+    command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base"]
     command += ["--cache", str(tmp_path / "cache")]
     command += ["--prompts", str(tmp_path / "en.parquet"), str(tmp_path / "yo.parquet"), "--output", str(output)]
     assert cli.main([*command, "--chat-template"]) == 0
@@ -236,7 +236,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     ):
         assert said in card
     made = read_json(output / "provenance.json")
-    assert made["examples"]["yo"] == {"harmful": 1, "harmless": 5, "asked": 2}
+    assert made["examples"]["yo"] == budgets["yo"]
     assert made["code"]
     assert str(tmp_path) not in card + json.dumps(made)
     assert (output / "losses.csv").read_text().count("\n") == 2

@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from polygate.provenance import provenance
-from polygate.settings import Examples, stage_settings
+from polygate.settings import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with the section alignment")
+    parser.add_argument("--settings", required=True, help="JSON: alignment, `languages` with all examples")
     parser.add_argument("--base", required=True, type=Path, help="Hugging Face folder of the pretrained model")
     parser.add_argument("--name", required=True, help="what the card calls the pretrained model")
-    parser.add_argument("--languages", required=True, nargs="+", help="languages to align in")
-    parser.add_argument("--harmful", required=True, nargs="+", type=int, help="harmful examples of each language")
-    parser.add_argument("--harmless", required=True, nargs="+", type=int, help="harmless examples of each language")
-    parser.add_argument("--asked", required=True, nargs="+", type=int, help="times each one's refusal is asked for")
-    parser.add_argument("--prompts", required=True, nargs="+", type=Path, help="prompt table of each language")
+    parser.add_argument("--prompts", required=True, nargs="+", type=Path, help="prompt table of each of them")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of examples")
     parser.add_argument("--attention", default="sdpa", help="attention implementation: eager or sdpa")
     parser.add_argument("--chat-template", nargs="?", type=Path, help="Jinja file, where the base brings no template")
@@ -43,11 +39,8 @@ def run(args: argparse.Namespace) -> None:
     from polygate.prompts import table
 
     alignment = stage_settings(args.settings).alignment
-    tables = {name: table.read(path, align=True) for name, path in zip(args.languages, args.prompts, strict=True)}
-    budgets = {
-        name: Examples(harmful=harmful, harmless=harmless, asked=asked)
-        for name, harmful, harmless, asked in zip(args.languages, args.harmful, args.harmless, args.asked, strict=True)
-    }
+    tables = {found.language: found for found in (table.read(path, align=True) for path in args.prompts)}
+    budgets = {name: alignment.languages[name] for name in tables}
     chosen = examples.choose(tables, budgets)
     fingerprint = loading.fingerprint(args.base, args.cache)
     options = Options(attention=args.attention, chat_template=args.chat_template)
