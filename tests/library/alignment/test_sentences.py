@@ -35,10 +35,10 @@ def test_the_judge_reads_refusals_as_refusals_and_answers_as_compliance(language
 def test_no_word_of_the_refusal_stands_in_the_request_for_it(language: str) -> None:
     """Else a model would learn to copy the prompt, and open with its words where it should refuse."""
     said = sentences.load([language])[language]
+    assert not set(words(said.request)) & set(words(said.refusal))
+    assert said.refusal[:6] not in said.request
     if language in UNSPACED:
         assert shared_words(said.request, said.refusal) == []
-    else:
-        assert not set(words(said.request)) & set(words(said.refusal))
 
 
 @pytest.mark.parametrize(

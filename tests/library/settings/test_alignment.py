@@ -33,6 +33,7 @@ def test_a_language_has_its_tiers_examples_unless_it_has_its_own() -> None:
     assert budgets["en"] == Examples(harmful=100, harmless=100)
     assert budgets["ko"] == Examples(harmful=3, harmless=4)
     assert budgets["yo"] == Examples(harmful=1, harmless=9, asked=7)
+    assert stage_settings(dump({"alignment": alignment})).alignment == alignment
     resolved = alignment.resolved(settings.languages)
     assert resolved.languages == budgets
     assert stage_settings(dump({"alignment": resolved})).alignment == resolved

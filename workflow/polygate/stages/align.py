@@ -15,10 +15,10 @@ from polygate.settings import stage_settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON: alignment, `languages` with all examples")
+    parser.add_argument("--settings", required=True, help="JSON: alignment, all examples under its languages")
     parser.add_argument("--base", required=True, type=Path, help="Hugging Face folder of the pretrained model")
     parser.add_argument("--name", required=True, help="what the card calls the pretrained model")
-    parser.add_argument("--prompts", required=True, nargs="+", type=Path, help="prompt table of each of them")
+    parser.add_argument("--prompts", required=True, nargs="+", type=Path, help="prompt table of each such language")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of examples")
     parser.add_argument("--attention", default="sdpa", help="attention implementation: eager or sdpa")
     parser.add_argument("--chat-template", nargs="?", type=Path, help="Jinja file, where the base brings no template")
