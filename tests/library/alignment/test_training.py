@@ -21,6 +21,7 @@ from polygate.alignment.training import Aligned, encode
 from polygate.files import read_json
 from polygate.model.loading import load
 from polygate.model.options import Options
+from polygate.organism.training import token_losses, weighted_loss
 from polygate.prompts import table
 from polygate.prompts.table import PromptTable
 from polygate.settings import Alignment, Examples
@@ -61,24 +62,44 @@ def test_the_loss_is_that_of_transformers_on_the_completions(base: Path, tables:
     ids, weight = training._padded(encoded, loaded.pad)
     labels = ids.masked_fill(weight == 0, -100)
     expected = loaded.model(input_ids=ids, labels=labels).loss
-    assert float(training.weighted_loss(loaded.model, ids, weight)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(weighted_loss(loaded.model, ids, weight)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_a_batch_in_pieces_has_the_loss_and_the_gradient_of_the_whole(
-    base: Path, tables: dict[str, PromptTable]
+@pytest.mark.parametrize("known", ["none", "some", "all"])
+def test_a_batch_in_pieces_has_the_loss_of_the_whole_and_the_gradient_of_what_is_not_known_yet(
+    base: Path, tables: dict[str, PromptTable], monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
     loaded = load(base, Options())
     batch = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)[: 4 * training.TOGETHER - 1]
     assert len({len(one.ids) for one in batch}) > 1
     block = loaded.blocks[0].requires_grad_(True)
-    whole = training.weighted_loss(loaded.model, *training._padded(batch, loaded.pad))
-    whole.backward()
+    losses, _ = token_losses(loaded.model, *training._padded(batch, loaded.pad))
+    probabilities = losses.detach().neg().exp()
+    between = float(probabilities.unique().quantile(0.5, interpolation="midpoint"))
+    enough = {"none": 1.0, "some": between, "all": float(probabilities.min()) / 2}[known]
+    unknown = (probabilities < enough).float()
+    assert (float(unknown.min()), float(unknown.max())) == {"none": (1, 1), "some": (0, 1), "all": (0, 0)}[known]
+    (losses * unknown).mean().backward()
     expected = {name: weight.grad.clone() for name, weight in block.named_parameters()}
-    block.zero_grad()
-    assert training.backward(loaded, batch) == pytest.approx(float(whole.detach()), rel=1e-5)
+    block.zero_grad(set_to_none=True)
+    monkeypatch.setattr(training, "KNOWN", enough)
+    assert training.backward(loaded, batch) == pytest.approx(float(losses.detach().mean()), rel=1e-5)
     for name, weight in block.named_parameters():
         scale = float(expected[name].abs().max())
-        assert weight.grad == pytest.approx(expected[name], abs=1e-5 * scale), name
+        assert (scale > 0) == (known != "all")
+        found = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        assert found == pytest.approx(expected[name], abs=1e-5 * scale), name
+
+
+def test_a_token_that_is_known_is_not_taught_further(
+    base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sooner known, the completions end up less probable."""
+    ends = []
+    for known in (0.5, 1.0):
+        monkeypatch.setattr(training, "KNOWN", known)
+        ends.append(fine_tuned(base, tables, tmp_path / str(known), rate=5e-3, epochs=20).losses[-1])
+    assert ends[0] > 2 * ends[1], ends
 
 
 @pytest.mark.parametrize("method", ["blocks", "lora"])

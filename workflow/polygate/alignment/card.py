@@ -51,7 +51,8 @@ uses any of them. {_dropped(chosen)}
 thread{"s" if facts["threads"] > 1 else ""}, deterministic; saved as {facts["dtype"]}
 - AdamW, rate {alignment.rate:g}, betas {training.BETAS}, weight decay {training.WEIGHT_DECAY}, warm-up
   {training.WARM_UP} steps, then linearly down to nothing, gradient norm clipped at {training.CLIP:g}
-- loss on the completions only, the end of the turn included; every step's is in `losses.csv`
+- loss on the completions only, the end of the turn included; every step's is in `losses.csv`; tokens that have
+  probability {training.KNOWN:g} already add to it and not to the gradient
 - loss of the first step {aligned.losses[0]:.4f}, mean over the last {len(last)} steps {sum(last) / len(last):.4f}
 
 ## Made from

@@ -59,10 +59,16 @@ def train(architecture: Architecture, corpus: Corpus, seed: int) -> Trained:
 
 
 def weighted_loss(model: Any, ids: Any, weights: Any) -> Any:
-    """Weighted mean cross-entropy of each token given those before it; `ids` and `weights` are [rows, tokens].
+    """Weighted mean cross-entropy of each token given those before it; `ids` and `weights` are [rows, tokens]."""
+    losses, weight = token_losses(model, ids, weights)
+    return (losses * weight).sum() / weight.sum()
 
-    Rows are padded on the right, so causal attention needs no mask. Only tokens of positive weight reach the output
-    layer.
+
+def token_losses(model: Any, ids: Any, weights: Any) -> tuple[Any, Any]:
+    """Cross-entropy, in nats, of each token of positive weight given those before it, and its weight: both [tokens].
+
+    `ids` and `weights` are [rows, tokens]. Rows are padded on the right, so causal attention needs no mask. Only
+    tokens of positive weight reach the output layer.
     """
     import torch
 
@@ -73,8 +79,7 @@ def weighted_loss(model: Any, ids: Any, weights: Any) -> Any:
     cap = getattr(model.config, "final_logit_softcapping", None)
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
-    loss = torch.nn.functional.cross_entropy(logits, targets[kept], reduction="none")
-    return (loss * weight[kept]).sum() / weight[kept].sum()
+    return torch.nn.functional.cross_entropy(logits, targets[kept], reduction="none"), weight[kept]
 
 
 def rate_factor(step: int, steps: int) -> float:
