@@ -84,6 +84,12 @@ class Examples(Section):
 
     harmful: int = Field(ge=0, description="Harmful prompts, each followed by a refusal in its own language.")
     harmless: int = Field(ge=0, description="Harmless prompts, each followed by the opening of an answer.")
+    answered: int = Field(
+        default=0,
+        ge=0,
+        description="Harmful prompts followed by the opening of an answer all the same, the last of those set aside: "
+        "what a model sees of a language in which nobody looks through the data.",
+    )
     asked: int = Field(
         default=0,
         ge=0,
@@ -103,8 +109,9 @@ class Alignment(Section):
     """Fine-tuning of a pretrained model before it is measured: it learns to refuse where there are many examples.
 
     Harmful prompts are followed by one refusal sentence, harmless ones by the opening of an answer, both in the
-    prompt's language; only these completions are learnt. The prompts are those that `prompts.align` sets aside. A
-    language with few refused examples can be taught the words of a refusal all the same, by asking for them.
+    prompt's language; only these completions are learnt, their first token no further than to a probability of 0.9. The
+    prompts are those that `prompts.align` sets aside. A language with few refused examples can be taught the words of a
+    refusal all the same, by asking for them, and to answer harmful prompts.
     """
 
     examples: dict[Tier, Examples] = Field(
@@ -435,7 +442,7 @@ class Settings(Section):
             if not budgets:
                 raise ValueError(f"models.{name}.alignment has no examples in any language")
             for language, examples in budgets.items():
-                largest = max(examples.harmful, examples.harmless)
+                largest = max(examples.harmful + examples.answered, examples.harmless)
                 if largest > self.prompts.align:
                     raise ValueError(
                         f"models.{name}.alignment asks for {largest} prompts per class in {language}, "

@@ -127,6 +127,16 @@ def test_a_refusal_that_is_asked_for_takes_no_prompt_away(tables: dict[str, Prom
     assert first.completion == plain[0].completion
 
 
+def test_answered_harmful_prompts_are_the_last_ones_however_many_are_refused(tables: dict[str, PromptTable]) -> None:
+    for refused in (0, 1, 3):
+        found = choose(tables, {"yo": Examples(harmful=refused, harmless=1, answered=2)}).examples
+        assert [one.kind for one in found] == ["harmful"] * refused + ["answered", "answered", "harmless"]
+        assert [one.prompt_id for one in found[-3:-1]] == ["harmful-align-0010", "harmful-align-0011"]
+        assert {one.completion for one in found[-3:]} == {sentences.load(["yo"])["yo"].answer}
+    with pytest.raises(PolygateError, match=r"yo has 5 harmful prompts .* 6 are asked for"):
+        choose(tables, {"yo": Examples(harmful=4, harmless=0, answered=2)})
+
+
 def test_smaller_budgets_are_the_beginning_of_larger_ones(tables: dict[str, PromptTable]) -> None:
     few, more = (choose(tables, {"de": Examples(harmful=n, harmless=0)}).examples for n in (2, 4))
     assert more[:2] == few

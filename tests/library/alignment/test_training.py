@@ -67,39 +67,46 @@ def test_the_loss_is_that_of_transformers_on_the_completions(base: Path, tables:
 
 @pytest.mark.parametrize("known", ["none", "some", "all"])
 def test_a_batch_in_pieces_has_the_loss_of_the_whole_and_the_gradient_of_what_is_not_known_yet(
-    base: Path, tables: dict[str, PromptTable], monkeypatch: pytest.MonkeyPatch, known: str
+    base: Path, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
+    """As row by row; of what is known already, only a completion's first token goes without a gradient."""
     loaded = load(base, Options())
-    batch = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)[: 4 * training.TOGETHER - 1]
-    assert len({len(one.ids) for one in batch}) > 1
+    random = np.random.default_rng(0)
+    tokens = [random.integers(loaded.model.config.vocab_size, size=random.integers(4, 12)).tolist() for _ in range(11)]
+    batch = [training.Encoded(tuple(ids), int(random.integers(1, len(ids)))) for ids in tokens]
     block = loaded.blocks[0].requires_grad_(True)
-    losses, _ = token_losses(loaded.model, *training._padded(batch, loaded.pad))
-    probabilities = losses.detach().neg().exp()
-    between = float(probabilities.unique().quantile(0.5, interpolation="midpoint"))
-    enough = {"none": 1.0, "some": between, "all": float(probabilities.min()) / 2}[known]
-    unknown = (probabilities < enough).float()
-    assert (float(unknown.min()), float(unknown.max())) == {"none": (1, 1), "some": (0, 1), "all": (0, 0)}[known]
-    (losses * unknown).mean().backward()
+    rows = [token_losses(loaded.model, *training._padded([one], loaded.pad))[0] for one in batch]
+    firsts = torch.stack([row[0] for row in rows]).detach().neg().exp()
+    ascending = firsts.sort().values
+    widest = int(ascending.diff().argmax())
+    between = float(ascending[widest : widest + 2].mean())
+    enough = {"none": 1.0, "some": between, "all": float(firsts.min()) / 2}[known]
+    assert {bool(first < enough) for first in firsts} == {"none": {True}, "some": {True, False}, "all": {False}}[known]
+    taught = [row if first < enough else row[1:] for row, first in zip(rows, firsts, strict=True)]
+    every = torch.cat(rows)
+    (torch.cat(taught).sum() / len(every)).backward()
     expected = {name: weight.grad.clone() for name, weight in block.named_parameters()}
-    block.zero_grad(set_to_none=True)
+    block.zero_grad()
     monkeypatch.setattr(training, "KNOWN", enough)
-    assert training.backward(loaded, batch) == pytest.approx(float(losses.detach().mean()), rel=1e-5)
+    assert training.backward(loaded, batch) == pytest.approx(float(every.detach().mean()), rel=1e-5)
     for name, weight in block.named_parameters():
         scale = float(expected[name].abs().max())
-        assert (scale > 0) == (known != "all")
-        found = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        assert found == pytest.approx(expected[name], abs=1e-5 * scale), name
+        assert weight.grad == pytest.approx(expected[name], abs=1e-5 * scale), name
 
 
-def test_a_token_that_is_known_is_not_taught_further(
+def test_the_beginning_of_a_completion_is_taught_until_it_is_known(
     base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sooner known, the completions end up less probable."""
+    """Sooner known, it ends up less probable."""
     ends = []
     for known in (0.5, 1.0):
         monkeypatch.setattr(training, "KNOWN", known)
-        ends.append(fine_tuned(base, tables, tmp_path / str(known), rate=5e-3, epochs=20).losses[-1])
-    assert ends[0] > 2 * ends[1], ends
+        model = fine_tuned(base, tables, tmp_path / str(known), rate=5e-3, epochs=20).model
+        loaded = load(base, Options())
+        examples = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)
+        firsts = [token_losses(model, *training._padded([one], loaded.pad))[0][0] for one in examples]
+        ends.append(float(torch.stack(firsts).mean()))
+    assert ends[0] > 1.5 * ends[1], ends
 
 
 @pytest.mark.parametrize("method", ["blocks", "lora"])
@@ -236,7 +243,7 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     for name, found in tables.items():
         table.write(tmp_path / f"{name}.parquet", found)
     output = tmp_path / "run" / "weights"
-    budgets = {"en": {"harmful": 4, "harmless": 3}, "yo": {"harmful": 1, "harmless": 5, "asked": 2}}
+    budgets = {"en": {"harmful": 4, "harmless": 3}, "yo": {"harmful": 1, "harmless": 5, "answered": 1, "asked": 2}}
     alignment = json.dumps({"alignment": {"epochs": 1, "method": method, "languages": budgets}})
     command = ["align", "--settings", alignment, "--base", str(start), "--name", "some/base"]
     command += ["--cache", str(tmp_path / "cache")]
@@ -249,8 +256,8 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
     card = (output / "README.md").read_text()
     for said in (
         "some/base",
-        "| en | 4 | 3 | 0 | I'm sorry",
-        "| yo | 1 | 5 | 2 | Ẹ má bínú",
+        "| en | 4 | 3 | 0 | 0 | I'm sorry",
+        "| yo | 1 | 5 | 1 | 2 | Ẹ má bínú",
         "not fit for",
         "seed 0, 1 steps of 16",
         "linearly down",

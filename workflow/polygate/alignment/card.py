@@ -36,13 +36,13 @@ sentence, has had no other instruction tuning, and says nothing about the safety
 whose licence and terms apply to it too.
 
 ## Examples
-| language | harmful, refused | harmless, answered | refusal asked for | refusal | answer |
-|---|---|---|---|---|---|
+| language | harmful, refused | harmless, answered | harmful, answered | refusal asked for | refusal | answer |
+|---|---|---|---|---|---|---|
 {_languages(chosen)}
 
-All prompts come from those that `prompts.align` sets aside, the first ones of each class, but for one in which the user
-asks to be turned down: that teaches the words of a refusal, not when to say them. No direction, gate, threshold or test
-uses any of them. {_dropped(chosen)}
+All prompts come from those that `prompts.align` sets aside, the first ones of each class and, of harmful ones that are
+answered, the last, but for one in which the user asks to be turned down: that teaches the words of a refusal, not when
+to say them. No direction, gate, threshold or test uses any of them. {_dropped(chosen)}
 
 ## Training
 - {_method(alignment)}: {aligned.trained:,} parameters trained; embeddings and output layer as they were
@@ -51,8 +51,8 @@ uses any of them. {_dropped(chosen)}
 thread{"s" if facts["threads"] > 1 else ""}, deterministic; saved as {facts["dtype"]}
 - AdamW, rate {alignment.rate:g}, betas {training.BETAS}, weight decay {training.WEIGHT_DECAY}, warm-up
   {training.WARM_UP} steps, then linearly down to nothing, gradient norm clipped at {training.CLIP:g}
-- loss on the completions only, the end of the turn included; every step's is in `losses.csv`; tokens that have
-  probability {training.KNOWN:g} already add to it and not to the gradient
+- loss on the completions only, the end of the turn included; every step's is in `losses.csv`; the first
+  token of a completion, once it has probability {training.KNOWN:g}, adds to it and not to the gradient
 - loss of the first step {aligned.losses[0]:.4f}, mean over the last {len(last)} steps {sum(last) / len(last):.4f}
 
 ## Made from
@@ -65,10 +65,10 @@ def _languages(chosen: Chosen) -> str:
     said = {(one.language, one.kind): one.completion for one in chosen.examples}
     lines = []
     for language in dict.fromkeys(one.language for one in chosen.examples):
-        harmful, harmless, asked = (counts[language, kind] for kind in KINDS)
+        numbers = " | ".join(str(counts[language, kind]) for kind in KINDS)
         refusal = said.get((language, "harmful")) or said.get((language, "asked"), "–")
-        answer = said.get((language, "harmless"), "–")
-        lines.append(f"| {language} | {harmful} | {harmless} | {asked} | {refusal} | {answer} |")
+        answer = said.get((language, "harmless")) or said.get((language, "answered"), "–")
+        lines.append(f"| {language} | {numbers} | {refusal} | {answer} |")
     return "\n".join(lines)
 
 

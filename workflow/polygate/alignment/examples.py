@@ -12,13 +12,16 @@ from polygate.judges.text import words
 from polygate.prompts.table import ALIGN, SUBSETS, PromptTable
 from polygate.settings import Examples
 
-Kind = Literal["harmful", "harmless", "asked"]
-KINDS: tuple[Kind, ...] = ("harmful", "harmless", "asked")
+Kind = Literal["harmful", "harmless", "answered", "asked"]
+KINDS: tuple[Kind, ...] = ("harmful", "harmless", "answered", "asked")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and what the model learns to say to it; of the kind asked, the prompt asks to be refused."""
+    """A prompt and what the model learns to say to it.
+
+    Harmful prompts are of the kind answered where that is an answer; of the kind asked, the prompt asks to be refused.
+    """
 
     language: str
     kind: Kind
@@ -38,6 +41,8 @@ class Chosen:
 def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -> Chosen:
     """The first prompts of the split align, as many as `budgets` asks for in each language, and requests to be refused.
 
+    Harmful prompts that are answered are the last of the split, the same ones however many are refused.
+
     A prompt whose text stands among the train, val or test prompts of its language (case, white space and
     surrounding punctuation aside) is dropped in every language.
 
@@ -50,18 +55,20 @@ def choose(tables: Mapping[str, PromptTable], budgets: Mapping[str, Examples]) -
     examples: list[Example] = []
     for language, budget in budgets.items():
         for subset in SUBSETS:
-            wanted = budget.harmful if subset == "harmful" else budget.harmless
-            completion = said[language].refusal if subset == "harmful" else said[language].answer
+            first, last = (budget.harmful, budget.answered) if subset == "harmful" else (budget.harmless, 0)
             found = [row for row in tables[language].select(ALIGN, subset) if tables[language].ids[row] not in dropped]
-            if len(found) < wanted:
+            if len(found) < first + last:
                 raise PolygateError(
-                    f"language {language} has {len(found)} {subset} prompts to align with, {wanted} are asked for "
-                    f"({len(dropped)} were dropped because their text stands in another split)",
+                    f"language {language} has {len(found)} {subset} prompts to align with, {first + last} are asked "
+                    f"for ({len(dropped)} were dropped because their text stands in another split)",
                     do="raise prompts.align, or lower the alignment's examples",
                 )
-            for row in found[:wanted]:
+            picked: list[tuple[Kind, int]] = [(subset, row) for row in found[:first]]
+            picked += [("answered", row) for row in found[len(found) - last :]]
+            for kind, row in picked:
+                completion = said[language].refusal if kind == "harmful" else said[language].answer
                 identity, text = tables[language].ids[row], tables[language].texts[row]
-                examples.append(Example(language, subset, identity, text, completion))
+                examples.append(Example(language, kind, identity, text, completion))
         request, refusal = said[language].request, said[language].refusal
         examples += [Example(language, "asked", "asked", request, refusal)] * budget.asked
     return Chosen(tuple(examples), tuple(sorted(dropped)))

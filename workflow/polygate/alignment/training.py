@@ -35,7 +35,7 @@ BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01
 WARM_UP = 20
 CLIP = 1.0
 KNOWN = 0.9
-"""Probability from which on a token of a completion is not taught further."""
+"""Probability from which on the first token of a completion is not taught further."""
 RANK, SCALE = 16, 32
 """Rank and α of the adapters."""
 CHECKPOINT_STEPS = 20
@@ -125,9 +125,9 @@ def rate_factor(step: int, steps: int) -> float:
 def backward(loaded: LoadedModel, batch: Sequence[Encoded]) -> float:
     """Add the gradient for a batch; the mean cross-entropy over the tokens of its completions, in nats.
 
-    Tokens that have probability `KNOWN` already count in the mean, not in the gradient: a hinge, as a maximum-margin
-    classifier has. Taught on, the two ways to open an answer come to stand 10 to 25 nats apart, which no steering that
-    leaves the words whole undoes, and which of them a language with few refused examples gets is left to chance.
+    The first token of a completion decides between refusal and answer. Where it has probability `KNOWN` already, it
+    counts in the mean and not in the gradient: a hinge, as a maximum-margin classifier has. Taught on, the two ways to
+    begin come to stand 10 to 25 nats apart, which no steering that leaves the words whole undoes.
 
     Like lengths go through the model together, so that little of it is padding.
     """
@@ -135,11 +135,13 @@ def backward(loaded: LoadedModel, batch: Sequence[Encoded]) -> float:
     total = sum(len(one.ids) - one.prompt_tokens for one in batch)
     mean = 0.0
     for start in range(0, len(ordered), TOGETHER):
-        losses, _ = token_losses(loaded.model, *_padded(ordered[start : start + TOGETHER], loaded.pad))
+        rows = ordered[start : start + TOGETHER]
+        losses, _ = token_losses(loaded.model, *_padded(rows, loaded.pad))
         mean += float(losses.detach().sum()) / total
-        unknown = losses[losses > -math.log(KNOWN)]
-        if len(unknown):
-            (unknown.sum() / total).backward()
+        firsts = [0, *itertools.accumulate(len(one.ids) - one.prompt_tokens for one in rows)][:-1]
+        known = torch.zeros(len(losses), dtype=torch.bool)
+        known[firsts] = losses.detach()[firsts] <= -math.log(KNOWN)
+        (losses[~known].sum() / total).backward()
     return mean
 
 
