@@ -42,7 +42,7 @@ run: install ## train the three model organisms and run everything; ends in repo
 	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
 	@$(BIN)/python workflow/scripts/summary.py results/demo/tables/findings.json reports/report.html
 
-run-small: small ## two small real models on real prompts, one of them aligned first (32 min on 2 cores)
+run-small: small ## two small real models on real prompts, one of them aligned first (35 min on 2 cores)
 	@$(SNAKEMAKE) --configfile config/small.yaml --quiet rules $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
 
