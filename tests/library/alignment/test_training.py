@@ -72,8 +72,10 @@ def test_a_batch_in_pieces_has_the_loss_of_the_whole_and_the_gradient_of_what_is
     """As row by row; of what is known already, only a completion's first token goes without a gradient."""
     loaded = load(base, Options())
     random = np.random.default_rng(0)
-    tokens = [random.integers(loaded.model.config.vocab_size, size=random.integers(4, 12)).tolist() for _ in range(11)]
+    lengths = random.integers(4, 12, size=4 * training.TOGETHER - 1)
+    tokens = [random.integers(loaded.model.config.vocab_size, size=length).tolist() for length in lengths]
     batch = [training.Encoded(tuple(ids), int(random.integers(1, len(ids)))) for ids in tokens]
+    assert len({len(one.ids) for one in batch}) > 1
     block = loaded.blocks[0].requires_grad_(True)
     rows = [token_losses(loaded.model, *training._padded([one], loaded.pad))[0] for one in batch]
     firsts = torch.stack([row[0] for row in rows]).detach().neg().exp()
@@ -98,12 +100,12 @@ def test_the_beginning_of_a_completion_is_taught_until_it_is_known(
     base: Path, tables: dict[str, PromptTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sooner known, it ends up less probable."""
+    loaded = load(base, Options())
+    examples = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)
     ends = []
     for known in (0.5, 1.0):
         monkeypatch.setattr(training, "KNOWN", known)
         model = fine_tuned(base, tables, tmp_path / str(known), rate=5e-3, epochs=20).model
-        loaded = load(base, Options())
-        examples = encode(loaded.tokenizer, choose(tables, BUDGETS).examples)
         firsts = [token_losses(model, *training._padded([one], loaded.pad))[0][0] for one in examples]
         ends.append(float(torch.stack(firsts).mean()))
     assert ends[0] > 1.5 * ends[1], ends
