@@ -48,6 +48,10 @@ def test_nothing_is_set_aside_by_default() -> None:
     ("values", "message"),
     [
         (configured({"languages": {"x1": NONE}}, align=60), "models.m.alignment asks for 100 .* en, .* sets 60 aside"),
+        (
+            configured({"languages": {"x1": {"harmful": 60, "harmless": 0, "answered": 50}}}, align=105),
+            "models.m.alignment asks for 110 .* x1, .* sets 105 aside",
+        ),
         (configured({"languages": {"sw": NONE}}), "models.m.alignment.languages: 'sw' is not among languages"),
         (configured({}), "models.m.alignment: no refusal and answer sentences in language x1"),
         (configured({"languages": {"x1": {"harmful": 1}}}), "models.m.alignment.languages.x1.harmless"),

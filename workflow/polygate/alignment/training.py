@@ -48,6 +48,11 @@ class Encoded:
     ids: tuple[int, ...]
     prompt_tokens: int
 
+    @property
+    def learnt(self) -> int:
+        """Number of tokens of the completion."""
+        return len(self.ids) - self.prompt_tokens
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -132,13 +137,13 @@ def backward(loaded: LoadedModel, batch: Sequence[Encoded]) -> float:
     Like lengths go through the model together, so that little of it is padding.
     """
     ordered = sorted(batch, key=lambda one: len(one.ids))
-    total = sum(len(one.ids) - one.prompt_tokens for one in batch)
+    total = sum(one.learnt for one in batch)
     mean = 0.0
     for start in range(0, len(ordered), TOGETHER):
         rows = ordered[start : start + TOGETHER]
         losses, _ = token_losses(loaded.model, *_padded(rows, loaded.pad))
         mean += float(losses.detach().sum()) / total
-        firsts = [0, *itertools.accumulate(len(one.ids) - one.prompt_tokens for one in rows)][:-1]
+        firsts = [0, *itertools.accumulate(one.learnt for one in rows)][:-1]
         known = torch.zeros(len(losses), dtype=torch.bool)
         known[firsts] = losses.detach()[firsts] <= -math.log(KNOWN)
         (losses[~known].sum() / total).backward()
