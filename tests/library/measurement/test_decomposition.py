@@ -60,8 +60,6 @@ def test_shapes_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("largest", "verdict", "diagnosis"),
     [
-        ("acted", "beyond the surface", "acts"),
-        ("acted", "not beyond the surface", "acts"),
         ("action", "beyond the surface", "action"),
         ("action", "not beyond the surface", "representation"),
         ("action", "can't tell", "can't tell"),
@@ -72,8 +70,17 @@ def test_shapes_that_do_not_fit() -> None:
         ("representation", "can't tell", "representation"),
     ],
 )
-def test_the_diagnosis_is_the_largest_part_if_the_surface_allows(largest: str, verdict: str, diagnosis: str) -> None:
-    assert diagnose({part: 0.4 if part == largest else 0.2 for part in PARTS}, verdict) == diagnosis
+def test_the_diagnosis_is_the_largest_failure_if_the_surface_allows(largest: str, verdict: str, diagnosis: str) -> None:
+    for acted in (0.0, 0.45):
+        shares = {part: (1 - acted) * (0.4 if part == largest else 0.3) for part in PARTS[1:]}
+        assert diagnose({"acted": acted, **shares}, verdict) == diagnosis
+
+
+@pytest.mark.parametrize("verdict", ["", *VERDICTS])
+def test_a_model_acts_where_it_refuses_at_least_half(verdict: str) -> None:
+    failures = {"action": 0.5, "calibration": 0.0, "representation": 0.0}
+    assert diagnose({"acted": 0.5, **failures}, verdict) == "acts"
+    assert diagnose({"acted": 0.49, **failures, "action": 0.51}, verdict) != "acts"
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from(["", *VERDICTS]))
