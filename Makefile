@@ -42,11 +42,11 @@ run: install ## train the three model organisms and run everything; ends in repo
 	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
 	@$(BIN)/python workflow/scripts/summary.py results/demo/tables/findings.json reports/report.html
 
-run-small: small ## two small real models on real prompts, one of them aligned first (35 min on 2 cores)
+run-small: small ## two small real models on real prompts, one of them aligned first (40 min on 2 cores)
 	@$(SNAKEMAKE) --configfile config/small.yaml --quiet rules $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
 
-run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (50 min)
+run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (55 min)
 	@$(SNAKEMAKE) --configfile config/small-dose.yaml --quiet rules $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
 
