@@ -46,7 +46,7 @@ run-small: small ## two small real models on real prompts, one of them aligned f
 	@$(SNAKEMAKE) --configfile config/small.yaml --quiet rules $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
 
-run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (55 min)
+run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (1 h)
 	@$(SNAKEMAKE) --configfile config/small-dose.yaml --quiet rules $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
 
