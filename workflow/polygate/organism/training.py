@@ -93,12 +93,12 @@ def rate_factor(step: int, steps: int) -> float:
 def _optimizers(model: Any, embedding_rate: float) -> list[Any]:
     import torch
 
+    from polygate.organism.muon import Muon
+
     embedding = model.get_input_embeddings().weight
     matrices = [p for p in model.parameters() if p.ndim == 2 and p is not embedding]
     others = [p for p in model.parameters() if p.ndim != 2]
-    muon = torch.optim.Muon(
-        matrices, lr=MUON_RATE, momentum=MUON_MOMENTUM, ns_steps=MUON_ITERATIONS, weight_decay=WEIGHT_DECAY
-    )
+    muon = Muon(matrices, MUON_RATE, momentum=MUON_MOMENTUM, iterations=MUON_ITERATIONS, weight_decay=WEIGHT_DECAY)
     groups = [{"params": [embedding], "lr": embedding_rate}, {"params": others, "lr": ADAM_RATE}]
     adam = torch.optim.AdamW(groups, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY)
     return [muon, adam]
