@@ -16,7 +16,15 @@ from polygate.organism import folder as organism_folder
 from polygate.organism.architecture import configuration, initial_model
 from polygate.organism.corpus import Corpus
 from polygate.organism.progress import progress
-from polygate.organism.training import FINAL_RATE, WARM_UP, one_thread, rate_factor, train, weighted_loss
+from polygate.organism.training import (
+    FINAL_RATE,
+    WARM_UP,
+    _by_length,
+    one_thread,
+    rate_factor,
+    train,
+    weighted_loss,
+)
 from polygate.settings import Architecture, Model, Organism, dump
 
 ARCHITECTURES = get_args(Architecture)
@@ -100,6 +108,19 @@ def test_the_loss_is_the_weighted_mean_over_each_text_alone(architecture: Archit
     assert float(loss) == pytest.approx(total / weight_sum, rel=1e-6)
 
 
+def test_short_and_long_texts_go_through_the_model_apart_with_little_padding(corpus: Corpus) -> None:
+    """Every row once, none cut, and no other cut into two groups has fewer tokens."""
+    weights = torch.from_numpy(corpus.batch(700).weights)
+    lengths = [int(row.nonzero().max()) + 1 for row in weights]
+    groups = _by_length(weights)
+    assert sorted(int(row) for rows, _ in groups for row in rows) == list(range(len(weights)))
+    for rows, width in groups:
+        assert max(lengths[int(row)] for row in rows) == width
+    ordered = sorted(lengths)
+    best = min(cut * ordered[cut - 1] + (len(ordered) - cut) * ordered[-1] for cut in range(1, len(ordered) + 1))
+    assert sum(len(rows) * width for rows, width in groups) == best < len(lengths) * max(lengths)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_input_and_output_embeddings_are_one(architecture: Architecture, corpus: Corpus) -> None:
     model = initial_model(architecture, corpus.ids, seed=0)
@@ -135,6 +156,7 @@ def test_training_leaves_threads_and_randomness_as_they_were(corpus: Corpus) -> 
         torch.testing.assert_close(torch.rand(3), expected)
         assert torch.get_num_threads() == 2
         assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.utils.deterministic.fill_uninitialized_memory
     finally:
         torch.set_num_threads(threads)
 

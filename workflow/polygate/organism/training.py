@@ -59,9 +59,27 @@ def train(architecture: Architecture, corpus: Corpus, seed: int) -> Trained:
 
 
 def weighted_loss(model: Any, ids: Any, weights: Any) -> Any:
-    """Weighted mean cross-entropy of each token given those before it; `ids` and `weights` are [rows, tokens]."""
-    losses, weight = token_losses(model, ids, weights)
-    return (losses * weight).sum() / weight.sum()
+    """Weighted mean cross-entropy of each token given those before it; `ids` and `weights` are [rows, tokens].
+
+    Short rows go through the model apart from long ones: a third of it would be padding otherwise.
+    """
+    total = 0.0
+    for rows, width in _by_length(weights):
+        losses, weight = token_losses(model, ids[rows, :width], weights[rows, :width])
+        total = total + (losses * weight).sum()
+    return total / weights[:, 1:].sum()
+
+
+def _by_length(weights: Any) -> list[tuple[Any, int]]:
+    """Rows in one or two groups, each with the length of its longest, so that the fewest tokens are padding."""
+    lengths = (weights > 0).cumsum(1).argmax(1) + 1
+    short_first = lengths.argsort(stable=True)
+    ordered = lengths[short_first]
+    longest = int(ordered[-1])
+    tokens = [cut * int(ordered[cut - 1]) + (len(ordered) - cut) * longest for cut in range(1, len(ordered) + 1)]
+    cut = tokens.index(min(tokens)) + 1
+    groups = [(short_first[:cut], int(ordered[cut - 1])), (short_first[cut:], longest)]
+    return [(rows, width) for rows, width in groups if len(rows)]
 
 
 def token_losses(model: Any, ids: Any, weights: Any) -> tuple[Any, Any]:
@@ -109,11 +127,15 @@ def one_thread() -> Iterator[None]:
     """One thread and deterministic algorithms within the block; the caller's choices come back afterwards."""
     import torch
 
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    # Filling new memory guards code that reads what it never wrote; here it would cost a twentieth of the time.
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
+        threads, deterministic, memory.fill_uninitialized_memory = before
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
