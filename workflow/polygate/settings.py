@@ -9,29 +9,100 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Tier = Literal["high", "mid", "low"]
 TIERS: tuple[Tier, ...] = ("high", "mid", "low")
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+def _plain_path(path: Path) -> Path:
+    """Refuse what Snakemake would read as a wildcard, or what no line of a log could hold."""
+    if found := re.search(r"[{}<>\x00-\x1f]", str(path)):
+        raise ValueError(f"a path with {found[0]!r} can't be used here: rename it, or link to it under another name")
+    return path
+
+
+def _plain_gguf(source: str) -> str:
+    _plain_path(Path(source))
+    return source
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]} stands in it twice")
+    return values
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""As large as numpy and torch take one."""
+Strength = Annotated[float, Field(gt=0, le=1000)]
+Layer = Annotated[int, Field(ge=0)]
+FolderOrFile = Annotated[Path, AfterValidator(_plain_path)]
+COMMIT = r"^[0-9a-f]{40}$"
+Commit = Annotated[str, Field(pattern=COMMIT)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Part of a file's name, with room for what is added to it."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
 Arm = Literal["none", "addition", "ablation"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
 
+CACHE = "cells"
+"""Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
+FOLDERS = ("prompts", "surface", "tables", "figures", "report", "logs", "benchmarks")
+"""Folders of a run beside its models': no model may be called so."""
+
 POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
 """Commit of mainlp/Multilingual-Refusal that holds both PolyRefuse/ and dataset/splits/."""
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values can't be changed afterwards."""
+    """Base of all sections: unknown keys, NaN and infinity are refused, values can't be changed afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for numbers: Python takes them for 1 and 0, and YAML reads `no` as false."""
+        given = value if isinstance(value, list) else [value]
+        if info.field_name and any(isinstance(one, bool) for one in given):
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if kinds & {int, float} and bool not in kinds:
+                raise PydanticCustomError("truth_for_number", "must be a number")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation is made of: `list[int] | None` of int and None."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
+def _differ(what: str, names: Iterable[str]) -> None:
+    """Refuse names that differ only in case: where a disk ignores case, one's files would replace the other's."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise ValueError(f"{what} {other!r} and {name!r} differ only in case: some disks take them for one file")
 
 
 class Languages(Section):
@@ -57,6 +128,7 @@ class Languages(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"language {twice[0]!r} stands in more than one place")
+        _differ("languages", names)
         return self
 
     def all(self) -> list[str]:
@@ -149,9 +221,9 @@ class Model(Section):
     """A chat model: a hub id, a local folder, a GGUF file, or an embedded model organism."""
 
     hub: str | None = Field(default=None, description="Hugging Face hub id, downloaded by a rule of its own.")
-    revision: str | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
-    folder: Path | None = Field(default=None, description="A local Hugging Face folder.")
-    gguf: str | None = Field(
+    revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
+    folder: FolderOrFile | None = Field(default=None, description="A local Hugging Face folder.")
+    gguf: Annotated[str, AfterValidator(_plain_gguf)] | None = Field(
         default=None,
         description="A GGUF file: its path, ending in .gguf, or the name of an installed Python package that carries "
         "it. Converted once, in float32, to resources/gguf/.",
@@ -159,12 +231,14 @@ class Model(Section):
     organism: Architecture | None = Field(
         default=None, description="Train an embedded model organism of this architecture instead."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of an organism's training, or of an alignment.")
+    seed: Seed = Field(default=0, description="Seed of an organism's training, or of an alignment.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
     attention: Literal["eager", "sdpa"] = Field(
         default="sdpa", description="Attention implementation; Gemma 2 wants eager."
     )
-    chat_template: Path | None = Field(default=None, description="A Jinja file, where the tokenizer brings none.")
+    chat_template: FolderOrFile | None = Field(
+        default=None, description="A Jinja file, where the tokenizer brings none."
+    )
     alignment: Alignment | None = Field(
         default=None, description="Fine-tune the model first, to refuse harmful prompts in some languages only."
     )
@@ -172,13 +246,13 @@ class Model(Section):
         default=16384, ge=1, description="Upper limit of padded tokens in one batch of forward passes."
     )
     parameters: float = Field(
-        default=8e9, gt=0, description="Number of parameters, from which cluster resources are computed."
+        default=8e9, gt=0, le=1e13, description="Number of parameters, from which cluster resources are computed."
     )
-    layer: int | None = Field(
-        default=None, ge=0, description="Decoder block (0-based) to probe and steer; chosen on validation when empty."
+    layer: Layer | None = Field(
+        default=None, description="Decoder block (0-based) to probe and steer; chosen on validation when empty."
     )
-    strength: float | None = Field(
-        default=None, gt=0, description="λ in α = λ·gap; chosen on validation from steering.strengths when empty."
+    strength: Strength | None = Field(
+        default=None, description="λ in α = λ·gap; chosen on validation from steering.strengths when empty."
     )
     ablation: Scope | None = Field(
         default=None,
@@ -234,11 +308,11 @@ class Prompts(Section):
     source: Literal["polyrefuse", "organism"] = Field(
         default="polyrefuse", description="PolyRefuse, or the invented languages of the model organisms."
     )
-    folder: Path | None = Field(
+    folder: FolderOrFile | None = Field(
         default=None, description="Local copy of PolyRefuse's files; downloaded by a rule when empty."
     )
-    revision: str = Field(default=POLYREFUSE_REVISION, description="Commit of PolyRefuse's repository.")
-    extra: Path | None = Field(
+    revision: Commit = Field(default=POLYREFUSE_REVISION, description="Commit of PolyRefuse's repository.")
+    extra: FolderOrFile | None = Field(
         default=None,
         description="Folder with one {language}.csv, .jsonl or .parquet per further language, in the schema of the "
         "prompt tables; used before the source.",
@@ -264,7 +338,7 @@ class Organism(Section):
     high: int = Field(default=5, ge=2, description="Invented languages with many examples (h1, h2, …).")
     mid: int = Field(default=3, ge=0, description="Invented languages with fewer (m1, m2, …).")
     low: int = Field(default=4, ge=0, description="Invented languages with few (l1, l2, …).")
-    world_seed: int = Field(default=0, ge=0, description="Seed of the languages and of the split of pairs.")
+    world_seed: Seed = Field(default=0, description="Seed of the languages and of the split of pairs.")
     steps: int = Field(default=1200, ge=1, description="Optimiser steps.")
     mid_refusals: int = Field(default=24, ge=0, description="Refused harmful chats per mid-resource language.")
     low_refusals: int = Field(default=8, ge=0, description="Refused harmful chats per low-resource language.")
@@ -278,7 +352,9 @@ class Gate(Section):
     budgets: list[int] = Field(
         default=[0, 1, 4, 16, 64], description="Target-language examples per class; 0 uses none."
     )
-    draws: int = Field(default=10, ge=1, description="Random draws of the examples per budget (one for b = 0).")
+    draws: int = Field(
+        default=10, ge=1, le=1000, description="Random draws of the examples per budget (one for b = 0)."
+    )
     solver: Literal["convex", "adamw"] = Field(
         default="convex", description="Converged convex solve, or the paper's 80 AdamW epochs."
     )
@@ -308,7 +384,7 @@ class Probes(Section):
         min_length=1,
         description="Target-language examples per class; budgets beyond a language's train prompts are left out.",
     )
-    draws: int = Field(default=10, ge=1, description="Random draws of the examples per budget.")
+    draws: int = Field(default=10, ge=1, le=1000, description="Random draws of the examples per budget.")
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -320,18 +396,20 @@ class Probes(Section):
 class Steering(Section):
     """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
 
-    strengths: list[float] = Field(
+    strengths: Annotated[list[Strength], AfterValidator(_distinct)] = Field(
         default=[0.5, 1.0, 1.5, 2.0],
         min_length=1,
         description="Candidate λ; each language that chooses takes the one it does best at.",
     )
-    scopes: list[Scope] = Field(
+    scopes: Annotated[list[Scope], AfterValidator(_distinct)] = Field(
         default=["layer", "all"],
         min_length=1,
         description="Candidate ablation scopes; with none, prompts that are not flagged may be left alone.",
     )
-    layers: list[int] | None = Field(default=None, description="Candidate layers; every block when empty.")
-    chosen_on: list[Tier] = Field(
+    layers: Annotated[list[Layer], Field(min_length=1), AfterValidator(_distinct)] | None = Field(
+        default=None, description="Candidate layers; every block when empty."
+    )
+    chosen_on: Annotated[list[Tier], AfterValidator(_distinct)] = Field(
         default=["high", "mid"],
         min_length=1,
         description="Tiers whose validation prompts decide; leave out a tier to keep it free of selection.",
@@ -355,7 +433,7 @@ class Statistics(Section):
     """Intervals and tests."""
 
     confidence: Fraction = Field(default=0.95, description="Level of every interval.")
-    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples.")
+    resamples: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap resamples.")
 
 
 class Report(Section):
@@ -368,7 +446,7 @@ class Settings(Section):
     """All settings of a run. Defaults are the paper's."""
 
     run: Name = Field(default="paper", description="Name of the run: results go to results/{run}/.")
-    seed: int = Field(default=0, ge=0, description="Seed of draws, resamples and initial weights.")
+    seed: Seed = Field(default=0, description="Seed of draws, resamples and initial weights.")
     pivot: Name = Field(default="en", description="The high-resource language that orients signs.")
     languages: Languages = Field(default=Languages(), description="Languages by tier.")
     models: dict[Name, Model] = Field(
@@ -427,6 +505,33 @@ class Settings(Section):
                 f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
                 f"prompts.limit.train = {train} prompts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        """Runs and models are folders: none may be one that is there for something else."""
+        if self.run.casefold() == CACHE:
+            raise ValueError(f"run: {self.run!r} is the name of the cache's folder in results")
+        taken = [name for name in self.models if name.casefold() in FOLDERS]
+        if taken:
+            raise ValueError(f"models: {taken[0]!r} is the name of another folder in results/{self.run}")
+        _differ("models", self.models)
+        return self
+
+    @model_validator(mode="after")
+    def _tiers(self) -> Self:
+        """Tiers that are named, other than by default, have languages."""
+        empty = [tier for tier in TIERS if not getattr(self.languages, tier)]
+        default = Steering().chosen_on
+        for tier in empty:
+            if tier in self.steering.chosen_on and set(self.steering.chosen_on) != set(default):
+                raise ValueError(f"steering.chosen_on: there is no {tier}-resource language under languages.{tier}")
+            for name, model in self.models.items():
+                asked = model.alignment.examples.get(tier) if model.alignment is not None else None
+                if asked not in (None, EXAMPLES[tier]):
+                    raise ValueError(
+                        f"models.{name}.alignment.examples: there is no {tier}-resource language under languages.{tier}"
+                    )
         return self
 
     @model_validator(mode="after")

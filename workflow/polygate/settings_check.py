@@ -6,8 +6,10 @@ nearest valid name for a mistyped one.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +18,14 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from polygate.alignment import sentences
 from polygate.errors import PolygateError
-from polygate.settings import Settings
+from polygate.files import read_json
+from polygate.organism import architecture
+from polygate.prompts import extra
+from polygate.settings import COMMIT, Model, Settings
 
 COMMAND_LINE = "--config"
 """Where a key comes from that stands in no configuration file."""
@@ -34,11 +40,18 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     of range, contradicting another, or a path that doesn't exist.
     """
     sources = [(str(path), read_yaml(path)) for path in files]
+    merged: dict[str, Any] = {}
+    for _, content in sources:
+        merged = _updated(merged, content)
+    if sources and (given := _beyond(merged, values)):
+        sources.append((COMMAND_LINE, given))
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
         raise _first_error(error, sources) from None
     _check_paths(settings, sources)
+    _check_layers(settings, sources)
+    _check_extra(settings, sources)
     _check_sentences(settings, sources)
     return settings
 
@@ -48,15 +61,42 @@ def load_file(path: str | Path) -> Settings:
     return load(read_yaml(path), [path])
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as Snakemake reads it, but for what would be lost or changed without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping whose keys stand in it once: of two, YAML keeps the last."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                self._refuse(f"{name} is already set at line {lines[name]}", key)
+            lines[name] = line
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A number as it is written: YAML 1.1 takes 010 for eight and 1:30 for ninety."""
+        if re.fullmatch(r"[-+]?(0[0-7_]+|.*:.*)", node.value):
+            self._refuse(f"YAML takes {node.value} for {super().construct_yaml_int(node)}", node)
+        return int(super().construct_yaml_int(node))
+
+    def _refuse(self, what: str, node: yaml.Node) -> None:
+        raise yaml.MarkedYAMLError(problem=what, problem_mark=node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Content of a YAML file of settings; `PolygateError` when it is absent or not a mapping."""
+    """Content of a YAML file of settings; `PolygateError` when it is absent, not a mapping, or holds a key twice."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
     except UnicodeDecodeError:
         raise PolygateError("not UTF-8", where=path, do="save it as UTF-8") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark is not None else ""
         raise PolygateError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
@@ -65,6 +105,28 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PolygateError(f"{path}: a configuration is a mapping of settings, not {_kind(content)}")
     return {str(key): value for key, value in content.items()}
+
+
+def _updated(content: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with the settings of another file put over it, as Snakemake merges configuration files."""
+    return {**content, **{key: _over(content.get(key), value) for key, value in by.items()}}
+
+
+def _over(old: Any, new: Any) -> Any:
+    return _updated(old if isinstance(old, Mapping) else {}, new) if isinstance(new, Mapping) else new
+
+
+def _beyond(merged: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `values` that isn't what the files say: it comes from the command line."""
+    found = {}
+    for key, value in values.items():
+        said = merged.get(key) if isinstance(merged, Mapping) else None
+        if isinstance(value, Mapping) and value:
+            if inner := _beyond(said, value):
+                found[key] = inner
+        elif json.dumps(said, default=str) != json.dumps(value, default=str):
+            found[key] = value
+    return found
 
 
 def _first_error(error: ValidationError, sources: Sequence[tuple[str, dict[str, Any]]]) -> PolygateError:
@@ -92,7 +154,13 @@ def _file_of(location: Location, sources: Sequence[tuple[str, dict[str, Any]]]) 
         for name, content in reversed(sources):
             if _holds(content, location[:length]):
                 return name
-    return sources[-1][0] if len(sources) and not location else COMMAND_LINE if sources else "settings"
+    if not sources:
+        return "settings"
+    if location:
+        return COMMAND_LINE
+    # What contradicts may stand in the last file, on the command line, or half here and half there.
+    *_, last = names = [name for name, _ in sources]
+    return f"{names[-2]} and {last}" if last == COMMAND_LINE else last
 
 
 def _holds(content: Any, location: Location) -> bool:
@@ -113,12 +181,19 @@ def _explain(problem: Any, location: Location) -> tuple[str, str]:
         allowed = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
         near = difflib.get_close_matches(str(value), allowed, n=1)
         return f"must be {_either(allowed)}", f"did you mean {near[0]}?" if near else ""
+    if kind == "string_pattern_mismatch" and context["pattern"] == COMMIT:
+        return "must be a commit: its 40 hex digits", "branches and tags move, and results with them"
     if kind == "string_pattern_mismatch":
         return "must be a name: letters, digits, and _ . - after the first character", ""
+    if kind == "truth_for_number":
+        return "must be a number", f"YAML reads a bare yes or no as true or false{_when_empty(location)}"
     if kind == "value_error":
         return str(context["error"]), ""
     if isinstance(value, bool) and kind.startswith("string"):
         return "must be text", f"YAML reads a bare {'yes' if value else 'no'} as true or false: write it in quotes"
+    if isinstance(value, int | float | datetime.date) and kind == "string_type":
+        read = "a date" if isinstance(value, datetime.date) else "a number"
+        return "must be text", f"YAML reads it as {read}: write it in quotes, on the command line within others"
     return _SENTENCES.get(kind, problem["msg"][:1].lower() + problem["msg"][1:]).format(**context), ""
 
 
@@ -134,7 +209,9 @@ _SENTENCES = {
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
     "string_type": "must be text",
+    "string_too_long": "must have at most {max_length} characters",
     "path_type": "must be a path",
     "list_type": "must be a list, like [a, b]",
     "dict_type": "must be a section with keys",
@@ -157,7 +234,7 @@ def _nearest_setting(location: Location) -> str:
     return f"known here: {', '.join(fields)}"
 
 
-def _fields_at(section: Sequence[str]) -> list[str]:
+def _fields_at(section: Sequence[str]) -> dict[str, FieldInfo]:
     here: Any = Settings
     for part in section:
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -165,7 +242,14 @@ def _fields_at(section: Sequence[str]) -> list[str]:
         else:
             here = typing.get_args(here)[1]
         here = section_of(here) or here
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+    return dict(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else {}
+
+
+def _when_empty(location: Location) -> str:
+    """What the setting's description says of leaving it empty."""
+    *section, key = (str(part) for part in location)
+    found = re.search(r"[^.;:]*\bwhen empty", _fields_at(section)[key].description or "")
+    return f"; {found[0].strip()}" if found else ""
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
@@ -209,6 +293,51 @@ def _check_paths(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]
                 f"{_prefix(location, str(path), sources)}: {what}",
                 do=f"relative paths start in {Path.cwd()}" if not path.is_absolute() else "",
             )
+
+
+def _check_layers(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Layers must be among the model's decoder blocks, where its config.json or its recipe tells how many it has."""
+    for name, model in settings.models.items():
+        blocks = _blocks(name, model, sources)
+        asked: list[tuple[Location, int]] = [
+            (("steering", "layers", place), layer) for place, layer in enumerate(settings.steering.layers or [])
+        ]
+        if model.layer is not None:
+            asked = [(("models", name, "layer"), model.layer)]
+        for location, layer in asked:
+            if blocks is not None and layer >= blocks:
+                raise PolygateError(
+                    f"{_prefix(location, layer, sources)}: model {name} has {blocks} decoder blocks",
+                    do=f"the last is {blocks - 1}",
+                )
+
+
+def _blocks(name: str, model: Model, sources: Sequence[tuple[str, dict[str, Any]]]) -> int | None:
+    """Number of decoder blocks of a local folder or of an organism, None where nothing tells it yet."""
+    if model.organism is not None:
+        return architecture.LAYERS
+    if model.folder is None:
+        return None
+    where = _prefix(("models", name, "folder"), str(model.folder), sources)
+    path = model.folder / "config.json"
+    if not path.is_file():
+        raise PolygateError(f"{where}: there is no config.json in it", do="give a folder in Hugging Face's format")
+    content = read_json(path)
+    # Models that also see or hear keep their language model's configuration in one of its own.
+    inner = content.get("text_config", content) if isinstance(content, dict) else {}
+    blocks = inner.get("num_hidden_layers", inner.get("n_layer")) if isinstance(inner, dict) else None
+    return blocks if isinstance(blocks, int) else None
+
+
+def _check_extra(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Files of a user's own must be usable together, and none may be meant for a language that doesn't read it."""
+    if settings.prompts.extra is None:
+        return
+    try:
+        extra.check_folder(settings)
+    except PolygateError as error:
+        location: Location = ("prompts", "extra")
+        raise PolygateError(f"{_prefix(location, str(settings.prompts.extra), sources)}: {error}") from None
 
 
 def _check_sentences(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from polygate import environments
 from polygate.errors import PolygateError
 from polygate.files import write_text
-from polygate.settings import Model, Settings
+from polygate.settings import COMMIT, Model, Settings
 from polygate.settings_check import section_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,10 +134,14 @@ def _type(property_: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     kind = "path" if property_.get("format") == "path" else words[property_["type"]]
     bounds = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
-    limits = [text.format(f"{property_[key]:g}") for key, text in bounds.items() if key in property_]
+    limits = [text.format(_figure(property_[key])) for key, text in bounds.items() if key in property_]
     if "pattern" in property_:
-        limits.append("letters, digits, `_ . -`")
+        limits.append("40 hex digits" if property_["pattern"] == COMMIT else "letters, digits, `_ . -`")
     return kind, ", ".join(limits)
+
+
+def _figure(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 # --- config.yaml ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 try:
     from polygate.errors import PolygateError
     from polygate.files import write_text
-    from polygate.prompts.extra import SUFFIXES
+    from polygate.prompts.extra import check_folder, find
     from polygate.provenance import code_hash
     from polygate.settings import dump
     from polygate.settings_check import load
@@ -24,8 +24,14 @@ except ModuleNotFoundError as missing:
 
 try:
     settings = load(config, workflow.configfiles)
+    unused = check_folder(settings)
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
+if unused and workflow.is_main_process:
+    print(
+        f"polygate: note: no language of this run reads {', '.join(unused)} in {settings.prompts.extra}",
+        file=sys.stderr,
+    )
 
 
 def release_stale_locks():
@@ -153,11 +159,9 @@ def any_of(names):
 
 
 def extra_file(language):
-    """The user's own file for a language, None when there is none; the pivot's prompts come from the source."""
-    if settings.prompts.extra is None or language == settings.pivot:
-        return None
-    files = [Path(settings.prompts.extra) / f"{language}{suffix}" for suffix in SUFFIXES]
-    return next((str(file) for file in files if file.exists()), None)
+    """The user's own file for a language, None when there is none."""
+    found = None if settings.prompts.extra is None else find(settings.prompts.extra, language)
+    return None if found is None else str(found)
 
 
 GGUF = {model.gguf_name: model for model in settings.models.values() if model.gguf}

@@ -67,7 +67,9 @@ rule prompts_organism:
 rule prompts_extra:
     input:
         file=lambda wildcards: extra_file(wildcards.language),
-        pivot=f"<results>/prompts/{settings.pivot}.parquet",
+        pivot=lambda wildcards: (
+            [] if wildcards.language == settings.pivot else f"<results>/prompts/{settings.pivot}.parquet"
+        ),
     output:
         "<results>/prompts/{language}.parquet",
     log:

@@ -151,9 +151,9 @@ def test_the_stage_asks_for_the_revision_of_the_settings(
     monkeypatch.setattr(download, "polyrefuse", lambda output, revision: asked.append((output, revision)) or ["a note"])
     parser = argparse.ArgumentParser()
     download_polyrefuse.configure(parser)
-    settings = dump({"prompts": Prompts(revision="abc")})
+    settings = dump({"prompts": Prompts(revision="abc0" * 10)})
     download_polyrefuse.run(parser.parse_args(["--settings", settings, "--output", str(tmp_path / "out")]))
-    assert asked == [(tmp_path / "out", "abc")]
+    assert asked == [(tmp_path / "out", "abc0" * 10)]
     assert "a note" in capsys.readouterr().err
 
 
@@ -163,7 +163,7 @@ def test_the_stage_asks_for_the_revision_of_the_settings(
 def run_model(output: Path) -> None:
     parser = argparse.ArgumentParser()
     download_model.configure(parser)
-    settings = dump({"model": Model(hub="someone/model", revision="0123456789abcdef")})
+    settings = dump({"model": Model(hub="someone/model", revision="0123456789abcdef" + "0" * 24)})
     download_model.run(parser.parse_args(["--settings", settings, "--output", str(output)]))
 
 

@@ -17,7 +17,7 @@ NONE = {"harmful": 0, "harmless": 0}
 def configured(alignment: dict[str, Any], align: int = 120, **model: Any) -> dict[str, Any]:
     return {
         "languages": LANGUAGES,
-        "models": {"m": {"hub": "a/b", "revision": "1", "alignment": alignment, **model}},
+        "models": {"m": {"hub": "a/b", "revision": "1" * 40, "alignment": alignment, **model}},
         "prompts": {"align": align},
         "gate": {"rank": 2, "ranks": [2]},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from hypothesis import strategies as st
 from polygate.errors import PolygateError
 from polygate.settings import Settings
 from polygate.settings_check import load, load_file, setting_paths
+
+RUN_AS_A_NUMBER = (
+    "run = 20261128: must be text: YAML reads it as a number: write it in quotes, on the command line within others"
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,61 @@ from polygate.settings_check import load, load_file, setting_paths
         ("gate: {solver: adam}", "gate.solver = adam: must be convex or adamw: did you mean adamw?"),
         ("steering: {chosen_on: [hgih]}", "steering.chosen_on.0 = hgih: must be high, mid or low: did you mean high?"),
         ("gate: {rank: 0}", "gate.rank = 0: must be at least 1"),
+        (
+            "models: {m: {organism: llama, layer: no}}",
+            "models.m.layer = false: must be a number: YAML reads a bare yes or no as true or false; "
+            "chosen on validation when empty",
+        ),
+        (
+            "steering: {layers: [0, yes]}",
+            "steering.layers = [0, true]: must be a number: YAML reads a bare yes or no as true or false; "
+            "every block when empty",
+        ),
+        ("models: {m: {organism: llama, layer: 4}}", "models.m.layer = 4: model m has 4 decoder blocks: the last is 3"),
+        ("models: {m: {organism: llama, strength: -1}}", "models.m.strength = -1: must be more than 0.0"),
+        ("models: {m: {organism: llama, parameters: .inf}}", "models.m.parameters = Infinity: must be a finite number"),
+        ("steering: {strengths: [1, 0]}", "steering.strengths.1 = 0: must be more than 0.0"),
+        ("steering: {strengths: [.nan]}", "steering.strengths.0 = NaN: must be a finite number"),
+        ("steering: {strengths: [.inf]}", "steering.strengths.0 = Infinity: must be a finite number"),
+        ("steering: {layers: [-1]}", "steering.layers.0 = -1: must be at least 0"),
+        ("steering: {layers: []}", "steering.layers = []: needs at least 1, has 0"),
+        ("steering: {scopes: [layer, layer]}", 'steering.scopes = ["layer", "layer"]: layer stands in it twice'),
+        ("seed: 4294967296", "seed = 4294967296: must be at most 4294967295"),
+        ("seed: 010", "not valid YAML at line 1: YAML takes 010 for 8"),
+        ("statistics: {resamples: 300000000}", "statistics.resamples = 300000000: must be at most 100000"),
+        (
+            "models: {m: {hub: a/b, revision: main}}",
+            "models.m.revision = main: must be a commit: its 40 hex digits: "
+            "branches and tags move, and results with them",
+        ),
+        ("run: cells", "run: 'cells' is the name of the cache's folder in results"),
+        ("run: Cells", "run: 'Cells' is the name of the cache's folder in results"),
+        ("run: 2026_11_28", RUN_AS_A_NUMBER),
+        ("models: {tables: {organism: llama}}", "models: 'tables' is the name of another folder in results/paper"),
+        (
+            "models: {m: {organism: llama}, M: {organism: llama}}",
+            "models 'm' and 'M' differ only in case: some disks take them for one file",
+        ),
+        (
+            "languages: {high: [en, EN]}",
+            "languages: languages 'en' and 'EN' differ only in case: some disks take them for one file",
+        ),
+        ("run: " + "x" * 101, "run = " + "x" * 57 + "…: must have at most 100 characters"),
+        (
+            'prompts: {folder: "a{b}"}',
+            "prompts.folder = a{b}: a path with '{' can't be used here: rename it, or link to it under another name",
+        ),
+        (
+            'models: {m: {gguf: "a{b}.gguf"}}',
+            "models.m.gguf = a{b}.gguf: a path with '{' can't be used here: "
+            "rename it, or link to it under another name",
+        ),
+        (
+            "languages: {mid: []}\nsteering: {chosen_on: [mid]}",
+            "steering.chosen_on: there is no mid-resource language under languages.mid",
+        ),
+        ("run: a\ngate: {rank: 1}\nrun: b", "not valid YAML at line 3: run is already set at line 1"),
+        ("gate: {rank: 1, draws: 1, rank: 2}", "not valid YAML at line 1: rank is already set at line 1"),
         ("gate: {rank: many}", "gate.rank = many: must be a whole number"),
         ("gate: {rank: 1.5}", "gate.rank = 1.5: must be a whole number"),
         ("statistics: {confidence: 95}", "statistics.confidence = 95: must be less than 1.0"),
@@ -80,6 +140,54 @@ def test_the_file_that_set_the_value_is_named_and_else_the_command_line(tmp_path
         load({"gate": {"draws": 0}}, [first, second])
     with pytest.raises(PolygateError, match=r"^--config: seed = -1"):
         load({"seed": -1}, [first, second])
+
+
+def test_a_value_of_the_command_line_is_not_laid_to_a_file_that_says_another(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("run: tiny\ngate: {rank: 2, ranks: [1, 2], draws: 0}\n")
+    gate = {"rank": 2, "ranks": [1, 2], "draws": 0}
+    with pytest.raises(PolygateError) as caught:
+        load({"run": 20261128, "gate": {**gate, "draws": 1}}, [path])
+    assert str(caught.value) == f"--config: {RUN_AS_A_NUMBER}"
+    with pytest.raises(PolygateError, match=f"^{path}: gate.draws = 0"):
+        load({"run": "other", "gate": gate}, [path])
+    with pytest.raises(PolygateError, match=f"^{path} and --config: pivot 'xx' must be"):
+        load({"run": "tiny", "gate": {**gate, "draws": 1}, "pivot": "xx"}, [path])
+
+
+def test_aliases_and_merged_keys_are_no_repetitions(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("models:\n  a: &a {organism: llama, seed: 1}\n  b: {<<: *a, seed: 2}\n  c: *a\n")
+    assert {name: model.seed for name, model in load_file(path).models.items()} == {"a": 1, "b": 2, "c": 1}
+
+
+def folder_of(path: Path, config: dict[str, Any]) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    "config", [{"num_hidden_layers": 6}, {"text_config": {"num_hidden_layers": 6}}, {"n_layer": 6}]
+)
+def test_layers_beyond_a_folders_config_are_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    model = {"folder": str(folder_of(tmp_path / "model", config))}
+    assert load({"models": {"m": {**model, "layer": 5}}}).models["m"].layer == 5
+    with pytest.raises(PolygateError, match=r"models\.m\.layer = 6: model m has 6 decoder blocks: the last is 5"):
+        load({"models": {"m": {**model, "layer": 6}}})
+    with pytest.raises(PolygateError, match=r"steering\.layers\.1 = 9: model m has 6 decoder blocks"):
+        load({"models": {"m": model}, "steering": {"layers": [2, 9]}})
+
+
+def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(PolygateError, match=r"models\.m\.folder = .*there is no config\.json in it"):
+        load({"models": {"m": {"folder": str(tmp_path)}}})
+
+
+def test_a_file_that_no_language_reads_stops_before_any_job(tmp_path: Path) -> None:
+    (tmp_path / "SW.csv").touch()
+    with pytest.raises(PolygateError, match=r"^settings: prompts\.extra = .*: SW\.csv is not read"):
+        load({"prompts": {"extra": str(tmp_path)}})
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_equal_settings_are_the_same_text() -> None:
         ({"prompts": {"limit": {"train": 10}}}, "64 examples per class can't be drawn from prompts.limit.train = 10"),
         ({"models": {"m": {"hub": "a/b"}}}, "models.m: a hub model needs a pinned revision"),
         (
-            {"models": {"m": {"hub": "a/b", "revision": "c", "organism": "llama"}}},
+            {"models": {"m": {"hub": "a/b", "revision": "c" * 40, "organism": "llama"}}},
             "exactly one of hub, folder, gguf, organism",
         ),
         ({"models": {"m": {"gguf": "a.gguf", "organism": "llama"}}}, "exactly one of hub, folder, gguf, organism"),

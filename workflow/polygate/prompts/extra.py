@@ -2,7 +2,7 @@
 
 `{language}.csv`, `.jsonl` or `.parquet` with the columns prompt_id, split, subset and text, and optionally category
 and reference; other columns are ignored. A language that translates the pivot's prompts uses the pivot's ids, which
-stand in `results/{run}/prompts/{pivot}.parquet`.
+stand in `results/{run}/prompts/{pivot}.parquet`. The pivot's prompts may be one's own too, where every language's are.
 """
 
 from __future__ import annotations
@@ -10,20 +10,71 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.prompts import normalise, table
-from polygate.prompts.checks import check_texts
+from polygate.prompts import aside, normalise, table
+from polygate.prompts.checks import check_classes, check_shared, check_texts
 from polygate.prompts.table import ALIGN, MULTIPLE_CHOICE, SUBSETS, TABLE_SPLITS, Prompt, PromptTable
-from polygate.settings import Prompts
+from polygate.settings import Prompts, Settings
 
 REQUIRED = ("prompt_id", "split", "subset", "text")
+OPTIONAL = ("category", "reference")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+FORMATS = ".csv, .jsonl or .parquet"
+DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+# A prompt of many shots is longer than the 131,072 characters that the csv module takes for a sign of broken quotes.
+csv.field_size_limit(2**31 - 1)
+
+
+def find(folder: Path, language: str) -> Path | None:
+    """The user's own file for a language, None when there is none; case counts, whatever the disk thinks of it."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    return next((folder / f"{language}{suffix}" for suffix in SUFFIXES if f"{language}{suffix}" in names), None)
+
+
+def check_folder(settings: Settings) -> list[str]:
+    """Names of what lies in `prompts.extra` and is read by no language of the run.
+
+    Raises `PolygateError` for two files for one language, for a file that seems to be meant for a language that has
+    none (another case or suffix), and for a file of the pivot where other languages' prompts come from the source:
+    their rows would not be translations of the pivot's.
+    """
+    folder = settings.prompts.extra
+    if folder is None:
+        return []
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise PolygateError(f"the folder can't be read ({error.strerror})") from None
+    languages = settings.languages.all()
+    files = {language: found.name for language in languages if (found := find(folder, language)) is not None}
+    unused = [name for name in names if name not in files.values()]
+    for name in unused:
+        for language in languages:
+            if name in [f"{language}{suffix}" for suffix in SUFFIXES] and language in files:
+                raise PolygateError(
+                    f"{files[language]} and {name} are both there for {language}", do="keep one of them"
+                )
+            if language not in files and name.casefold().startswith(f"{language}.".casefold()):
+                raise PolygateError(
+                    f"{name} is not read: a file of prompts in {language} is called {language}{FORMATS}",
+                    do="rename it, or move it elsewhere",
+                )
+    others = [language for language in languages if language not in files]
+    if settings.pivot in files and others:
+        raise PolygateError(
+            f"{files[settings.pivot]} holds prompts of the pivot, but none of your files is in {', '.join(others[:5])}"
+            f"{', …' if len(others) > 5 else ''}, whose prompts translate those of {settings.prompts.source}",
+            do="give a file for every language, or none for the pivot",
+        )
+    return unused
 
 
 def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None = None) -> PromptTable:
@@ -35,8 +86,11 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     Raises `PolygateError` naming file and row for a missing column, a malformed row, an unknown or missing id,
     and text that is empty or looks untranslated.
     """
-    given = [_prompt(row, place, path, settings) for row, place in _rows(path)]
-    prompts = _limited([_as_in(pivot, prompt) for prompt in given], language, settings)
+    given = [_as_in(pivot, _prompt(row, place, path, settings)) for row, place in _rows(path)]
+    table.build(language, given)
+    check_shared(language, path, [(prompt.prompt_id, prompt.text) for prompt in given])
+    # The pivot's table says which train prompts are set aside; the pivot's own file is asked itself.
+    prompts = _limited(given, language, settings.model_copy(update={"align": 0}) if pivot else settings, path)
     if pivot is None:
         return table.build(language, prompts, normalise=settings.normalise)
     known = {identity: row for row, identity in enumerate(pivot.ids)}
@@ -53,6 +107,7 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     missing = _holes(path, language, filled, pivot, settings)
     result = table.build(language, filled, normalise=settings.normalise, missing=missing)
     table.check_aligned([pivot, result])
+    check_classes(language, path, _texts(result), pivot.language, _texts(pivot))
     for split in TABLE_SPLITS:
         for subset in SUBSETS:
             mine, theirs = result.select(split, subset), pivot.select(split, subset)
@@ -62,6 +117,10 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
                     language, f"{path} ({subset} {split})", texts, [pivot.texts[row] for row in theirs], pivot.language
                 )
     return result
+
+
+def _texts(of: PromptTable) -> Iterable[tuple[str, str]]:
+    return zip(of.ids, of.texts, strict=True)
 
 
 def _as_in(pivot: PromptTable | None, prompt: Prompt) -> Prompt:
@@ -95,15 +154,19 @@ def _holes(path: Path, language: str, prompts: list[Prompt], pivot: PromptTable,
     return holes
 
 
-def _limited(prompts: list[Prompt], language: str, settings: Prompts) -> list[Prompt]:
+def _limited(prompts: Sequence[Prompt], language: str, settings: Prompts, path: Path) -> list[Prompt]:
     ordered = table.build(language, prompts)
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    chosen: list[Prompt] = []
+    chosen = [prompt for prompt in prompts if prompt.category == MULTIPLE_CHOICE]
     for split in TABLE_SPLITS:
-        limit = getattr(settings.limit, split, None)
         for subset in SUBSETS:
-            chosen.extend(by_id[ordered.ids[row]] for row in ordered.select(split, subset)[:limit])
-    chosen.extend(prompt for prompt in prompts if prompt.category == MULTIPLE_CHOICE)
+            cell = [by_id[ordered.ids[row]] for row in ordered.select(split, subset)]
+            if split == ALIGN or not cell:
+                chosen.extend(cell)
+                continue
+            for row, kept_as in aside.kept(split, len(cell), settings, f"{path.name} ({subset})"):
+                identity = cell[row].prompt_id.replace(f"-{split}-", f"-{kept_as}-", 1)
+                chosen.append(replace(cell[row], prompt_id=identity))
     return chosen
 
 
@@ -111,12 +174,13 @@ def _prompt(row: dict[str, Any], place: str, path: Path, settings: Prompts) -> P
     for name in REQUIRED:
         if not isinstance(row.get(name), str):
             raise PolygateError(f"{place} has no text in column {name!r}", where=path)
+    category, reference = (_optional(row.get(name), name, place, path) for name in OPTIONAL)
     prompt = Prompt(
         prompt_id=row["prompt_id"].strip(),
         text=normalise.apply(row["text"], settings.normalise),
-        category=str(row.get("category") or ""),
+        category=category,
         source=f"{path.name} {place}",
-        reference=str(row.get("reference") or ""),
+        reference=reference,
     )
     if not prompt.prompt_id.startswith(f"{row['subset']}-{row['split']}-"):
         raise PolygateError(
@@ -127,12 +191,21 @@ def _prompt(row: dict[str, Any], place: str, path: Path, settings: Prompts) -> P
     return prompt
 
 
+def _optional(value: Any, name: str, place: str, path: Path) -> str:
+    """An optional cell as text: null and NaN, which data frames write for empty ones, are empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    raise PolygateError(f"{place} has no text in column {name!r}", where=path)
+
+
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Rows of a plain file with their place in it ("row 3", counted from 0 without the header)."""
     if path.suffix not in SUFFIXES:
         raise PolygateError(f"can't read {path.suffix or 'a file without suffix'}", where=path, do=f"use {SUFFIXES}")
     if path.suffix == ".parquet":
-        rows = files.read_parquet(path, list(REQUIRED)).to_pylist()
+        rows = _parquet(path)
     else:
         text = _decoded(path)
         rows = list(_csv(text, path)) if path.suffix == ".csv" else list(_jsonl(text, path))
@@ -140,6 +213,35 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         raise PolygateError("no prompts", where=path)
     for number, row in enumerate(rows):
         yield row, f"row {number}"
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    found = files.read_parquet(path)
+    _check_columns(found.column_names, path)
+    try:
+        rows: list[dict[str, Any]] = found.select(
+            [name for name in found.column_names if name in (*REQUIRED, *OPTIONAL)]
+        ).to_pylist()
+    except UnicodeDecodeError:
+        raise PolygateError("text in it is not UTF-8", where=path, do="write it again as UTF-8") from None
+    return rows
+
+
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    _check_names(names, path)
+    absent = [name for name in REQUIRED if name not in names]
+    if absent:
+        raise PolygateError(f"column {absent[0]!r} is missing", where=path, do=f"columns are {', '.join(REQUIRED)}")
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    """No column that is read stands twice, and none that isn't read is called nearly like one."""
+    for name in (*REQUIRED, *OPTIONAL):
+        if list(names).count(name) > 1:
+            raise PolygateError(f"column {name!r} stands in it twice", where=path, do="keep one of them")
+        near = [other for other in names if other != name and other.strip().casefold() == name]
+        if near:
+            raise PolygateError(f"column {near[0]!r} is not read", where=path, do=f"call it {name}, or leave it out")
 
 
 def _decoded(path: Path) -> str:
@@ -152,14 +254,32 @@ def _decoded(path: Path) -> str:
 
 
 def _csv(text: str, path: Path) -> Iterator[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    """Rows of a CSV file; a row of more or fewer fields than the header has a comma too many or too few somewhere."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        absent = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
-        if absent:
-            raise PolygateError(f"column {absent[0]!r} is missing", where=path, do=f"columns are {', '.join(REQUIRED)}")
-        yield from reader
+        header = next(reader, [])
+        _check_delimiter(header, path)
+        _check_columns(header, path)
+        start = reader.line_num + 1
+        for fields in reader:
+            if fields and len(fields) != len(header):
+                raise PolygateError(
+                    f"line {start} has {len(fields)} fields, the header {len(header)}",
+                    where=path,
+                    do="put text that holds a comma in double quotes, and leave no field out",
+                )
+            if fields:
+                yield dict(zip(header, fields, strict=True))
+            start = reader.line_num + 1
     except csv.Error as error:
         raise PolygateError(f"not valid CSV ({error}, line {reader.line_num})", where=path) from None
+
+
+def _check_delimiter(header: Sequence[str], path: Path) -> None:
+    for delimiter, called in DELIMITERS.items():
+        names = [name.strip() for field in header for name in field.split(delimiter)]
+        if len(header) < len(REQUIRED) and set(REQUIRED) <= set(names):
+            raise PolygateError(f"fields are separated by {called}", where=path, do="save it with commas")
 
 
 def _jsonl(text: str, path: Path) -> Iterator[dict[str, Any]]:
@@ -168,9 +288,17 @@ def _jsonl(text: str, path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
             raise PolygateError(f"line {number} is not JSON ({error})", where=path) from None
         if not isinstance(row, dict):
             raise PolygateError(f"line {number} is not a JSON object", where=path)
+        _check_names(list(row), path)
         yield row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found

@@ -18,7 +18,7 @@ from typing import Any
 
 from polygate.errors import PolygateError
 from polygate.prompts import aside, normalise, table
-from polygate.prompts.checks import check_texts
+from polygate.prompts.checks import check_shared, check_texts
 from polygate.prompts.table import SPLITS, SUBSETS, Prompt, PromptTable, Split, Subset
 from polygate.settings import Prompts
 
@@ -120,7 +120,8 @@ def read(folder: Path, language: str, settings: Prompts, pivot: str = ORIGINAL) 
     """The prompt table of `language` from a local folder (flat, or a clone of upstream's repository).
 
     Checked before limits and normalisation apply: every row is compared with English and with the pivot (row
-    counts, categories, the English kept in test files, untranslated and repeated text).
+    counts, categories, the English kept in test files, untranslated and repeated text), and the language with itself
+    (texts in two splits or both classes).
 
     Raises `PolygateError` for a cell that is missing unless `settings.allow_missing`, and for files that aren't
     aligned or aren't translated.
@@ -130,11 +131,14 @@ def read(folder: Path, language: str, settings: Prompts, pivot: str = ORIGINAL) 
     found = {cell: find(folder, *cell, language) for cell in CELLS}
     missing = _holes(folder, language, found, allow_missing=settings.allow_missing)
     prompts: list[Prompt] = []
+    given: list[tuple[str, str]] = []
     for (split, subset), path in found.items():
         if path is not None:
             cell = read_cell(path)
             _check(cell, folder, split, subset, language, pivot)
+            given += [(table.prompt_id(subset, split, row), text) for row, text in enumerate(cell.texts)]
             prompts.extend(_prompts(cell, split, subset, settings))
+    check_shared(language, folder, given)
     return table.build(language, prompts, normalise=settings.normalise, missing=missing)
 
 

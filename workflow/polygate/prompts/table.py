@@ -131,8 +131,8 @@ def build(
 ) -> PromptTable:
     """A valid table of `prompts`, sorted: train, val, test, align; harmful before harmless; then by number.
 
-    Raises `PolygateError` for a malformed or repeated id, an empty text, a multiple-choice prompt outside the
-    harmless train rows, and a table without rows.
+    Raises `PolygateError` for a malformed or repeated id, an empty text, a text that no UTF-8 can hold, a
+    multiple-choice prompt outside the harmless train rows, and a table without rows.
     """
     keyed = sorted(((_order(prompt, language), prompt) for prompt in prompts), key=lambda pair: pair[0])
     rows = [prompt for _, prompt in keyed]
@@ -175,6 +175,13 @@ def _validate(table: PromptTable) -> None:
     for identity, count in Counter(table.ids).items():
         if count > 1:
             raise PolygateError(f"{where}: prompt id {identity!r} stands in {count} rows")
+    for name in ("texts", "categories", "references"):
+        for identity, source, text in zip(table.ids, table.sources, getattr(table, name), strict=True):
+            if half := re.search("[\ud800-\udfff]", text):
+                raise PolygateError(
+                    f"{where}: {identity} ({source}) holds half of a surrogate pair at character {half.start()}",
+                    do="the text seems to have been cut within a character: repeat it from its source",
+                )
     empty = [i for i, text in enumerate(table.texts) if not text.strip()]
     if empty:
         first = empty[0]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from polygate.prompts import extra, table
+from polygate.prompts.checks import shared
 from polygate.provenance import provenance
 from polygate.settings import stage_settings
 
@@ -17,7 +18,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", required=True, help="JSON with the section prompts")
     parser.add_argument("--language", required=True)
     parser.add_argument("--file", required=True, type=Path, help="{language}.csv, .jsonl or .parquet")
-    parser.add_argument("--pivot-table", type=Path, help="prompt table of the pivot, whose ids the file uses")
+    parser.add_argument(
+        "--pivot-table",
+        type=Path,
+        nargs="?",
+        help="prompt table of the pivot, whose ids the file uses; none for itself",
+    )
     parser.add_argument("--output", required=True, type=Path)
 
 
@@ -28,12 +34,16 @@ def run(args: argparse.Namespace) -> None:
     prompts = extra.read(args.file, args.language, settings, pivot)
     for hole in prompts.missing:
         print(f"polygate prompts-extra: note: {args.language} goes on without {hole} prompts", file=sys.stderr)
+    repeated = [str(each) for each in shared(zip(prompts.ids, prompts.texts, strict=True))]
+    for each in repeated:
+        print(f"polygate prompts-extra: note: in {args.language} {each}", file=sys.stderr)
     facts = provenance(
         __name__,
         source="extra",
         normalise=settings.normalise,
         limit=settings.limit.model_dump(),
         align=settings.align,
+        shared=repeated,
         sha256={args.file.name: hashlib.sha256(args.file.read_bytes()).hexdigest()},
     )
     table.write(args.output, prompts, facts)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from polygate.prompts import polyrefuse, table
+from polygate.prompts.checks import shared
 from polygate.provenance import provenance
 from polygate.settings import stage_settings
 
@@ -28,12 +29,16 @@ def run(args: argparse.Namespace) -> None:
     prompts = polyrefuse.read(args.folder, args.language, settings, args.pivot)
     for hole in prompts.missing:
         print(f"polygate prompts-polyrefuse: note: {args.language} goes on without {hole} prompts", file=sys.stderr)
+    repeated = [str(each) for each in shared(zip(prompts.ids, prompts.texts, strict=True))]
+    for each in repeated:
+        print(f"polygate prompts-polyrefuse: note: in {args.language} {each}", file=sys.stderr)
     facts = provenance(
         __name__,
         source="polyrefuse",
         normalise=settings.normalise,
         limit=settings.limit.model_dump(),
         align=settings.align,
+        shared=repeated,
         sha256=polyrefuse.checksums(args.folder, args.language),
     )
     table.write(args.output, prompts, facts)
