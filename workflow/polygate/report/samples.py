@@ -12,6 +12,7 @@ from pathlib import Path
 
 from polygate.errors import PolygateError
 from polygate.files import write_text
+from polygate.tables.rows import exact
 
 COLUMNS = (
     *("model", "tier", "language", "subset", "prompt_id", "prompt"),
@@ -29,7 +30,7 @@ def write(samples: Path | str, output: Path | str) -> None:
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
             if missing:
                 raise PolygateError(f"column {missing[0]!r} is missing", where=samples, do="delete the file and rerun")
-            rows = [[row[name] for name in COLUMNS] for row in reader]
+            rows = [[exact(row[name]) for name in COLUMNS] for row in reader]
     except FileNotFoundError:
         raise PolygateError("file not found", where=samples) from None
     write_text(

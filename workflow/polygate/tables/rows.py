@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polygate.errors import PolygateError
 
 Row = Mapping[str, str]
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""What a spreadsheet takes for a formula, or for one that is kept from being one."""
+
+# Prompts of many shots are longer than the 131,072 characters that the csv module takes for a sign of broken quotes.
+csv.field_size_limit(2**31 - 1)
+
+
+def inert(text: str) -> str:
+    """`text` as a cell that no spreadsheet computes: an apostrophe before what looks like a formula (after OWASP)."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def exact(cell: str) -> str:
+    """The text that `inert` made a cell of."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
 
 
 def read_rows(path: Path) -> list[Row]:
     """Rows of a CSV table as text; `PolygateError` when it is absent."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return [{name: exact(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
 

@@ -1,30 +1,36 @@
-"""One way to write a table: CSV, columns in a fixed order, numbers rounded to six decimals, empty cells for none."""
+"""One way to write a table: CSV, columns in a fixed order, numbers rounded to six decimals, empty cells for none.
+
+Text of users and models that a spreadsheet would take for a formula gets an apostrophe before it; parquet files hold it
+as it is. (Figures and their data hold names only, which can't look like one.)
+"""
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from polygate import files
 from polygate.statistics import Interval
+from polygate.tables.rows import inert
 
 
 def write(output: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows atomically; KeyError for a value of an unknown column, so that none is lost."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines: list[str] = []
+    # The csv module quotes a carriage return within a cell only where lines end with one.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
         unknown = set(row) - set(columns)
         if unknown:
             raise KeyError(sorted(unknown)[0])
         writer.writerow([_cell(row.get(name)) for name in columns])
-    files.write_text(output, text.getvalue())
+    files.write_text(output, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
 
 
 def _cell(value: Any) -> str:
@@ -35,7 +41,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         # Adding zero turns -0.0 into 0.0.
         return repr(round(float(value), 6) + 0.0)
-    return str(value)
+    return inert(value) if isinstance(value, str) else str(value)
 
 
 def interval(found: Interval) -> dict[str, Any]:
