@@ -62,6 +62,66 @@ def test_a_wrong_setting_stops_before_any_job(fresh: Callable[[], Checkout], tin
     assert not (checkout.folder / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("L1.csv", "", "L1.csv is not read"),
+        ("l1.csv.gz", "", "l1.csv.gz is not read"),
+        ("h1.csv", "", "h1.csv holds prompts of the pivot, but none of your files is in h2, m1, l1"),
+    ],
+)
+def test_a_file_of_prompts_that_would_be_passed_over_stops_before_any_job(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any], name: str, content: str, told: str
+) -> None:
+    checkout = fresh()
+    (checkout.folder / "mine").mkdir()
+    (checkout.folder / "mine" / name).write_text(content)
+    prompts = {**tiny_settings["prompts"], "extra": "mine"}
+    line = message(checkout, "", "--configfile", checkout.configure({**tiny_settings, "prompts": prompts}))
+    assert f"settings.yaml: prompts.extra = mine: {told}" in line
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_value_of_the_command_line_is_named_as_such(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    checkout = fresh()
+    config = checkout.configure(tiny_settings)
+    line = message(checkout, "", "--configfile", config, "--config", "run=2026_11_28")
+    assert line.startswith("polygate: --config: run = 20261128: must be text")
+
+
+def test_a_package_that_is_not_there_stops_before_any_job_and_is_planned_for_all_the_same(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    checkout = fresh()
+    models = {"m": {"gguf": "no-such-package-anywhere", "dtype": "float32"}}
+    arguments = ("--configfile", checkout.configure({**tiny_settings, "models": models}))
+    assert checkout.planned(*arguments)["convert_gguf"] == 1
+    line = message(checkout, "", *arguments)
+    assert "models.m.gguf: the Python package no-such-package-anywhere is not installed" in line
+    assert not list(checkout.folder.glob("results/tiny/prompts/*"))
+
+
+def test_a_checkout_that_can_only_be_read_is_run_from_elsewhere(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    checkout = fresh()
+    target = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/h1.parquet")
+    folder = str(checkout.folder)
+    mounted = subprocess.run(["mount", "--bind", folder, folder], check=False).returncode == 0
+    if not mounted:
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        line = message(checkout, "", *target)
+        assert f"can't write in {folder}" in line
+        checkout.snakemake("--directory", str(tmp_path / "elsewhere"), *target)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert (tmp_path / "elsewhere/results/tiny/prompts/h1.parquet").is_file()
+
+
 def test_a_truncated_activation_store_is_named(finished: Checkout) -> None:
     store = finished.folder / "results/tiny/qwen2/activations/l1.safetensors"
     content = store.read_bytes()

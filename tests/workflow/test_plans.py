@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 from checkout import Checkout
 
 from library.model.tiny_gguf import write
+from polygate.prompts import table
 from polygate.settings import Settings
 
 
@@ -98,6 +101,41 @@ def test_a_changed_gguf_file_is_converted_again(fresh: Callable[[], Checkout], t
     (log,) = (checkout.folder / "results/tiny/logs/gguf").iterdir()
     assert log.read_text().count("\n") == 1
     assert "polygate convert-gguf: the GGUF file is truncated" in log.read_text()
+
+
+def test_jobs_run_with_the_python_that_reads_the_workflow_whatever_is_activated(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    checkout = fresh()
+    (checkout.folder / "json.py").write_text("raise RuntimeError('a file of the working directory was imported')")
+    arguments = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/h1.parquet")
+    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "1", *arguments]
+    environment = {**checkout.environment(), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (checkout.folder / "results/tiny/prompts/h1.parquet").is_file()
+
+
+def test_prompts_can_all_be_ones_own_the_pivots_too(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    checkout = fresh()
+    mine = checkout.folder / "mine"
+    mine.mkdir()
+    ids = [(a, b, n) for a in ("harmful", "harmless") for b in ("train", "val", "test") for n in range(6)]
+    for language in ("h1", "h2", "m1", "l1"):
+        rows = [f"{a}-{b}-{n:04d},{b},{a},{language} {a} {b} {n}\n" for a, b, n in ids]
+        (mine / f"{language}.csv").write_text("prompt_id,split,subset,text\n" + "".join(rows))
+    (mine / "README.md").write_text("Translated by hand.")
+    prompts = {**tiny_settings["prompts"], "extra": "mine"}
+    config = ("--configfile", checkout.configure({**tiny_settings, "prompts": prompts}))
+    planned = checkout.planned(*config)
+    assert (planned["prompts_extra"], planned["prompts_organism"]) == (4, 0)
+    done = checkout.snakemake(*config, "--", "results/tiny/prompts/l1.parquet")
+    assert done.stdout.count("polygate: note: no language of this run reads README.md in mine") == 1
+    tables = {name: table.read(checkout.folder / f"results/tiny/prompts/{name}.parquet") for name in ("h1", "l1")}
+    assert tables["h1"].texts[0] == "h1 harmful train 0"
+    assert tables["h1"].ids == tables["l1"].ids
 
 
 def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(checkout: Checkout) -> None:

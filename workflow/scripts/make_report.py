@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import yaml
-
-from polygate.files import write_text
 from polygate.report import make
 
-write_text(snakemake.output.config, yaml.safe_dump(snakemake.config, sort_keys=True, allow_unicode=True))
+make.write_config(snakemake.output.config, snakemake.config)
 make.build(
-    make.Nested(Path(snakemake.params.snakefile), Path(snakemake.output.config), Path.cwd()),
+    make.Nested(Path(snakemake.params.snakefile), snakemake.config, Path.cwd()),
     [*snakemake.input.figures, *snakemake.input.tables, snakemake.input.samples, snakemake.input.published],
     Path(snakemake.input.stylesheet),
     Path(snakemake.output.report),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from polygate.errors import PolygateError
 from polygate.report import make
@@ -30,8 +31,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> make.Nested:
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "opening.rst").write_text("The first page.\n")
     (folder / "caption.rst").write_text("A table of {{ snakemake.config.word }}.\n")
-    (folder / "config.json").write_text(json.dumps({"word": "wonders"}))
-    nested = make.Nested(folder / "Snakefile", folder / "config.json", folder)
+    config = {"word": "wonders", "folder": str(folder)}
+    (folder / "config.json").write_text(json.dumps(config))
+    nested = make.Nested(folder / "Snakefile", config, folder)
     command = [sys.executable, "-m", "snakemake", "table.csv", "--cores", "1", "--quiet", "all"]
     subprocess.run([*command, "--configfile", "config.json"], cwd=folder, check=True, capture_output=True)
     (folder / "style.css").write_text(".polygate { color: red }")
@@ -53,6 +55,16 @@ def test_the_report_holds_captions_style_and_title(finished: make.Nested) -> Non
     assert "A table of wonders." in page
     assert ".polygate { color: red }" in page
     assert list(report.parent.iterdir()) == [report]
+    assert str(finished.directory) not in page
+
+
+def test_the_configuration_that_is_published_names_no_path_of_this_machine(tmp_path: Path) -> None:
+    config = {"run": "a", "models": {"m": {"folder": f"{tmp_path}/model", "layer": 3}}, "list": ["mine", str(tmp_path)]}
+    make.write_config(tmp_path / "config.yaml", config)
+    text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    models = {"m": {"folder": "…/model", "layer": 3}}
+    assert yaml.safe_load(text) == {"run": "a", "models": models, "list": ["mine", f"…/{tmp_path.name}"]}
 
 
 def test_a_broken_caption_is_refused_and_leaves_no_report(finished: make.Nested) -> None:

@@ -10,9 +10,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from polygate.errors import PolygateError
 from polygate.files import write_text
@@ -22,23 +25,40 @@ BROKEN = re.compile(r"\((?:WARNING/2|ERROR/3|SEVERE/4)\)")
 """What docutils says of a caption that isn't good reStructuredText; Snakemake goes on and ends with 0."""
 
 
+def shareable(config: Any) -> Any:
+    """A configuration without paths of this machine: of an absolute path in it, the last part is left."""
+    if isinstance(config, Mapping):
+        return {key: shareable(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [shareable(value) for value in config]
+    return f"…/{Path(config).name}" if isinstance(config, str) and Path(config).is_absolute() else config
+
+
+def write_config(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Write the configuration that a report is about, for others to read, as YAML."""
+    head = "# The settings of this run. Of paths that are some machine's own, only the last part stands here.\n"
+    write_text(path, head + yaml.safe_dump(shareable(config), sort_keys=True, allow_unicode=True))
+
+
 @dataclass(frozen=True)
 class Nested:
     """The workflow that is reported on, as its own process was started.
 
-    `configfile` holds the whole merged configuration; `directory` is the working directory of the run.
+    `config` is the whole merged configuration; `directory` is the working directory of the run.
     """
 
     snakefile: Path
-    configfile: Path
+    config: Mapping[str, Any]
     directory: Path
 
-    def command(self, targets: Sequence[str], report: Path, stylesheet: Path, metadata: Path) -> list[str]:
+    def command(
+        self, targets: Sequence[str], configfile: Path, report: Path, stylesheet: Path, metadata: Path
+    ) -> list[str]:
         """The nested call: no profile, no lock (the outer process holds it), no job is run."""
         return [
             *(sys.executable, "-m", "snakemake", *targets),
             *("--snakefile", str(self.snakefile), "--directory", str(self.directory)),
-            *("--configfile", str(self.configfile), "--replace-workflow-config"),
+            *("--configfile", str(configfile), "--replace-workflow-config"),
             *("--profile", "none", "--workflow-profile", "none", "--nolock", "--cores", "1"),
             *("--report", str(report), "--report-stylesheet", str(stylesheet), "--report-metadata", str(metadata)),
         ]
@@ -57,7 +77,9 @@ def build(nested: Nested, targets: Sequence[str], stylesheet: Path, output: Path
         # numbers come through its rendering unharmed.
         metadata = Path(name) / "metadata.yaml"
         metadata.write_text("polygate: 1\n", encoding="utf-8")
-        command = nested.command(targets, draft, stylesheet.absolute(), metadata)
+        configfile = Path(name) / "config.yaml"
+        configfile.write_text(yaml.safe_dump(nested.config, allow_unicode=True), encoding="utf-8")
+        command = nested.command(targets, configfile, draft, stylesheet.absolute(), metadata)
         said = subprocess.run(command, cwd=nested.directory, capture_output=True, text=True, check=False)
         words = said.stdout + said.stderr
         write_text(log, words)
