@@ -20,11 +20,14 @@ from pydantic import (
     ConfigDict,
     Field,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from polygate.errors import PolygateError
 
 Tier = Literal["high", "mid", "low"]
 TIERS: tuple[Tier, ...] = ("high", "mid", "low")
@@ -587,12 +590,20 @@ def stage_settings(text: str) -> SimpleNamespace:
 
     `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`) or `alignment`. What the
     workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that
-    its rule does not declare.
+    its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
     """
-    given = json.loads(text)
     one: dict[str, Any] = {"model": Model, "alignment": Alignment}
     sections = {}
-    for key, value in given.items():
-        annotation: Any = one[key] if key in one else Settings.model_fields[key].annotation
-        sections[key] = TypeAdapter(annotation).validate_python(value)
+    try:
+        for key, value in json.loads(text).items():
+            annotation: Any = one[key] if key in one else Settings.model_fields[key].annotation
+            sections[key] = TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (key, *first["loc"])))
+        raise PolygateError(f"--settings: {where} = {first['input']!r}: {first['msg']}") from None
+    except KeyError as error:
+        raise PolygateError(f"--settings: there is no section {error.args[0]!r}") from None
+    except (ValueError, AttributeError):
+        raise PolygateError("--settings: not a JSON object of sections", do='like {"prompts": {}}') from None
     return SimpleNamespace(**sections)

