@@ -25,7 +25,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from polygate.errors import PolygateError
 
@@ -76,6 +75,10 @@ POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
 """Commit of mainlp/Multilingual-Refusal that holds both PolyRefuse/ and dataset/splits/."""
 
 
+class TruthForNumberError(ValueError):
+    """True or false stands where a number is meant."""
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys, NaN and infinity are refused, values can't be changed afterwards."""
 
@@ -89,7 +92,7 @@ class Section(BaseModel):
         if info.field_name and any(isinstance(one, bool) for one in given):
             kinds = _kinds(cls.model_fields[info.field_name].annotation)
             if kinds & {int, float} and bool not in kinds:
-                raise PydanticCustomError("truth_for_number", "must be a number")
+                raise TruthForNumberError("must be a number")
         return value
 
 

@@ -26,7 +26,7 @@ from polygate.errors import PolygateError
 from polygate.files import read_json
 from polygate.organism import architecture
 from polygate.prompts import extra
-from polygate.settings import COMMIT, Model, Settings
+from polygate.settings import COMMIT, Model, Settings, TruthForNumberError
 
 COMMAND_LINE = "--config"
 """Where a key comes from that stands in no configuration file."""
@@ -186,7 +186,7 @@ def _explain(problem: Any, location: Location) -> tuple[str, str]:
         return "must be a commit: its 40 hex digits", "branches and tags move, and results with them"
     if kind == "string_pattern_mismatch":
         return "must be a name: letters, digits, and _ . - after the first character", ""
-    if kind == "truth_for_number":
+    if kind == "value_error" and isinstance(context["error"], TruthForNumberError):
         return "must be a number", f"YAML reads a bare yes or no as true or false{_when_empty(location)}"
     if kind == "value_error":
         return str(context["error"]), ""
@@ -249,7 +249,8 @@ def _fields_at(section: Sequence[str]) -> dict[str, FieldInfo]:
 def _when_empty(location: Location) -> str:
     """What the setting's description says of leaving it empty."""
     *section, key = (str(part) for part in location)
-    found = re.search(r"[^.;:]*\bwhen empty", _fields_at(section)[key].description or "")
+    field = _fields_at(section).get(key)
+    found = re.search(r"[^.;:]*\bwhen empty", (field.description if field else None) or "")
     return f"; {found[0].strip()}" if found else ""
 
 
