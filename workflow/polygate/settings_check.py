@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 from polygate.alignment import sentences
 from polygate.errors import PolygateError
 from polygate.files import read_json
+from polygate.model import gguf
 from polygate.organism import architecture
 from polygate.prompts import extra
 from polygate.settings import COMMIT, Model, Settings, TruthForNumberError
@@ -298,7 +299,7 @@ def _check_paths(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]
 
 
 def _check_layers(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Layers must be among the model's decoder blocks, where its config.json or its recipe tells how many it has."""
+    """Layers must be among the model's decoder blocks, where its config.json, header or recipe tells their number."""
     for name, model in settings.models.items():
         blocks = _blocks(name, model, sources)
         asked: list[tuple[Location, int]] = [
@@ -315,9 +316,11 @@ def _check_layers(settings: Settings, sources: Sequence[tuple[str, dict[str, Any
 
 
 def _blocks(name: str, model: Model, sources: Sequence[tuple[str, dict[str, Any]]]) -> int | None:
-    """Number of decoder blocks of a local folder or of an organism, None where nothing tells it yet."""
+    """Number of decoder blocks of a local folder or file or of an organism, None where nothing tells it yet."""
     if model.organism is not None:
         return architecture.LAYERS
+    if model.gguf_path is not None:
+        return gguf.blocks(model.gguf_path)
     if model.folder is None:
         return None
     where = _prefix(("models", name, "folder"), str(model.folder), sources)

@@ -19,14 +19,15 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import require
-from library.model.tiny_gguf import TEXTS, add_rope_scaling, write
+from library.model.tiny_gguf import BLOCKS, TEXTS, add_rope_scaling, write
 from polygate.cli import main
 from polygate.errors import PolygateError
 from polygate.model.generation import generate
-from polygate.model.gguf import convert, locate, read_header
+from polygate.model.gguf import blocks, convert, locate, read_header
 from polygate.model.loading import load
 from polygate.model.options import Options
 from polygate.model.tokenising import render, tokenise
+from polygate.settings_check import load as load_settings
 
 KINDS = [("llama", "F32"), ("llama", "Q8_0"), ("gemma3", "F32"), ("gemma3", "Q8_0"), ("gemma3", "BF16")]
 
@@ -294,3 +295,27 @@ def test_a_real_model_answers_in_its_own_words(tmp_path: Path) -> None:
     assert answer.finished
     facts = json.loads((tmp_path / "model" / "provenance.json").read_text())
     assert (facts["architecture"], facts["licence"]) == ("llama", "apache-2.0")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_number_of_blocks_is_known_before_any_job(tmp_path: Path, architecture: str) -> None:
+    source = tmp_path / "tiny.gguf"
+    write(source, architecture)
+    assert blocks(source) == BLOCKS
+    model = {"gguf": str(source)}
+    assert load_settings({"models": {"m": {**model, "layer": BLOCKS - 1}}}).models["m"].layer == BLOCKS - 1
+    with pytest.raises(PolygateError, match=rf"models\.m\.layer = {BLOCKS}: model m has {BLOCKS} decoder blocks"):
+        load_settings({"models": {"m": {**model, "layer": BLOCKS}}})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_any_bytes_have_a_number_of_blocks_or_none(tmp_path: Path, tail: bytes, kept: int) -> None:
+    source = tmp_path / "tiny.gguf"
+    if not source.exists():
+        write(source, "llama")
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(source.read_bytes()[:kept] + tail)
+    assert blocks(damaged) is None or isinstance(blocks(damaged), int)
+    damaged.write_bytes(b"GGUF" + tail)
+    assert blocks(damaged) is None or isinstance(blocks(damaged), int)
