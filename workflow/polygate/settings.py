@@ -290,7 +290,7 @@ class Model(Section):
             return None
         if self.gguf_path is None:
             return re.sub(r"[-_.]+", "-", self.gguf).lower()
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "-", self.gguf_path.stem)
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "-", self.gguf_path.stem)[:100]
         return f"{stem}-{hashlib.sha256(self.gguf.encode()).hexdigest()[:8]}"
 
 

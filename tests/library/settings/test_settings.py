@@ -102,6 +102,7 @@ def test_models_that_share_a_gguf_file_share_the_folder_it_is_converted_to() -> 
     assert Model(gguf="a/m.gguf", dtype="float32", seed=2).gguf_name == names["a/m.gguf"]
     assert (Model(gguf="a/m.gguf").gguf_path, Model(gguf="some-model").gguf_path) == (Path("a/m.gguf"), None)
     assert Model(organism="llama").gguf_name is None
+    assert len(Model(gguf=f"{'x' * 250}.gguf").gguf_name or "") < 120
 
 
 def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> None:
