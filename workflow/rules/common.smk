@@ -72,6 +72,7 @@ def interpreter():
 
     Whether or not its environment is activated. With `--sdm conda` it is the conda environment's Python with the same
     library, since Snakemake takes PYTHONPATH away there. -P: no module of the working directory hides an installed one.
+    exec: the job is a child of Snakemake's, without a shell between them; so it is the last command of its rule.
     """
     python, found = shlex.quote(sys.executable), ""
     if IN_CONDA:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.prompts import polyrefuse, table
+from polygate.prompts import checks, polyrefuse, table
 from polygate.settings import Limit, Prompts, dump
 from polygate.stages import prompts_polyrefuse
 
@@ -185,6 +185,41 @@ def test_the_real_files_are_aligned_and_have_the_published_counts(real: dict[str
         if language == "zh":
             del wanted["test", "harmless"]
         assert dict(prompts.cells()) == wanted
+
+
+def test_the_real_prompts_that_stand_in_two_splits_are_few_and_none_is_in_both_classes(
+    real: dict[str, table.PromptTable],
+) -> None:
+    found = {language: checks.shared(zip(one.ids, one.texts, strict=True)) for language, one in real.items()}
+    counts = {
+        language: {(one.subset, one.split, one.other): len(one.rows) for one in each}
+        for language, each in found.items()
+        if each
+    }
+    both = [("harmful", "test", "train"), ("harmful", "train", "test")]
+    assert counts == {"en": dict.fromkeys(both, 1), "th": dict.fromkeys(both, 3)}
+    for language, prompts in real.items():
+        checks.check_shared(language, "", list(zip(prompts.ids, prompts.texts, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("harmful_test_translated_de.json", "8 of 10 harmful test prompts also stand in train"),
+        ("harmless_test_translated_de.json", "8 texts are both harmful and harmless"),
+    ],
+)
+def test_prompts_that_were_learnt_or_of_the_other_class_are_refused(folder: Path, file: str, message: str) -> None:
+    train = upstream.rows("train", "harmful", "de")
+    upstream.change(
+        folder / file,
+        lambda rows: [
+            row | {"instruction_translated": train[number]["instruction"]} if number < 8 else row
+            for number, row in enumerate(rows)
+        ],
+    )
+    with pytest.raises(PolygateError, match=f"language de: {message}"):
+        polyrefuse.read(folder, "de", Prompts())
 
 
 def test_the_only_real_hole_is_the_chinese_harmless_test(shared_data: Path, real: dict[str, table.PromptTable]) -> None:
