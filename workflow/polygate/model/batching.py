@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from polygate.model.tokenising import Tokenised
 
@@ -11,17 +11,27 @@ if TYPE_CHECKING:
     import torch
 
 
-def length_sorted(lengths: Sequence[int], budget: int, extra: int = 0) -> list[list[int]]:
+Batching = Literal["padded", "equal", "single"]
+"""Which prompts may share a batch without changing each other: any, those of equal length, or none.
+
+A recurrent state may see padding, and some caches can't let go of rows that have ended.
+"""
+
+
+def length_sorted(
+    lengths: Sequence[int], budget: int, extra: int = 0, batching: Batching = "padded"
+) -> list[list[int]]:
     """Indices of prompts in batches: longest first, each batch of at most `budget` padded tokens (or one prompt).
 
-    `extra` tokens are added to every row (those to be generated). Longest first, so that a batch that doesn't fit
-    into memory fails at once. The result depends on the lengths alone.
+    `batching` may allow less. `extra` tokens are added to every row (those to be generated). Longest first, so that a
+    batch that doesn't fit into memory fails at once. The result depends on the lengths alone.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for index in order:
         longest = lengths[batches[-1][0]] if batches else 0
-        if batches and (len(batches[-1]) + 1) * (longest + extra) <= budget:
+        allowed = batching == "padded" or (batching == "equal" and longest == lengths[index])
+        if batches and allowed and (len(batches[-1]) + 1) * (longest + extra) <= budget:
             batches[-1].append(index)
         else:
             batches.append([index])

@@ -55,8 +55,8 @@ def capture(
         for layer in chosen
         for position in positions
     }
-    for rows in length_sorted([len(prompt) for prompt in prompts], loaded.batch_tokens):
-        recorded = _batch(loaded, [prompts[row] for row in rows], positions, chosen)
+    for rows in length_sorted([len(prompt) for prompt in prompts], loaded.batch_tokens, batching=loaded.batching):
+        recorded = read(loaded, [prompts[row] for row in rows], positions, chosen)
         for layer in chosen:
             _check_finite(recorded[layer], layer, [names[row] for row in rows])
             for place, position in enumerate(positions):
@@ -67,16 +67,16 @@ def capture(
 
 
 @torch.inference_mode()
-def _batch(
+def read(
     loaded: LoadedModel, prompts: Sequence[Tokenised], positions: Sequence[str], layers: tuple[int, ...]
 ) -> dict[int, Tensor]:
-    """Activations by layer, [b, positions, d]; the head is never run."""
+    """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`."""
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     width = ids.shape[1]
     places = torch.tensor([[width - len(p) + p.position(name) for name in positions] for p in prompts])
     record = Record()
     reading = [(Select(layers, places), record)]
-    with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width):
+    with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
         loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
     return record.recorded
 

@@ -28,6 +28,7 @@ from polygate import files
 from polygate.errors import PolygateError
 from polygate.model import loading
 from polygate.model.job import Inputs, Job
+from polygate.model.options import read_template
 from polygate.model.progress import Progress
 from polygate.model.steering import Action, Steering
 from polygate.provenance import code_hash
@@ -50,7 +51,8 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "dtype": options.dtype,
         "attention": options.attention,
         "batch_tokens": options.batch_tokens,
-        "chat_template": None if options.chat_template is None else _read_template(options.chat_template),
+        "chat_template": None if options.chat_template is None else read_template(options.chat_template),
+        "template_arguments": dict(options.template_arguments),
         "task": job.task,
         "language": inputs.prompts.language,
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
@@ -62,13 +64,6 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "versions": [metadata.version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _read_template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise PolygateError(f"chat template can't be read ({error.strerror})", where=path) from None
 
 
 def _used(steering: Steering, action: Action) -> list[Any]:
@@ -153,7 +148,7 @@ def _fill(job: Job, address: str, plan: Sequence[Job], fingerprint: str, log: Ca
     from polygate.model.compute import compute
 
     started = time.monotonic()
-    loaded = loading.load(job.model_folder, job.options, fingerprint)
+    loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
     def make(one: Job, at: str) -> None:

@@ -33,6 +33,7 @@ def compute(
 ) -> None:
     """Write the job's result to `path`, with `key` (that of its cell) in the provenance. Raises `PolygateError`."""
     facts: dict[str, Any] = {"task": job.task, "cell": key, "revision": job.options.revision, **loaded.facts()}
+    facts["template_arguments"] = dict(job.options.template_arguments)
     language, ids, texts = inputs.prompts.language, inputs.ids, inputs.texts
     if job.task == CAPTURE:
         found = capture(loaded, texts, job.positions, names=ids, advance=advance)

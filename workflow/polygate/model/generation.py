@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +67,11 @@ def generate(
     once = dict(zip(first, tokenise(loaded.tokenizer, list(first), list(first.values())), strict=True))
     tokenised = [once[prompt] for prompt in prompts]
     completions: dict[int, Completion] = {}
-    for batch in length_sorted([len(prompt) for prompt in tokenised], loaded.batch_tokens, max_new_tokens):
+    for batch in length_sorted(
+        [len(prompt) for prompt in tokenised], loaded.batch_tokens, max_new_tokens, loaded.batching
+    ):
         with memory_limit(loaded.batch_tokens):
-            written = _batch(
+            written = write(
                 loaded,
                 [tokenised[i] for i in batch],
                 [rows[i] for i in batch],
@@ -101,25 +104,23 @@ def _completion(loaded: LoadedModel, prompt: Tokenised, tokens: Sequence[int]) -
 
 
 @torch.inference_mode()
-def _batch(
+def write(
     loaded: LoadedModel,
     prompts: Sequence[Tokenised],
     steering: Sequence[RowSteering],
     max_new_tokens: int,
     names: Sequence[str],
-    advance: Callable[[float], None],
+    advance: Callable[[float], None] = _ignore,
 ) -> list[list[int]]:
-    """Generated token ids of each row, up to and with the one that ended it."""
-    from transformers import DynamicCache
-
+    """Generated token ids of each row of one batch, up to and with the one that ended it; see `generate`."""
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     positions = position_ids(mask)
-    cache = DynamicCache(config=loaded.model.config.get_text_config())
+    cache = _Cache(loaded.model)
     stop = torch.tensor(sorted(loaded.stop), dtype=torch.int64, device=loaded.device)
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     done = torch.zeros(len(prompts), dtype=torch.bool, device=loaded.device)
-    with attached(loaded.base, loaded.blocks, edits(steering, loaded.layers), ids.shape[1]) as steered:
+    with attached(loaded.base, loaded.blocks, edits(steering, loaded.layers), ids.shape[1], loaded.stream) as steered:
         for step in range(max_new_tokens):
             logits = _last_logits(loaded, ids, mask, positions, cache)
             _check_finite(logits, [names[i] for i in alive])
@@ -136,19 +137,48 @@ def _batch(
             ids, mask, positions = chosen[:, None], _one_more(mask), positions[:, -1:] + 1
             if len(left) < _DROP_BELOW * len(alive):
                 keep = torch.tensor(left, device=loaded.device)
-                cache.batch_select_indices(keep)
+                cache.keep(keep)
                 steered.keep(keep)
                 ids, mask, positions, done = ids[keep], mask[keep], positions[keep], done[keep]
                 alive = [alive[row] for row in left]
     return written
 
 
-def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: object) -> Tensor:
+class _Cache:
+    """What a model keeps of the tokens so far, in the form and under the name that its architecture wants.
+
+    Keys and values, recurrent and convolution states, or both: transformers' `generate` chooses in the same way.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from transformers import DynamicCache
+
+        self.takes = inspect.signature(model.forward).parameters
+        self.name = "past_key_values" if "past_key_values" in self.takes else "cache_params"
+        if self.name not in self.takes:
+            raise PolygateError(f"{type(model).__name__} takes no cache", do="use another model")
+        # A model that can't use the common cache makes its own in its first pass.
+        common = model._supports_default_dynamic_cache()
+        self.states = DynamicCache(config=model.config.get_text_config(decoder=True)) if common else None
+
+    def keep(self, rows: Tensor) -> None:
+        """Let go of all other rows of the batch."""
+        # Not batch_select_indices, which recurrent states lack.
+        self.states.reorder_cache(rows)  # type: ignore[union-attr]
+
+
+def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache) -> Tensor:
     """Logits of the last column, [b, vocabulary]; the head sees that column only, where the model offers it."""
-    only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(loaded.model.forward).parameters else {}
-    output = loaded.model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **only
-    )
+    given: dict[str, Any] = {cache.name: cache.states, "use_cache": True}
+    if "logits_to_keep" in cache.takes:
+        given["logits_to_keep"] = 1
+    if "position_ids" in cache.takes:
+        given["position_ids"] = positions
+    # A recurrent state has no use for the mask of what it has seen, and takes it for that of the new tokens.
+    if cache.name == "past_key_values" or ids.shape == mask.shape:
+        given["attention_mask"] = mask
+    output = loaded.model(input_ids=ids, **given)
+    cache.states = output.get(cache.name, cache.states)
     logits: Tensor = output.logits[:, -1]
     return logits
 

@@ -80,10 +80,12 @@ class Chunk:
 class Attached:
     """Edits on a model, as long as the context is open."""
 
-    def __init__(self, edits: Sequence[Edit], prompt_width: int) -> None:
+    def __init__(self, edits: Sequence[Edit], prompt_width: int, stream: int | None = None) -> None:
         self.edits = list(edits)
         self.prompt_width = prompt_width
+        self.stream = stream
         self.chunk = Chunk()
+        self.seen = 0
         self._placed: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def keep(self, rows: Tensor) -> None:
@@ -93,14 +95,27 @@ class Attached:
 
     def see_inputs(self, _module: nn.Module, _args: Any, kwargs: Mapping[str, Any]) -> None:
         """Pre-hook of the base model: note where this chunk stands."""
-        cache = kwargs.get("past_key_values")
-        start = 0 if cache is None else int(cache.get_seq_length())
-        mask = kwargs.get("attention_mask")
+        start, mask = self._start(kwargs), kwargs.get("attention_mask")
         self.chunk = Chunk(start, None if mask is None else mask[:, start:])
+
+    def _start(self, kwargs: Mapping[str, Any]) -> int:
+        """The first place of this chunk: as many as the cache holds, or, where it doesn't count, as have gone by."""
+        cache = kwargs.get("past_key_values")
+        if cache is not None:
+            try:
+                return int(cache.get_seq_length())
+            except ValueError:
+                pass  # A cache of recurrent states alone doesn't know how much they have seen.
+        if not kwargs.get("use_cache"):
+            return 0
+        start = self.seen
+        self.seen += int(kwargs["input_ids"].shape[1])
+        return start
 
     def see_block(self, layer: int, output: Any) -> Any:
         """Hook of a decoder block: its output with the edits applied, or None when nothing changes."""
-        hidden: Tensor = output if isinstance(output, Tensor) else output[0]
+        whole: Tensor = output if isinstance(output, Tensor) else output[0]
+        hidden = whole if self.stream is None else whole[self.stream]
         changed = hidden
         for number, (select, apply) in enumerate(self.edits):
             if layer not in select.layers:
@@ -111,6 +126,10 @@ class Attached:
                 changed = self._change(number, changed, select, apply)
         if changed is hidden:
             return None
+        if self.stream is not None:
+            streams = list(whole)
+            streams[self.stream] = changed
+            changed = torch.stack(streams)
         return changed if isinstance(output, Tensor) else (changed, *output[1:])
 
     def _record(self, layer: int, hidden: Tensor, select: Select, apply: Record) -> None:
@@ -179,19 +198,24 @@ def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
 
 @contextmanager
 def attached(
-    base: nn.Module, blocks: Sequence[nn.Module], edits: Sequence[Edit], prompt_width: int
+    base: nn.Module,
+    blocks: Sequence[nn.Module],
+    edits: Sequence[Edit],
+    prompt_width: int,
+    stream: int | None = None,
 ) -> Iterator[Attached]:
     """Put edits on a model for as long as the context is open.
 
     `base` is the module that receives `attention_mask` and `past_key_values` (the transformer without its head),
     `blocks` its decoder blocks; `prompt_width` is the padded length of the prompts, so that place
-    `prompt_width - 1` holds every row's last prompt token (left padding). Without edits nothing is attached.
+    `prompt_width - 1` holds every row's last prompt token (left padding). Blocks that pass several
+    residual streams, [streams, b, t, d], are read and changed in `stream`. Without edits nothing is attached.
     Raises ValueError for a layer that the model doesn't have.
     """
     layers = sorted({layer for select, _ in edits for layer in select.layers})
     if layers and not 0 <= layers[0] <= layers[-1] < len(blocks):
         raise ValueError(f"layers {layers} of a model with {len(blocks)}")
-    state = Attached(edits, prompt_width)
+    state = Attached(edits, prompt_width, stream)
     handles: list[Any] = []
     try:
         if edits:

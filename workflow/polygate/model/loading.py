@@ -6,17 +6,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.model import device as devices
-from polygate.model.options import ModelSettings
-from polygate.model.tokenising import render, tokenise
+from polygate.model.batching import Batching
+from polygate.model.options import ModelSettings, read_template
+from polygate.model.tokenising import bind, render, tokenise
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ class LoadedModel:
 
     `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
     the residual stream's d, `stop` the token ids that end an answer, `pad` the id that fills batches (any valid id:
-    it is masked).
+    it is masked). `batching` says which prompts may share a batch, `stream` which of several parallel residual
+    streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
     """
 
     model: Any
@@ -47,6 +49,8 @@ class LoadedModel:
     stop: frozenset[int]
     pad: int
     fingerprint: str = ""
+    batching: Batching = "padded"
+    stream: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """What provenance says of how this model ran."""
@@ -59,27 +63,32 @@ class LoadedModel:
         }
 
 
-def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "") -> LoadedModel:
-    """Load model and tokenizer from a local folder; nothing is ever downloaded.
+def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cache: Path | None = None) -> LoadedModel:
+    """Load model and tokenizer from a local folder; nothing is ever downloaded, no code of the folder's ever runs.
 
     `settings` gives dtype, attention implementation, chat template and batch size. On a CPU
-    torch uses OMP_NUM_THREADS threads, one when it is not set. Raises `PolygateError` for an absent folder, missing or
+    torch uses OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own
+    generation (see `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again.
+    Raises `PolygateError` for an absent folder, missing or
     truncated files, weights that are absent or not finite, an attention implementation that the model lacks, a
-    tokenizer without chat template, and one whose ids don't fit the embeddings.
+    tokenizer without chat template, one whose ids don't fit the embeddings, and a model that differs.
     """
+    from polygate.model import self_check
+
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise PolygateError("no model (config.json is missing)", where=folder, do="check the model's folder")
     place = devices.acquire()
-    tokenizer = load_tokenizer(folder, settings.chat_template)
+    tokenizer = load_tokenizer(folder, settings.chat_template, settings.template_arguments)
     tokenise(tokenizer, [_PROBE])
-    model = _weights(folder, settings).to(place).eval().requires_grad_(False)
-    config = model.config.get_text_config()
+    model = _weights(folder, settings, place).eval().requires_grad_(False)
+    config = model.config.get_text_config(decoder=True)
     blocks = _blocks(model, config.num_hidden_layers, folder)
     _check_finite(model, folder)
     _check_vocabulary(model, tokenizer, folder)
     stop = _stop_ids(model, tokenizer)
-    return LoadedModel(
+    rows = model.get_input_embeddings().num_embeddings
+    loaded = LoadedModel(
         model=model,
         tokenizer=tokenizer,
         base=model.base_model,
@@ -91,9 +100,11 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "") -> 
         attention=settings.attention,
         batch_tokens=settings.batch_tokens,
         stop=stop,
-        pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None), 0),
+        pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None and i < rows), 0),
         fingerprint=fingerprint,
+        stream=getattr(config, "altup_active_idx", None),
     )
+    return replace(loaded, batching=self_check.batching(loaded, folder, cache))
 
 
 @contextmanager
@@ -112,10 +123,13 @@ def quiet() -> Iterator[None]:
             chatter.enable_progress_bar()
 
 
-def load_tokenizer(folder: str | Path, chat_template: Path | None = None) -> Any:
+def load_tokenizer(
+    folder: str | Path, chat_template: Path | None = None, template_arguments: Mapping[str, Any] | None = None
+) -> Any:
     """The tokenizer of a folder, with `chat_template` (a Jinja file) in place of its own when given.
 
-    A tokenizer.json is read as it stands: AutoTokenizer builds the class that config.json's model type suggests,
+    `template_arguments` are set in the template. A tokenizer.json is read as it stands, without padding or truncation
+    that training may have left in it: AutoTokenizer builds the class that config.json's model type suggests,
     which may split text otherwise and drop words without saying so. Raises `PolygateError`.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -123,26 +137,34 @@ def load_tokenizer(folder: str | Path, chat_template: Path | None = None) -> Any
 
     folder = Path(folder)
     whole = (folder / "tokenizer.json").is_file()
+    own = folder / "chat_template.jinja"
+    given = read_template(chat_template or own) if chat_template is not None or own.is_file() else None
     try:
         with quiet():
             kind = PreTrainedTokenizerFast if whole else AutoTokenizer
-            tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except UnicodeDecodeError as error:
+        raise PolygateError("a file of the tokenizer's is not UTF-8", where=folder, do="save it as UTF-8") from error
     except Exception as error:
         raise PolygateError(f"no usable tokenizer ({first_line(error)})", where=folder) from error
-    if chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise PolygateError(f"chat template can't be read ({error.strerror})", where=chat_template) from None
+    tokenizer.chat_template = _one_template(tokenizer.chat_template) if given is None else given
     if not tokenizer.chat_template:
         raise PolygateError(
             "no chat template",
             where=folder,
             do="add chat_template.jinja to the folder or set the model's chat_template",
         )
+    tokenizer.chat_template = bind(tokenizer.chat_template, template_arguments or {})
     if whole:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
         _check_identity(tokenizer, folder)
     return tokenizer
+
+
+def _one_template(template: str | Mapping[str, str] | None) -> str | None:
+    """The template for chats, of those that a folder brings (others are for tools or retrieval)."""
+    return template.get("default") if isinstance(template, Mapping) else template
 
 
 def _check_identity(tokenizer: Any, folder: Path) -> None:
@@ -152,9 +174,15 @@ def _check_identity(tokenizer: Any, folder: Path) -> None:
     try:
         chat = render(tokenizer, [_PROBE])[0]
     except Exception as error:
-        raise PolygateError(f"the chat template fails ({first_line(error)})", where=folder) from error
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(chat, add_special_tokens=False).ids
-    if tokenizer(chat, add_special_tokens=False)["input_ids"] != plain:
+        raise PolygateError(
+            f"the chat template fails ({first_line(error)})",
+            where=folder,
+            do="give what it lacks with template_arguments, or another chat_template",
+        ) from error
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    plain.no_padding()
+    plain.no_truncation()
+    if tokenizer(chat, add_special_tokens=False)["input_ids"] != plain.encode(chat, add_special_tokens=False).ids:
         raise PolygateError(
             "tokenizer_config.json changes what tokenizer.json says",
             where=folder,
@@ -164,30 +192,79 @@ def _check_identity(tokenizer: Any, folder: Path) -> None:
 
 def stored_dtype(folder: str | Path) -> str:
     """The dtype that a folder's weights are kept in, as its configuration says; "float32" where it says nothing."""
-    from transformers import AutoConfig
-
-    dtype = AutoConfig.from_pretrained(str(folder), local_files_only=True).get_text_config().dtype
+    dtype = _configuration(Path(folder)).get_text_config(decoder=True).dtype
     return "float32" if dtype is None else str(dtype).removeprefix("torch.")
 
 
-def _weights(folder: Path, settings: ModelSettings) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
+def threads() -> int:
+    """Threads that OMP_NUM_THREADS gives the outermost level of a list like 4,1; one when it says no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else 1
 
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+
+def _configuration(folder: Path) -> Any:
+    """config.json as transformers reads it; `PolygateError` where only code of the folder's own could."""
+    from transformers import AutoConfig
+
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        content = files.read_json(folder / "config.json")
+        if isinstance(content, dict) and content.get("auto_map"):
+            raise PolygateError(
+                "the model needs Python code of its own (auto_map), which is never run",
+                where=folder,
+                do="take a version of the model that transformers knows itself",
+            ) from error
+        raise PolygateError(
+            f"config.json can't be read ({first_line(error)})",
+            where=folder,
+            do="fetch or train the model again, or install a transformers that knows it",
+        ) from error
+
+
+def _model_class(configuration: Any, folder: Path) -> Any:
+    """The class that generates text: the causal model, or the wrapper that also sees images or hears sound."""
+    import transformers
+
+    if not configuration.is_encoder_decoder:
+        for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
+            kind = getattr(transformers, name)
+            if type(configuration) in kind._model_mapping:
+                return kind
+    raise PolygateError(
+        f"a {configuration.model_type} is no decoder that continues a text", where=folder, do="take a chat model"
+    )
+
+
+def _weights(folder: Path, settings: ModelSettings, place: torch.device) -> Any:
+    import torch
+
+    torch.set_num_threads(threads())
+    configuration = _configuration(folder)
+    kind = _model_class(configuration, folder)
+    try:
+        with quiet():
+            model, report = kind.from_pretrained(
                 str(folder),
                 dtype=getattr(torch, settings.dtype),
                 attn_implementation=settings.attention,
                 local_files_only=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
+            model = model.to(place)
     except Exception as error:
         if "attention implementation" in str(error):
             raise PolygateError(
                 f"this model has no {settings.attention} attention", where=folder, do="set its attention to eager"
+            ) from error
+        if getattr(configuration, "quantization_config", None):
+            raise PolygateError(
+                f"the model is quantised, and can't be read here ({first_line(error)})",
+                where=folder,
+                do="use its original weights, or a GGUF file",
             ) from error
         raise PolygateError(
             f"the model can't be loaded ({first_line(error)})", where=folder, do="fetch or train the model again"
@@ -203,9 +280,10 @@ def _weights(folder: Path, settings: ModelSettings) -> Any:
 
 
 def _blocks(model: Any, count: int, folder: Path) -> tuple[nn.Module, ...]:
+    """The decoder's blocks: of a wrapper, those of its language model, never of its vision or audio tower."""
     from torch import nn
 
-    for _, module in model.base_model.named_modules():
+    for _, module in model.get_decoder().named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return tuple(module)
     raise PolygateError(f"{type(model).__name__} has no list of {count} decoder blocks", where=folder)
@@ -220,8 +298,22 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Every id that text or the chat template can become has an embedding.
+
+    A special token that the template doesn't write needs none (an image's place, a fine-tune's padding): text never
+    becomes one.
+    """
     rows = model.get_input_embeddings().num_embeddings
-    largest = max(tokenizer.get_vocab().values())
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    largest = max(i for i in tokenizer.get_vocab().values() if i not in special)
+    written = [i for i in tokenise(tokenizer, [_PROBE])[0].input_ids if i >= rows and i in special]
+    if written:
+        raise PolygateError(
+            f"the chat template writes {tokenizer.convert_ids_to_tokens(written[0])} (id {written[0]}), "
+            f"the model has {rows} embeddings",
+            where=folder,
+            do="use the model's own tokenizer and template",
+        )
     if largest >= rows:
         raise PolygateError(
             f"the tokenizer has ids up to {largest}, the model {rows} embeddings",
@@ -233,7 +325,8 @@ def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every id that ends an answer: those the model names, the tokenizer's, and what the template ends a turn with."""
     found: set[int] = set()
-    for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+    configurations = (model.generation_config, model.config, model.config.get_text_config(decoder=True))
+    for value in (*(getattr(one, "eos_token_id", None) for one in configurations), tokenizer.eos_token_id):
         found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
     end = end_of_turn(tokenizer)
     return frozenset(found if end is None else found | {end})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from polygate.errors import PolygateError
 
 
 class ModelSettings(Protocol):
@@ -24,6 +27,10 @@ class ModelSettings(Protocol):
         """A Jinja file that replaces the tokenizer's own template."""
 
     @property
+    def template_arguments(self) -> Mapping[str, Any]:
+        """JSON values by the names that the chat template knows them by."""
+
+    @property
     def batch_tokens(self) -> int:
         """Upper limit of padded tokens in one batch."""
 
@@ -39,6 +46,7 @@ class Options:
     dtype: str = "float32"
     attention: str = "sdpa"
     chat_template: Path | None = None
+    template_arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     batch_tokens: int = 16384
     revision: str | None = None
 
@@ -50,6 +58,19 @@ class Options:
             dtype=str(model["dtype"]),
             attention=str(model["attention"]),
             chat_template=None if template is None else Path(template),
+            template_arguments=dict(model.get("template_arguments", {})),
             batch_tokens=int(model["batch_tokens"]),
             revision=model.get("revision"),
         )
+
+
+def read_template(path: Path) -> str:
+    """A chat template's text, in UTF-8 or, with a byte order mark, UTF-16; `PolygateError` when it can't be read."""
+    try:
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise PolygateError(f"chat template can't be read ({error.strerror})", where=path) from None
+    except UnicodeDecodeError:
+        raise PolygateError("chat template is neither UTF-8 nor UTF-16", where=path, do="save it as UTF-8") from None

@@ -1,20 +1,28 @@
 """From an instruction to token ids: the one function that every path uses.
 
 The chat template already writes the beginning-of-sequence token, so its text is tokenised without special tokens:
-adding them again changes Gemma's and Llama's activations by a quarter or more.
+adding them again changes Gemma's and Llama's activations by a quarter or more. Control tokens that a user's text
+spells out are text: only the template opens and ends turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from polygate.errors import PolygateError
 
 # Some templates write today's date unless they are given one; a result must not depend on the day it was made.
+_DAY = datetime(2024, 7, 26)
 _DATE = "26 Jul 2024"
 _MARKER = "polygate-instruction-goes-here"
+_GIVEN = frozenset({"messages", "add_generation_prompt"})
+_MARK = "\U0010fffd"
+"""A private-use character that no text holds: stands around the names of control tokens that a template wrote."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,57 @@ def render(tokenizer: Any, texts: Sequence[str]) -> list[str]:
     return list(rendered)
 
 
+def bind(template: str, arguments: Mapping[str, Any]) -> str:
+    """A chat template in which `arguments` (JSON values by name) are set, whatever it is rendered with.
+
+    They stand in the template itself, so that they hold wherever the tokenizer goes; so does the day that
+    `strftime_now` tells, 26 July 2024. Raises `PolygateError` for a
+    template that Jinja can't read or that draws at random, and for an argument that it never looks at.
+    """
+    from jinja2 import TemplateSyntaxError, meta, nodes
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        environment = _compile_jinja_template(template).environment
+        parsed = environment.parse(template)
+    except TemplateSyntaxError as error:
+        raise PolygateError(f"the chat template fails ({error})", do="mend the template") from None
+    names = {found.name for found in parsed.find_all(nodes.Name)}
+    if "lipsum" in names or any(found.name == "random" for found in parsed.find_all(nodes.Filter)):
+        raise PolygateError("the chat template draws at random", do="give another with chat_template")
+    known = meta.find_undeclared_variables(parsed) - _GIVEN
+    for name in arguments:
+        if name not in known:
+            raise PolygateError(
+                f"the chat template has no argument {name}",
+                do=f"it has {', '.join(sorted(known)) or 'none'}",
+            )
+    fixed = "".join(f"{{% set {name} = {_literal(value)} %}}\n" for name, value in arguments.items())
+    return (_calendar() if "strftime_now" in names else "") + fixed + template
+
+
+def _calendar() -> str:
+    """Jinja that puts a function of one fixed day in place of transformers' `strftime_now`."""
+    codes = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYZz"]
+    words = "".join(f"|replace({_literal(code)}, {_literal(_DAY.strftime(code))})" for code in codes)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{words} }}}}{{% endmacro %}}\n"
+
+
+def _literal(value: Any) -> str:
+    """A JSON value as Jinja writes it: as JSON does, but for null."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(str(key))}: {_literal(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_literal(inner) for inner in value) + "]"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None = None) -> list[Tokenised]:
     """Tokenise instructions as the model sees them, in the order given.
 
     `names` (prompt ids) are used in errors. Raises `PolygateError` when the tokenizer has no chat template or gives
-    no character offsets, when the template hides the instruction, and when a prompt holds more than one
-    beginning-of-sequence token.
+    no character offsets, when the template hides the instruction, when a prompt holds more than one
+    beginning-of-sequence token, and when the tokenizer can't read a control token in it as text.
     """
     if not texts:
         return []
@@ -65,22 +118,97 @@ def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None =
     encoded = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)
     alone = tokenizer(list(texts), add_special_tokens=False)
     once_or_more = max(1, _count_start_tokens(tokenizer, marked))
+    control, as_text = _control_tokens(tokenizer), None
     prompts = []
     for row, (text, chat) in enumerate(zip(texts, rendered, strict=True)):
         name = names[row] if names is not None else f"{row}"
-        ids = encoded["input_ids"][row]
+        ids, offsets = encoded["input_ids"][row], encoded["offset_mapping"][row]
+        start, end = _span(text, chat, before, after, name)
+        token_count = len(alone["input_ids"][row])
+        spelt_out = _spelt_out(ids, offsets, chat, (start, end), control)
+        if spelt_out:
+            as_text = as_text or _ControlAsText(tokenizer, control.values())
+            ids, offsets = as_text.encode(chat, start, end)
+            token_count = len(as_text.encode(text, 0, len(text))[0])
+            spelt_out = _spelt_out(ids, offsets, chat, (start, end), control)
         starts = ids.count(tokenizer.bos_token_id) if tokenizer.bos_token_id is not None else 0
         if starts > once_or_more:
             raise PolygateError(
                 f"prompt {name} has {starts} beginning-of-sequence tokens",
                 do=f"remove {tokenizer.bos_token} from its text or from the chat template",
             )
-        start, end = _span(text, chat, before, after, name)
-        overlapping = [i for i, (a, b) in enumerate(encoded["offset_mapping"][row]) if a < end and b > max(a, start)]
+        if spelt_out:
+            raise PolygateError(
+                f"prompt {name} holds {spelt_out[0]}, which this tokenizer can't read as text", do="remove it"
+            )
+        overlapping = [i for i, (a, b) in enumerate(offsets) if a < end and b > max(a, start)]
         if not overlapping:
             raise PolygateError(f"prompt {name} has no token within the chat template", do="check its text")
-        prompts.append(Tokenised(tuple(ids), overlapping[-1], len(ids) - 1, len(alone["input_ids"][row])))
+        prompts.append(Tokenised(tuple(ids), overlapping[-1], len(ids) - 1, token_count))
     return prompts
+
+
+def _control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Ids and names of the tokens that are no text: the special ones, and added ones that the template writes."""
+    template = tokenizer.chat_template
+    marked = {
+        i: token.content
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (token.content in template and not token.content.isspace())
+    }
+    return marked | {tokenizer.convert_tokens_to_ids(token): token for token in tokenizer.all_special_tokens}
+
+
+def _spelt_out(
+    ids: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+    chat: str,
+    span: tuple[int, int],
+    control: Mapping[int, str],
+) -> list[str]:
+    """Control tokens that characters of the user's own text became; an unknown word is none."""
+    return [
+        control[i]
+        for i, (a, b) in zip(ids, offsets, strict=True)
+        if i in control and span[0] <= a and b <= span[1] and chat[a:b].strip() == control[i]
+    ]
+
+
+class _ControlAsText:
+    """The tokenizer under which control tokens have names that no text can spell.
+
+    The template's are renamed before, so that they alone are found; all else (where the text is split, which words
+    get a space before them) is as the tokenizer does it.
+    """
+
+    def __init__(self, tokenizer: Any, control: Collection[str]) -> None:
+        from tokenizers import Tokenizer
+
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content.update(post_processor=None, truncation=None, padding=None)
+        self._names: dict[str, str] = {}
+        for number, token in enumerate(content["added_tokens"]):
+            if token["content"] in control:
+                self._names[token["content"]] = f"{_MARK}{number}{_MARK}"
+                token.update(content=self._names[token["content"]], normalized=False)
+        self._backend = Tokenizer.from_str(json.dumps(content))
+        # A renamed token is new to the vocabulary and gets another id, and those behind it may move.
+        self._ids = {self._backend.token_to_id(token["content"]): token["id"] for token in content["added_tokens"]}
+        longest_first = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile("|".join(re.escape(name) for name in longest_first) or r"(?!)")
+
+    def encode(self, chat: str, start: int, end: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a chat whose characters from `start` to `end` are the user's, and places in it.
+
+        Places outside the user's text are on the right side of it, no more.
+        """
+        before, after = self._renamed(chat[:start]), self._renamed(chat[end:])
+        found = self._backend.encode(before + chat[start:end] + after, add_special_tokens=False)
+        shift = start - len(before)
+        return [self._ids.get(i, i) for i in found.ids], [(a + shift, b + shift) for a, b in found.offsets]
+
+    def _renamed(self, text: str) -> str:
+        return self._pattern.sub(lambda found: self._names[found[0]], text)
 
 
 def _check(tokenizer: Any) -> None:
