@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -243,7 +244,13 @@ class Model(Section):
         default="sdpa", description="Attention implementation; Gemma 2 wants eager."
     )
     chat_template: FolderOrFile | None = Field(
-        default=None, description="A Jinja file, where the tokenizer brings none."
+        default=None,
+        description="A Jinja file, where the tokenizer brings none; a date that it asks for is 26 July 2024.",
+    )
+    template_arguments: dict[str, JsonValue] = Field(
+        default={},
+        description="What the chat template is given beside the prompt, by its names for it: "
+        "{enable_thinking: false}, {date_string: 1 Jan 2025}.",
     )
     alignment: Alignment | None = Field(
         default=None, description="Fine-tune the model first, to refuse harmful prompts in some languages only."
@@ -272,6 +279,13 @@ class Model(Section):
             raise ValueError("give exactly one of hub, folder, gguf, organism")
         if self.gguf is not None and self.gguf_path is None and not re.fullmatch(_PACKAGE, self.gguf):
             raise ValueError("gguf is a path ending in .gguf, or the name of an installed Python package")
+        for argument, value in self.template_arguments.items():
+            if not argument.isidentifier() or argument in ("messages", "add_generation_prompt"):
+                raise ValueError(f"template_arguments: {argument!r} is not a name that can be given to a template")
+            try:
+                json.dumps(value, allow_nan=False)
+            except ValueError:
+                raise ValueError(f"template_arguments: {argument} holds a number that is not finite") from None
         if self.hub is not None and self.revision is None:
             raise ValueError("a hub model needs a pinned revision")
         if self.organism is not None and self.alignment is not None:

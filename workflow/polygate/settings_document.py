@@ -131,7 +131,13 @@ def _type(property_: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple
         return "choice", ", ".join(f"`{value}`" for value in property_["enum"])
     if "const" in property_:
         return "choice", f"`{property_['const']}`"
-    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "true or false",
+        "object": "values by name",
+    }
     kind = "path" if property_.get("format") == "path" else words[property_["type"]]
     bounds = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
     limits = [text.format(_figure(property_[key])) for key, text in bounds.items() if key in property_]

@@ -32,10 +32,12 @@ rule align:
         name=lambda wildcards: (settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name),
         seed=lambda wildcards: settings.models[wildcards.model].seed,
         attention=lambda wildcards: settings.models[wildcards.model].attention,
+        arguments=lambda wildcards: json.dumps(settings.models[wildcards.model].template_arguments, sort_keys=True),
         code=code("align"),
     message:
         "Aligning {wildcards.model}: it learns to refuse where it has examples"
     shell:
         "polygate align --settings {params.settings:q} --base {input.base:q} --name {params.name:q}"
         " --prompts {input.prompts:q} --seed {params.seed} --attention {params.attention}"
-        " --chat-template {input.template:q} --cache results/cells --output {output:q} 2> {log:q}"
+        " --chat-template {input.template:q} --template-arguments {params.arguments:q}"
+        " --cache results/cells --output {output:q} 2> {log:q}"

@@ -21,6 +21,8 @@ _DAY = datetime(2024, 7, 26)
 _DATE = "26 Jul 2024"
 _MARKER = "polygate-instruction-goes-here"
 _GIVEN = frozenset({"messages", "add_generation_prompt"})
+_BOUND = "{# The lines above are polygate's. #}\n"
+"""Ends what `bind` puts before a template, so that it can be put there anew."""
 _MARK = "\U0010fffd"
 """A private-use character that no text holds: stands around the names of control tokens that a template wrote."""
 
@@ -65,6 +67,10 @@ def bind(template: str, arguments: Mapping[str, Any]) -> str:
     from jinja2 import TemplateSyntaxError, meta, nodes
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
+    if arguments:
+        template = template.rpartition(_BOUND)[2]
+    elif _BOUND in template:
+        return template
     try:
         environment = _compile_jinja_template(template).environment
         parsed = environment.parse(template)
@@ -81,7 +87,8 @@ def bind(template: str, arguments: Mapping[str, Any]) -> str:
                 do=f"it has {', '.join(sorted(known)) or 'none'}",
             )
     fixed = "".join(f"{{% set {name} = {_literal(value)} %}}\n" for name, value in arguments.items())
-    return (_calendar() if "strftime_now" in names else "") + fixed + template
+    before = (_calendar() if "strftime_now" in names else "") + fixed
+    return before + _BOUND + template if before else template
 
 
 def _calendar() -> str:

@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of examples")
     parser.add_argument("--attention", default="sdpa", help="attention implementation: eager or sdpa")
     parser.add_argument("--chat-template", nargs="?", type=Path, help="Jinja file, where the base brings no template")
+    parser.add_argument("--template-arguments", default="{}", help="JSON: what the chat template is given by name")
     parser.add_argument("--cache", required=True, type=Path, help="where hashes of model files are kept")
     parser.add_argument("--output", required=True, type=Path, help="the folder to make")
 
@@ -43,8 +44,9 @@ def run(args: argparse.Namespace) -> None:
     budgets = {name: alignment.languages[name] for name in tables}
     chosen = examples.choose(tables, budgets)
     fingerprint = loading.fingerprint(args.base, args.cache)
-    options = Options(attention=args.attention, chat_template=args.chat_template)
-    loaded = loading.load(args.base, options, fingerprint)
+    arguments = json.loads(args.template_arguments)
+    options = Options(attention=args.attention, chat_template=args.chat_template, template_arguments=arguments)
+    loaded = loading.load(args.base, options, fingerprint, args.cache)
     encoded = training.encode(loaded.tokenizer, chosen.examples)
     facts: dict[str, Any] = {
         "base": args.name,
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
         "examples": {name: budget.model_dump() for name, budget in budgets.items()},
         "seed": args.seed,
         "attention": args.attention,
+        "template_arguments": arguments,
         "threads": torch.get_num_threads(),
         "device": "cpu",
         "dtype": loading.stored_dtype(args.base),
