@@ -283,6 +283,7 @@ def test_changed_inputs_make_another_cell(world: World, task: str, change: Calla
         {"attention": "eager"},
         {"batch_tokens": 7},
         {"revision": "abc"},
+        {"template_arguments": {"enable_thinking": False}},
     ],
 )
 def test_what_changes_numbers_makes_another_cell(world: World, option: dict[str, Any]) -> None:

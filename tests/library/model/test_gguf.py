@@ -217,6 +217,31 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     refused(empty(tmp_path / "clip.gguf", "clip"), tmp_path / "out", "transformers can't read clip from GGUF")
 
 
+def part(number: int) -> Callable[[GGUFWriter], None]:
+    """What gguf-split says in each part of a file in two."""
+
+    def change(writer: GGUFWriter) -> None:
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+
+    return change
+
+
+def test_one_part_of_several_names_the_remedy(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2))
+    write(first, "llama", leave_out="blk.1.ffn_up.weight", change=part(0))
+    writer = GGUFWriter(second, "llama")
+    writer.kv_data[0].pop("general.architecture")
+    writer.add_tensor("blk.1.ffn_up.weight", np.zeros((96, 64), np.float32))
+    part(1)(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for number, path in enumerate((first, second), 1):
+        refused(path, tmp_path / "out", f"part {number} of a GGUF file in 2 parts, .*: put them together .*--merge")
+
+
 class Package:
     """A made-up installed package."""
 

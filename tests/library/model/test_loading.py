@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from conftest import require
 from library.model.tiny import options
 from polygate.errors import PolygateError
 from polygate.model import loading
+from polygate.model.generation import generate
 from polygate.model.loading import fingerprint, load, load_tokenizer
 from polygate.model.options import Options
+from polygate.model.tokenising import tokenise
 
 
 @pytest.fixture
@@ -165,3 +172,120 @@ def test_weights_are_hashed_once(folder: Path, tmp_path: Path, monkeypatch: pyte
     hashed.clear()
     assert fingerprint(folder, tmp_path / "cache") == first
     assert hashed == []
+
+
+def edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def bare_token(folder: Path, name: str) -> None:
+    """A special token with the first id that has no embedding."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    added = [*content["added_tokens"], {"id": 57, "content": name, "special": True, **flags}]
+    edit(folder / "tokenizer.json", added_tokens=added)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_of_a_folders_own_never_runs(folder: Path, tmp_path: Path, known: bool) -> None:
+    """It isn't asked about either: standard input says yes to everything."""
+    ran = tmp_path / "ran"
+    names = {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M", "AutoTokenizer": ["own.T", "own.T"]}
+    edit(folder / "config.json", auto_map=names, model_type="qwen2" if known else "mychat")
+    edit(folder / "tokenizer_config.json", auto_map=names)
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\nC = M = T = object\n")
+    code = (
+        "from polygate.errors import PolygateError\n"
+        "from polygate.model.loading import load\n"
+        "from polygate.model.options import Options\n"
+        f"try:\n    print(load({str(folder)!r}, Options()).layers)\n"
+        "except PolygateError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="y\n" * 9,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert not ran.exists()
+    assert "[y/N]" not in done.stdout
+    said = done.stdout.strip()
+    expected = "3" if known else "the model needs Python code of its own (auto_map), which is never run"
+    assert said.startswith(expected)
+    assert "\n" not in said
+
+
+def test_padding_and_truncation_left_by_training_are_turned_off(folder: Path) -> None:
+    texts = ["w1", " ".join(["w2"] * 20)]
+    expected = [prompt.input_ids for prompt in tokenise(load_tokenizer(folder), texts)]
+    padding = {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": None}
+    padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"}
+    truncation = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    edit(folder / "tokenizer.json", padding=padding, truncation=truncation)
+    assert [prompt.input_ids for prompt in tokenise(load(folder, options("qwen2")).tokenizer, texts)] == expected
+
+
+@pytest.mark.parametrize("role", [{}, {"pad_token": "<more>"}])
+def test_a_special_token_without_embedding_matters_only_where_it_is_written(folder: Path, role: dict[str, str]) -> None:
+    bare_token(folder, "<more>")
+    edit(folder / "tokenizer_config.json", **role)
+    loaded = load(folder, options("qwen2"))
+    assert loaded.pad < 57
+    assert len(generate(loaded, ["w1", "w1 w2 w3"], max_new_tokens=3)) == 2
+    template = folder / "chat_template.jinja"
+    template.write_text("<more> " + template.read_text())
+    with pytest.raises(PolygateError, match=r"writes <more> \(id 57\), the model has 57 embeddings"):
+        load(folder, options("qwen2"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_template_saved_with_a_byte_order_mark_is_the_same(folder: Path, tmp_path: Path, encoding: str) -> None:
+    own = folder / "chat_template.jinja"
+    expected = load_tokenizer(folder).chat_template
+    (tmp_path / "chat.jinja").write_bytes(expected.encode(encoding))
+    assert load_tokenizer(folder, tmp_path / "chat.jinja").chat_template == expected
+    own.write_bytes(expected.encode("utf-8-sig"))
+    assert load_tokenizer(folder).chat_template == expected
+    for broken in (own, tmp_path / "chat.jinja"):
+        broken.write_bytes("é".encode("latin-1"))
+        with pytest.raises(PolygateError, match=r"neither UTF-8 nor UTF-16, in .*: save it as UTF-8"):
+            load_tokenizer(folder, None if broken == own else broken)
+
+
+def test_arguments_of_the_template_reach_the_prompt(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{% if not think %} w9{% endif %}")
+    for think, length in ((True, 1), (False, 2)):
+        loaded = load(folder, options("qwen2", template_arguments={"think": think}))
+        assert len(tokenise(loaded.tokenizer, ["w1"])[0]) == length
+
+
+@pytest.mark.parametrize(
+    ("package", "quantisation"),
+    [
+        ("bitsandbytes", {"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        ("optimum", {"quant_method": "gptq", "bits": 4}),
+        ("gptqmodel", {"quant_method": "awq", "bits": 4}),
+    ],
+)
+def test_a_quantised_model_that_can_not_be_read_says_so(
+    folder: Path, package: str, quantisation: dict[str, Any]
+) -> None:
+    require(find_spec(package) is None, f"{package} is installed here", installable=False)
+    edit(folder / "config.json", quantization_config=quantisation)
+    with pytest.raises(PolygateError, match=rf"quantised, and can't be read here \(.*{package}.*original") as caught:
+        load(folder, options("qwen2"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("4,1", 4), ("2", 2), ("auto", 1), ("", 1), ("0", 1), (" 3 , 2", 3), (None, 1), ("-2", 1)]
+)
+def test_threads_are_those_of_the_outermost_level(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, expected: int
+) -> None:
+    if value is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert loading.threads() == expected

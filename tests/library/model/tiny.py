@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -80,6 +84,34 @@ def build_folder(folder: Path, architecture: str, seed: int = 0) -> Path:
             kinds = ["sliding_attention", "full_attention", "sliding_attention"]
             model = Gemma3ForCausalLM(Gemma3TextConfig(**shape, **narrow, layer_types=kinds))
     model.save_pretrained(folder)
+    return folder
+
+
+SHAPE = {
+    "vocab_size": 57,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "head_dim": 8,
+    "tie_word_embeddings": False,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 256,
+}
+"""What most architectures' configurations share."""
+
+
+def build_any(folder: Path, kind: str, seed: int = 0, **config: Any) -> Path:
+    """A random model of any architecture that transformers knows, by its model type."""
+    assert save_tokenizer(folder) == SHAPE["vocab_size"]
+    torch.manual_seed(seed)
+    made = AutoConfig.for_model(kind, **config)
+    causal = type(made) in AutoModelForCausalLM._model_mapping
+    (AutoModelForCausalLM if causal else AutoModelForImageTextToText).from_config(made).save_pretrained(folder)
     return folder
 
 

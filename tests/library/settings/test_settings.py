@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,15 @@ def test_equal_settings_are_the_same_text() -> None:
             "exactly one of hub, folder, gguf, organism",
         ),
         ({"models": {"m": {"gguf": "a.gguf", "organism": "llama"}}}, "exactly one of hub, folder, gguf, organism"),
+        (
+            {"models": {"m": {"gguf": "m", "template_arguments": {"messages": 1}}}},
+            "'messages' is not a name that can be",
+        ),
+        ({"models": {"m": {"gguf": "m", "template_arguments": {"a-b": 1}}}}, "'a-b' is not a name that can be given"),
+        (
+            {"models": {"m": {"gguf": "m", "template_arguments": {"a": math.inf}}}},
+            "a holds a number that is not finite",
+        ),
         ({"models": {"m": {"gguf": "weights/model.bin"}}}, "a path ending in .gguf, or the name of an installed"),
         ({"prompts": {"source": "organism"}}, "the organisms don't speak 'en', but h1-h5, m1-m3, l1-l4"),
     ],

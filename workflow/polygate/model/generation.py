@@ -115,14 +115,14 @@ def write(
     """Generated token ids of each row of one batch, up to and with the one that ended it; see `generate`."""
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     positions = position_ids(mask)
-    cache = _Cache(loaded.model)
+    cache = Cache(loaded.model)
     stop = torch.tensor(sorted(loaded.stop), dtype=torch.int64, device=loaded.device)
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     done = torch.zeros(len(prompts), dtype=torch.bool, device=loaded.device)
     with attached(loaded.base, loaded.blocks, edits(steering, loaded.layers), ids.shape[1], loaded.stream) as steered:
         for step in range(max_new_tokens):
-            logits = _last_logits(loaded, ids, mask, positions, cache)
+            logits = last_logits(loaded, ids, mask, positions, cache)
             _check_finite(logits, [names[i] for i in alive])
             chosen = logits.argmax(-1)
             was_done, now_done = done.tolist(), (done | torch.isin(chosen, stop)).tolist()
@@ -134,7 +134,7 @@ def write(
             left = [row for row, finished in enumerate(now_done) if not finished]
             if not left:
                 break
-            ids, mask, positions = chosen[:, None], _one_more(mask), positions[:, -1:] + 1
+            ids, mask, positions = chosen[:, None], one_more(mask), positions[:, -1:] + 1
             if len(left) < _DROP_BELOW * len(alive):
                 keep = torch.tensor(left, device=loaded.device)
                 cache.keep(keep)
@@ -144,7 +144,7 @@ def write(
     return written
 
 
-class _Cache:
+class Cache:
     """What a model keeps of the tokens so far, in the form and under the name that its architecture wants.
 
     Keys and values, recurrent and convolution states, or both: transformers' `generate` chooses in the same way.
@@ -167,7 +167,7 @@ class _Cache:
         self.states.reorder_cache(rows)  # type: ignore[union-attr]
 
 
-def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: _Cache) -> Tensor:
+def last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
     """Logits of the last column, [b, vocabulary]; the head sees that column only, where the model offers it."""
     given: dict[str, Any] = {cache.name: cache.states, "use_cache": True}
     if "logits_to_keep" in cache.takes:
@@ -183,7 +183,8 @@ def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tens
     return logits
 
 
-def _one_more(mask: Tensor) -> Tensor:
+def one_more(mask: Tensor) -> Tensor:
+    """The attention mask [b, t] of the same rows after another token."""
     return torch.cat([mask, mask.new_ones((mask.shape[0], 1))], dim=1)
 
 

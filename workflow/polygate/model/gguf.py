@@ -127,8 +127,8 @@ def _assembled(package: metadata.Distribution, name: str, target: Path) -> Path:
 def read_header(path: Path) -> Header:
     """Read a GGUF file's header and check that every tensor is there whole and can be dequantised.
 
-    Raises `PolygateError` for a file that is not GGUF, ends before its header or its tensors do, holds no tensors, or
-    is quantised in a way that the gguf package doesn't know.
+    Raises `PolygateError` for a file that is not GGUF, ends before its header or its tensors do, is one part of
+    several, holds no tensors, or is quantised in a way that the gguf package doesn't know.
     """
     from gguf import GGUFReader
 
@@ -141,6 +141,7 @@ def read_header(path: Path) -> Header:
         raise PolygateError(
             f"the GGUF file is truncated, damaged or of an unknown kind ({first_line(error)})", where=path, do=_AGAIN
         ) from error
+    _check_parts(reader, path)
     _check_quantisations(reader, path)
     architecture = _text(reader, "general.architecture")
     if not architecture or not reader.tensors:
@@ -198,6 +199,18 @@ def _skip(file: BinaryIO, kind: int) -> None:
         file.seek(struct.calcsize(f"<{_NUMBERS[kind]}"), os.SEEK_CUR)
 
 
+def _check_parts(reader: GGUFReader, path: Path) -> None:
+    """The file is a whole one: the first of several parts holds all metadata and a share of the tensors."""
+    count, number = (reader.get_field(f"split.{name}") for name in ("count", "no"))
+    if count is not None and int(count.contents()) > 1:
+        place = "a part" if number is None else f"part {int(number.contents()) + 1}"
+        raise PolygateError(
+            f"{place} of a GGUF file in {int(count.contents())} parts",
+            where=path,
+            do="put them together with llama.cpp's `llama-gguf-split --merge`, and give the whole file",
+        )
+
+
 def _check_quantisations(reader: GGUFReader, path: Path) -> None:
     from gguf.quants import dequantize
 
@@ -222,7 +235,9 @@ def _tokenizer(alone: Path, where: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(alone.parent), gguf_file=alone.name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(alone.parent), gguf_file=alone.name, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise PolygateError(f"no usable tokenizer in the GGUF file ({first_line(error)})", where=where) from error
 
@@ -238,6 +253,7 @@ def _model(alone: Path, where: Path, header: Header) -> Any:
             gguf_file=alone.name,
             dtype=torch.float32,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except Exception as error:

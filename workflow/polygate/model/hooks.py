@@ -85,7 +85,7 @@ class Attached:
         self.prompt_width = prompt_width
         self.stream = stream
         self.chunk = Chunk()
-        self.seen = 0
+        self._seen = 0
         self._placed: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def keep(self, rows: Tensor) -> None:
@@ -93,23 +93,22 @@ class Attached:
         self.edits = [(_keep_select(select, rows), _keep_apply(apply, rows)) for select, apply in self.edits]
         self._placed.clear()
 
-    def see_inputs(self, _module: nn.Module, _args: Any, kwargs: Mapping[str, Any]) -> None:
+    def see_inputs(self, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Pre-hook of the base model: note where this chunk stands."""
-        start, mask = self._start(kwargs), kwargs.get("attention_mask")
+        start, mask = self._start(args, kwargs), kwargs.get("attention_mask")
         self.chunk = Chunk(start, None if mask is None else mask[:, start:])
 
-    def _start(self, kwargs: Mapping[str, Any]) -> int:
-        """The first place of this chunk: as many as the cache holds, or, where it doesn't count, as have gone by."""
-        cache = kwargs.get("past_key_values")
-        if cache is not None:
-            try:
-                return int(cache.get_seq_length())
-            except ValueError:
-                pass  # A cache of recurrent states alone doesn't know how much they have seen.
-        if not kwargs.get("use_cache"):
-            return 0
-        start = self.seen
-        self.seen += int(kwargs["input_ids"].shape[1])
+    def _start(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+        """The first place of this chunk: what the mask holds beyond it, or the cache, or what has gone by."""
+        given = args[0] if args else kwargs.get("input_ids")
+        length = 0 if given is None else int(given.shape[1])
+        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        start = self._seen if kwargs.get("use_cache") else 0
+        if mask is not None and given is not None:
+            start = int(mask.shape[1]) - length
+        elif cache is not None:
+            start = int(cache.get_seq_length())
+        self._seen = start + length
         return start
 
     def see_block(self, layer: int, output: Any) -> Any:

@@ -1,11 +1,11 @@
 """At loading: a model writes and computes here what it does under transformers' own `generate`, or it is refused.
 
 Three short chats are continued greedily and their residual streams read: one at a time, in a batch of different
-lengths whose rows end at different steps, and, where that differs, in a batch of equal lengths. Nothing is decided by
-an architecture's name: a recurrent state that sees padding, or a cache that keeps rows that have ended, shows.
+lengths, from which a row is then dropped, and, where that differs, in a batch of equal lengths. Nothing is decided by
+an architecture's name: a recurrent state that sees padding, or a cache that can't let go of a row, shows.
 
-What is compared, by dtype: tokens, and residual streams by the norm of their difference relative to their own. In
-float32 they agree but for the order of summation; in half precision kernels round differently for batches of
+What is compared, by dtype: tokens, and residual streams and logits by the norm of their difference relative to their
+own. In float32 they agree but for the order of summation; in half precision kernels round differently for batches of
 different shapes, which adds up to some per cent over the blocks. Where two tokens' logits are closer than
 that rounding, either may be written.
 """
@@ -41,8 +41,8 @@ _REMEDY = "set its attention to eager or its dtype to float32, or use another mo
 
 @dataclass(frozen=True)
 class _Sample:
-    """A chat, what transformers writes after it, the logits [steps, vocabulary] of that, and the residual stream
-    after each block at the chat's last token, [layers, d]."""
+    """A chat, what transformers writes after it (whatever would end it), the logits [steps, vocabulary] of that, and
+    the residual stream after each block at the chat's last token, [layers, d]."""
 
     prompt: Tokenised
     tokens: list[int]
@@ -112,12 +112,29 @@ def _turned(prompt: Tokenised, by: int) -> Tokenised:
 
 
 def _agree_in_a_batch(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
-    # The first row ends at its second token at the latest, and is dropped while others go on.
-    early = replace(loaded, stop=loaded.stop | {samples[0].tokens[:2][-1]})
     try:
-        return _difference(early, samples) is None
+        return _difference(loaded, samples) is None and _lets_go_of_a_row(loaded, samples)
     except Exception:
         return False  # What fails in a batch, in whatever way, is run without one.
+
+
+def _lets_go_of_a_row(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
+    """Whether the second token's logits are right after the first row has been dropped from the batch."""
+    ids, mask = left_pad([sample.prompt for sample in samples], loaded.pad, loaded.device)
+    positions, cache = position_ids(mask), generation.Cache(loaded.model)
+    generation.last_logits(loaded, ids, mask, positions, cache)
+    rest = torch.arange(1, len(samples), device=loaded.device)
+    cache.keep(rest)
+    first = torch.tensor([[sample.tokens[0]] for sample in samples[1:]], device=loaded.device)
+    found = generation.last_logits(loaded, first, generation.one_more(mask)[rest], positions[rest, -1:] + 1, cache)
+    expected = torch.stack([sample.logits[1] for sample in samples[1:]])
+    return _close(_centred(found.float()), _centred(expected), _TOLERANCE[loaded.dtype])
+
+
+def _centred(logits: Tensor) -> Tensor:
+    """Logits [..., vocabulary] less their mean, which no probability depends on; what a model masks is left out."""
+    kept = logits.masked_fill(~logits.isfinite(), 0.0)
+    return kept - kept.mean(dim=-1, keepdim=True)
 
 
 def _sample(loaded: LoadedModel, prompt: Tokenised) -> _Sample:
@@ -127,7 +144,6 @@ def _sample(loaded: LoadedModel, prompt: Tokenised) -> _Sample:
     given = GenerationConfig(
         max_new_tokens=_NEW_TOKENS,
         do_sample=False,
-        eos_token_id=sorted(loaded.stop) or None,
         pad_token_id=loaded.pad,
         output_logits=True,
         return_dict_in_generate=True,
