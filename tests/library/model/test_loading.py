@@ -258,6 +258,11 @@ def test_arguments_of_the_template_reach_the_prompt(folder: Path) -> None:
     for think, length in ((True, 1), (False, 2)):
         loaded = load(folder, options("qwen2", template_arguments={"think": think}))
         assert len(tokenise(loaded.tokenizer, ["w1"])[0]) == length
+        # An aligned model's folder is saved with what it was taught under.
+        saved = folder.with_name(f"saved-{length}")
+        loaded.tokenizer.save_pretrained(saved)
+        for given in ({}, {"think": think}):
+            assert len(tokenise(load_tokenizer(saved, None, given), ["w1"])[0]) == length
 
 
 @pytest.mark.parametrize(

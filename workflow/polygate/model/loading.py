@@ -66,12 +66,13 @@ class LoadedModel:
 def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cache: Path | None = None) -> LoadedModel:
     """Load model and tokenizer from a local folder; nothing is ever downloaded, no code of the folder's ever runs.
 
-    `settings` gives dtype, attention implementation, chat template and batch size. On a CPU
-    torch uses OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own
-    generation (see `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again.
-    Raises `PolygateError` for an absent folder, missing or
-    truncated files, weights that are absent or not finite, an attention implementation that the model lacks, a
-    tokenizer without chat template, one whose ids don't fit the embeddings, and a model that differs.
+    `settings` gives dtype, attention implementation, chat template, its arguments and batch size. On a CPU torch uses
+    OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own generation (see
+    `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again. Raises
+    `PolygateError` for an absent folder, missing or truncated files, weights that are absent, not finite or
+    quantised in a way that can't be read here, an attention implementation that the model lacks, a model that needs
+    code of its own or doesn't continue text, a tokenizer without chat template, one whose ids don't fit the
+    embeddings, and a model that differs from what transformers makes of it.
     """
     from polygate.model import self_check
 
