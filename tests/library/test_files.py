@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from polygate import files
@@ -56,6 +59,104 @@ def test_provenance_survives_in_parquet_and_safetensors(tmp_path: Path) -> None:
     tensors, metadata = files.read_safetensors(tmp_path / "a.safetensors")
     assert tensors["x"].tolist() == [1, 1]
     assert metadata["layer"] == "1"
+
+
+READERS = {"parquet": files.read_parquet, "safetensors": files.read_safetensors, "json": files.read_json}
+
+
+def made(folder: Path, suffix: str) -> Path:
+    """A small file of ours with provenance."""
+    path = folder / f"a.{suffix}"
+    if suffix == "parquet":
+        table = pa.table({"x": list(range(20)), "text": [f"ẹ{i}" for i in range(20)]})
+        files.write_parquet(path, table, {"seed": 3}, of={"language": "yo", "budget": 0, "arm": ""})
+    else:
+        tensors = {"x": np.arange(20.0), "counts": np.array([3, 4]), "none": np.zeros((0, 2))}
+        files.write_safetensors(path, tensors, {"layer": "1"}, {"seed": 3}, of={"language": "yo", "model": None})
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+def test_every_flipped_bit_is_found(tmp_path: Path, suffix: str) -> None:
+    """Of a whole file, numbers and header alike: whatever is read is what was written."""
+    whole = made(tmp_path, suffix).read_bytes()
+    broken = tmp_path / f"broken.{suffix}"
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        broken.write_bytes(content)
+        with pytest.raises(PolygateError, match=r"broken\..*: delete the file and rerun"):
+            READERS[suffix](broken)
+
+
+def test_damage_is_one_line(tmp_path: Path) -> None:
+    path = made(tmp_path, "safetensors")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PolygateError) as caught:
+        files.read_safetensors(path)
+    assert str(caught.value) == f"the file is damaged (tensor x), in {path}: delete the file and rerun"
+
+
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
+FOREIGN = {
+    "empty": b"",
+    "text": b"hello\n" * 50,
+    "a picture": PNG * 9,
+    "parquet's marks alone": b"PAR1" + bytes(40) + b"PAR1",
+    "a header of nothing": (2).to_bytes(8, "little") + b"{}",
+    "a header of a list": (8).to_bytes(8, "little") + b"[1, 2, 3",
+    "deep brackets": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("suffix", READERS)
+@pytest.mark.parametrize("what", [*FOREIGN, "noise", "a folder"])
+def test_foreign_bytes_are_one_line(tmp_path: Path, suffix: str, what: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if what == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(FOREIGN.get(what) or np.random.default_rng(0).bytes(999 if what == "noise" else 0))
+    with pytest.raises(PolygateError, match=rf"a\.{suffix}") as caught:
+        READERS[suffix](path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_peoples_tables_are_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "own.parquet")
+    assert files.read_parquet(tmp_path / "own.parquet").column("x").to_pylist() == [1, 2]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path, "parquet")
+    said = files.parquet_metadata(files.read_parquet(path))
+    assert (said["language"], said["budget"], "arm" in said) == ("yo", "0", False)
+    files.expect(path, said, language="yo", budget=0, arm="none", model=None)
+    with pytest.raises(PolygateError, match=r"holds budget 0, expected 4, in .*a\.parquet: delete the file and rerun"):
+        files.expect(path, said, language="yo", budget=4)
+
+
+def test_leavings_of_dead_processes_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    """Temporary files, folders and reports of a killed process; not those of the living, nor any other file."""
+    code = (
+        "import os, sys; from pathlib import Path; from polygate import files; import tempfile\n"
+        "root = Path(sys.argv[1])\n"
+        "with files.atomic_path(root / 'a/x.parquet') as one, files.atomic_folder(root / 'b/weights') as two:\n"
+        "    (two / 'model').write_text('half'); tempfile.mkdtemp(**files.temporary_name(root / 'b/report'))\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    left = [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+    assert len(left) == 3
+    kept = {tmp_path / name for name in ("a/.own.tmp", "a/x.tmp", "b/.notes.00000000-1.abcdefgh.tmp", "b/c.parquet")}
+    for path in kept:
+        path.write_text("mine")
+    with files.atomic_path(tmp_path / "a/living") as living:
+        files.sweep(tmp_path)
+        assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*kept, living}
+    assert (tmp_path / "a/living").is_file()
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "safetensors"])

@@ -14,10 +14,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polygate import digests, locks
 from polygate.errors import PolygateError
 
 if TYPE_CHECKING:
@@ -26,6 +27,32 @@ if TYPE_CHECKING:
 
 PROVENANCE = "polygate.provenance"
 """Key of the provenance (a JSON object) in the metadata of parquet and safetensors files."""
+
+
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8}-[0-9]+)\.[a-z0-9_]{8}\.tmp")
+
+
+def temporary_name(path: Path) -> dict[str, Any]:
+    """How `tempfile` shall call what becomes `path`: beside it, hidden, and saying whose it is, for `sweep`."""
+    return {"dir": path.parent, "prefix": f".{path.name[:80]}.{locks.me()}.", "suffix": ".tmp"}
+
+
+def sweep(folder: Path) -> None:
+    """Remove, from all folders below, temporary files and folders of processes that have ended.
+
+    Those of other machines must be a day old. Nothing else is touched, and no link is followed.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            match = _TEMPORARY.fullmatch(name)
+            path = Path(parent, name)
+            if match is None or not locks.is_gone(match[1], path):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
 
 
 @contextmanager
@@ -38,7 +65,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name[:80]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(**temporary_name(final))
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -79,52 +106,98 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; `PolygateError` when it is absent or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(_bytes(path).decode("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PolygateError(f"not valid JSON ({error})", where=path, do=digests.REDO) from None
+
+
+def _bytes(path: str | Path) -> bytes:
+    """A file's bytes; `PolygateError` when it is absent or can't be read."""
+    try:
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PolygateError(f"not valid JSON ({error})", where=path, do="delete the file and rerun") from None
+    except OSError as error:
+        raise PolygateError(f"the file can't be read ({error.strerror})", where=path) from None
 
 
-def write_parquet(path: str | Path, table: pa.Table, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write a pyarrow table, atomically, with its provenance in the schema's metadata."""
+def expect(path: str | Path, metadata: Mapping[str, str], **wanted: object) -> None:
+    """`PolygateError` unless a file is of what it was asked for: model, language, arm, budget, prompts …
+
+    `metadata` is the file's, `wanted` what it should say; what is None or empty, there or here, is not compared.
+    """
+    for what, value in wanted.items():
+        found = metadata.get(what)
+        if found and value not in (None, "") and found != str(value):
+            raise PolygateError(f"holds {what} {found}, expected {value}", where=path, do=digests.REDO)
+
+
+@contextmanager
+def understood(path: str | Path, what: str) -> Iterator[None]:
+    """Say that a file is not `what` where its contents lack a part or have one that makes no sense."""
+    try:
+        yield
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise PolygateError(f"not {what} ({type(error).__name__}: {error})", where=path, do=digests.REDO) from None
+
+
+def write_parquet(
+    path: str | Path,
+    table: pa.Table,
+    provenance: Mapping[str, Any] | None = None,
+    of: Mapping[str, object] | None = None,
+) -> None:
+    """Write a pyarrow table, atomically, with its provenance, and what it is `of`, in the schema's metadata."""
     import pyarrow.parquet as pq
 
     metadata = dict(table.schema.metadata or {})
+    metadata.update({key.encode(): str(value).encode() for key, value in (of or {}).items() if value not in (None, "")})
     if provenance is not None:
         metadata[PROVENANCE.encode()] = json.dumps(provenance, sort_keys=True).encode()
+    table = table.replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+        with pq.ParquetWriter(temporary, table.schema, **options) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(digests.parquet_metadata())
+        digests.seal_parquet(temporary)
 
 
 def read_parquet(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a parquet file; `PolygateError` when it is absent, truncated, not parquet, or lacks a column."""
+    """Read a parquet file; `PolygateError` when it is absent, damaged, not parquet, or lacks a column.
+
+    A file that somebody else wrote holds no digest, and is read all the same.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = _bytes(path)
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         missing = [name for name in columns or [] if name not in file.schema_arrow.names]
-        if missing:
-            raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
-        table: pa.Table = file.read(columns=columns)
-        return table
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PolygateError(
-            f"truncated or not a parquet file ({reason})", where=path, do="delete the file and rerun"
-        ) from None
+        if not missing:
+            table: pa.Table = file.read(columns=columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PolygateError(f"truncated or not a parquet file ({reason})", where=path, do=digests.REDO) from None
+    sealed = digests.check_parquet(path, content)
+    if missing:
+        raise PolygateError(f"column {missing[0]!r} is missing", where=path, do=digests.REDO)
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != digests.WHOLE.encode()}
+    if PROVENANCE.encode() in metadata and not sealed:
+        raise PolygateError("a table without digest, not written by this version", where=path, do=digests.REDO)
+    return table.replace_schema_metadata(metadata)
+
+
+def parquet_metadata(table: pa.Table) -> dict[str, str]:
+    """The metadata of a table that was read, as text."""
+    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Provenance of a parquet or safetensors file, {} when it carries none."""
-    name = str(path)
-    if name.endswith(".parquet"):
-        metadata = {k.decode(): v.decode() for k, v in (read_parquet(path).schema.metadata or {}).items()}
-    else:
-        metadata = safetensors_metadata(path)
+    parquet = str(path).endswith(".parquet")
+    metadata = parquet_metadata(read_parquet(path)) if parquet else safetensors_metadata(path)
     return dict(json.loads(metadata.get(PROVENANCE, "{}")))
 
 
@@ -133,64 +206,72 @@ def write_safetensors(
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    of: Mapping[str, object] | None = None,
 ) -> None:
-    """Write numpy arrays as safetensors, atomically. Metadata values are text; provenance is stored as JSON."""
+    """Write numpy arrays as safetensors, atomically. Metadata values are text; provenance is stored as JSON.
+
+    `of` says what the file is of; what is None or empty is left out.
+    """
     import numpy as np
     from safetensors.numpy import save_file
 
-    header = dict(metadata or {})
+    header = {**(metadata or {}), **{key: str(value) for key, value in (of or {}).items() if value not in (None, "")}}
     if provenance is not None:
         header[PROVENANCE] = json.dumps(provenance, sort_keys=True)
+    header.update(digests.placeholders(tensors))
     with atomic_path(path) as temporary:
         with disk_errors():
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary, header)
-        sort_header(temporary)
+        digests.seal(temporary)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All tensors (not bf16: use `polygate.store` for activations) and the metadata of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
+    """All tensors (not bf16: use `polygate.store` for activations) and the metadata of a safetensors file.
 
-    try:
+    Raises `PolygateError` when the file is absent, damaged or foreign.
+    """
+    from safetensors import safe_open
+
+    with _readable(path):
+        expected, metadata = _header(path)
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
-    except (SafetensorError, OSError) as error:
-        raise PolygateError(
-            f"truncated or not a safetensors file ({error})", where=path, do="delete the file and rerun"
-        ) from None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, values in tensors.items():
+        if digests.of_array(values) != expected.get(name):
+            raise digests.damaged(path, f"tensor {name}")
+    return tensors, metadata
 
 
 def safetensors_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file, without reading its tensors."""
-    from safetensors import SafetensorError, safe_open
+    with _readable(path):
+        return _header(path)[1]
+
+
+def _header(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Digests of the tensors and metadata of a safetensors file, its header checked."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="numpy") as file:
+        metadata = dict(file.metadata() or {})
+    with Path(path).open("rb") as raw:
+        header = raw.read(int.from_bytes(raw.read(8), "little"))
+    return digests.check_header(path, header, metadata), metadata
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Say in one line what keeps a safetensors file from being read."""
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            return dict(file.metadata() or {})
+        yield
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise PolygateError(
             f"truncated or not a safetensors file ({error})", where=path, do="delete the file and rerun"
         ) from None
-
-
-def sort_header(path: Path) -> None:
-    """Put the header of a safetensors file in order, in place: the library writes the metadata in random order.
-
-    Without this the same activations would be other bytes each time.
-    """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(ordered) > length:
-            raise ValueError("a header grew by being sorted")
-        file.seek(8)
-        file.write(ordered.ljust(length))
 
 
 @contextmanager
@@ -216,7 +297,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:80]}.", suffix=".tmp"))
+        temporary = Path(tempfile.mkdtemp(**temporary_name(folder)))
         yield temporary
         _flush(temporary)
         temporary.chmod(folder.parent.stat().st_mode & 0o777)

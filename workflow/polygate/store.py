@@ -3,7 +3,12 @@
 One tensor per layer and token position, `layer.{l:02d}.{position}`, shape [n, d], in the model's dtype, rows in
 the order of the prompt table; layer l is the output of decoder block l, before any final norm. `token_count`,
 int32 [n], is the length of the instruction alone. Metadata: `prompt_ids` (JSON list), `positions` (JSON list),
-`layers`, `width`, `language`, and the provenance.
+`layers`, `width`, `language`, `model` and `prompts` (see `polygate.identity`), the digest of every tensor and of the
+header, and the provenance.
+
+A tensor is checked against its digest when it is first asked for, once a file and process, whoever reads it
+afterwards: its numbers, or a kernel that maps the file. Stores are replaced, never written in place: a process that
+has one mapped would be killed (SIGBUS) if it were shortened.
 
 Reading needs numpy only: bfloat16 is the upper half of a float32.
 """
@@ -12,21 +17,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polygate import files
+from polygate import digests, files
 from polygate.errors import PolygateError
 
 if TYPE_CHECKING:
     import torch
 
 TOKEN_COUNT = "token_count"
-_REDO = "delete the file and rerun"
+_REDO = digests.REDO
 _STORED: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -49,8 +54,9 @@ def write_store(
     token_count: Sequence[int] | NDArray[np.integer[Any]],
     language: str,
     provenance: Mapping[str, Any] | None = None,
+    of: Mapping[str, object] | None = None,
 ) -> None:
-    """Write an activation store, atomically.
+    """Write an activation store, atomically; `of` says what else it is of than its language.
 
     `tensors` maps (layer, position) to [n, d] arrays, all numpy or all torch (torch for bfloat16), for layers
     0 … L-1 and the same positions in each; `token_count` is [n]. ValueError when shapes or names don't fit.
@@ -69,6 +75,7 @@ def write_store(
         "layers": str(len(layers)),
         "width": str(width),
         "language": language,
+        **{key: str(value) for key, value in (of or {}).items()},
     }
     counts = np.asarray(token_count, dtype=np.int32)
     named: dict[str, Any] = {
@@ -76,6 +83,7 @@ def write_store(
     }
     if provenance is not None:
         metadata[files.PROVENANCE] = json.dumps(provenance, sort_keys=True)
+    metadata.update(digests.placeholders([*named, TOKEN_COUNT]))
     with files.atomic_path(path) as temporary, files.disk_errors():
         if isinstance(next(iter(named.values())), np.ndarray):
             from safetensors.numpy import save_file
@@ -88,7 +96,7 @@ def write_store(
 
             whole = {name: tensor.detach().to("cpu").contiguous() for name, tensor in named.items()}
             save_torch({**whole, TOKEN_COUNT: torch.from_numpy(counts)}, temporary, metadata)
-        files.sort_header(temporary)
+        digests.seal(temporary)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,12 @@ class _Entry:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+    digest: str = ""
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return _BYTES[self.dtype].itemsize * int(np.prod(self.shape, dtype=int))
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class ActivationStore:
     """An open activation store; tensors are read when asked for.
 
     `layers` is the number of decoder blocks L (stored are 0 … L-1), `width` is d, `token_count` is int32 [n],
-    `dtype` one of F32, BF16, F16, F64.
+    `dtype` one of F32, BF16, F16, F64; `metadata` all that the file says of itself.
     """
 
     path: Path
@@ -114,13 +128,15 @@ class ActivationStore:
     language: str
     dtype: str
     token_count: NDArray[np.int32]
+    metadata: Mapping[str, str]
     _entries: Mapping[str, _Entry]
 
     @classmethod
     def open(cls, path: str | Path) -> ActivationStore:
-        """Open and check the header against the file; `PolygateError` when absent, truncated or foreign."""
+        """Open and check the header against the file; `PolygateError` when absent, damaged or foreign."""
         path = Path(path)
-        entries, metadata = _header(path)
+        raw, entries, metadata = _header(path)
+        expected = digests.check_header(path, raw, metadata) if digests.WHOLE in metadata else None
         try:
             prompt_ids = tuple(json.loads(metadata["prompt_ids"]))
             positions = tuple(json.loads(metadata["positions"]))
@@ -130,18 +146,23 @@ class ActivationStore:
             shape = (len(prompt_ids), width)
             fits = all(entries[name].shape == shape and entries[name].dtype == dtype for name in names)
             fits = fits and dtype in _STORED and entries[TOKEN_COUNT].shape == shape[:1]
-            counts = _array(path, entries[TOKEN_COUNT]).astype(np.int32)
+            fits = fits and entries[TOKEN_COUNT].dtype == "I32"
         except (KeyError, IndexError, ValueError, TypeError):
             fits = False
         if not fits:
             raise PolygateError("not an activation store of polygate", where=path, do=_REDO)
-        return cls(path, prompt_ids, positions, layers, width, language, dtype, counts, entries)
+        if expected is None:
+            expected = digests.check_header(path, raw, metadata)
+        entries = {name: replace(entry, digest=expected.get(name, "")) for name, entry in entries.items()}
+        _check(path, TOKEN_COUNT, entries[TOKEN_COUNT])
+        counts = np.array(_array(path, entries[TOKEN_COUNT]))
+        return cls(path, prompt_ids, positions, layers, width, language, dtype, counts, metadata, entries)
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
 
     def tensor_name(self, layer: int, position: str) -> str:
-        """Name of a stored tensor; `PolygateError` when the store lacks that layer or position."""
+        """Name of a stored tensor, checked; `PolygateError` when the store lacks it or it is damaged."""
         name = tensor_name(layer, position)
         if name not in self._entries:
             raise PolygateError(
@@ -149,7 +170,13 @@ class ActivationStore:
                 where=self.path,
                 do=f"there are layers 0 to {self.layers - 1} at {', '.join(self.positions)}",
             )
+        _check(self.path, name, self._entries[name])
         return name
+
+    def check_whole(self) -> None:
+        """`PolygateError` when any tensor is damaged."""
+        for name, entry in self._entries.items():
+            _check(self.path, name, entry)
 
     def read(self, layer: int, position: str, rows: NDArray[Any] | Sequence[int] | None = None) -> NDArray[np.float32]:
         """Activations, float32 [n, d] (or [len(rows), d], in the order of `rows`), a copy."""
@@ -188,28 +215,45 @@ class ActivationStore:
         raise PolygateError(what, where=self.path, do=redo)
 
 
+_checked: set[tuple[Any, ...]] = set()
+"""Tensors that were found whole: name and state of the file."""
+
+
+def _check(path: Path, name: str, entry: _Entry) -> None:
+    state = path.stat()
+    key = (name, entry, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if key in _checked:
+        return
+    if digests.of_span(path, entry.offset, entry.length) != entry.digest:
+        raise digests.damaged(path, f"tensor {name}")
+    _checked.add(key)
+
+
 def _array(path: Path, entry: _Entry) -> NDArray[Any]:
     if 0 in entry.shape:
         return np.zeros(entry.shape, _BYTES[entry.dtype])
     return np.memmap(path, _BYTES[entry.dtype], mode="r", offset=entry.offset, shape=entry.shape)
 
 
-def _header(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Tensors and metadata of a safetensors file whose every tensor lies within the file."""
+def _header(path: Path) -> tuple[bytes, dict[str, _Entry], dict[str, str]]:
+    """Header, tensors and metadata of a safetensors file whose every tensor lies within the file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             size = path.stat().st_size
             if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
                 raise PolygateError("truncated or not a safetensors file", where=path, do=_REDO)
-            header = json.loads(file.read(length))
+            raw = file.read(length)
+            header = json.loads(raw)
             metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
             entries = {name: _entry(value, 8 + length, size, path) for name, value in header.items()}
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError):
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise PolygateError("not a safetensors file", where=path, do=_REDO) from None
-    return entries, metadata
+    except OSError as error:
+        raise PolygateError(f"not a safetensors file ({error.strerror})", where=path, do=_REDO) from None
+    return raw, entries, metadata
 
 
 def _entry(value: Mapping[str, Any], start: int, size: int, path: Path) -> _Entry:

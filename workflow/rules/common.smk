@@ -5,7 +5,6 @@ nothing else. `code(...)` makes the library modules behind a stage a parameter t
 edits of imported modules.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -17,7 +16,8 @@ from snakemake.settings.types import DeploymentMethod
 
 try:
     from polygate.errors import PolygateError
-    from polygate.files import write_text
+    from polygate.files import sweep, write_text
+    from polygate.locks import join
     from polygate.prompts.extra import check_folder, find
     from polygate.provenance import PACKAGE, code_hash
     from polygate.settings import dump
@@ -41,24 +41,23 @@ if not os.access(".", os.W_OK):
 
 
 def release_stale_locks():
-    """Make `snakemake` after a `kill -9` work as it stands, without `--unlock`.
+    """Make `snakemake` after a `kill -9` work as it stands, without `--unlock` and without its leavings.
 
-    Snakemake's own locks outlive a killed process. Every process that reads this workflow holds a shared lock, which
-    the kernel drops with it; only who finds nobody else alive may remove what a dead one left.
+    Snakemake's own locks outlive a killed process, and so do the temporary files of its jobs. Every process that reads
+    this workflow counts itself among the living; only who finds nobody else there may remove what a dead one left.
     """
     if not workflow.is_main_process:
         return None
-    held = Path(".snakemake/polygate/alive")
-    held.parent.mkdir(parents=True, exist_ok=True)
-    handle = held.open("w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    living = Path(".snakemake/polygate/alive")
+    living.parent.mkdir(parents=True, exist_ok=True)
+
+    def clean_up():
         for lock in Path(".snakemake/locks").glob("*.lock"):
             lock.unlink()
-    except BlockingIOError:
-        pass
-    fcntl.flock(handle, fcntl.LOCK_SH)
-    return handle
+        for folder in ("results", "resources", "reports"):
+            sweep(Path(folder))
+
+    return join(living, clean_up)
 
 
 ALIVE = release_stale_locks()

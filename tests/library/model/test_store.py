@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,40 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     total, imported = result.stdout.split()
     assert float(total) == pytest.approx(float(tensors(torch.bfloat16)[1, "t_inst"].float().sum()), rel=1e-5)
     assert imported == "False"
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """Numbers, header, ids and counts, by reading or by what gives a kernel the name of a tensor to map."""
+    path = tmp_path / "yo.safetensors"
+    written(path, torch.bfloat16)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(PolygateError, match=r"yo\.safetensors: delete the file and rerun"):
+            ActivationStore.open(path).check_whole()
+
+
+def test_a_damaged_tensor_reaches_neither_reader_nor_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "yo.safetensors"
+    store = written(path)
+    content = bytearray(path.read_bytes())
+    content[-70] ^= 1  # within the last float tensor, before the twelve bytes of the counts or after
+    path.write_bytes(content)
+    names = [(layer, position) for layer in range(2) for position in POSITIONS]
+
+    def damaged(ask: Callable[[int, str], object]) -> list[str]:
+        found = []
+        for layer, position in names:
+            try:
+                ask(layer, position)
+            except PolygateError as error:
+                found.append(str(error))
+        return found
+
+    reopened = ActivationStore.open(path)
+    (line,) = damaged(reopened.tensor_name)
+    assert re.fullmatch(r"the file is damaged \(tensor layer\.\d\d\.t_\w+\), in .*: delete the file and rerun", line)
+    assert damaged(reopened.read) == [line]
+    assert damaged(store.read) == [line], "what was checked before the file changed is checked again"

@@ -65,7 +65,10 @@ def convert(source: str | Path, folder: Path) -> None:
     Raises `PolygateError` for what `locate` and `read_header` refuse, an architecture or a tokenizer that transformers
     doesn't read from GGUF, and a file whose weights don't all have a place in the model.
     """
-    with files.atomic_folder(folder) as made, tempfile.TemporaryDirectory(dir=made.parent, prefix=".gguf.") as scratch:
+    with (
+        files.atomic_folder(folder) as made,
+        tempfile.TemporaryDirectory(**files.temporary_name(folder.with_name("gguf"))) as scratch,
+    ):
         found = locate(source, Path(scratch))
         header = read_header(found.path)
         # A folder of its own: transformers would also read other tokenizer files that lie beside the GGUF file.

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts.polyrefuse import CELLS, LANGUAGES, flat_name, upstream_path
 from polygate.settings import POLYREFUSE_REVISION
@@ -109,7 +110,7 @@ def folder_when_complete(output: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        temporary = Path(tempfile.mkdtemp(**files.temporary_name(output)))
         yield temporary
         temporary.chmod(0o755)
         if output.is_dir():

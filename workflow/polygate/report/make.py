@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from polygate.errors import PolygateError
-from polygate.files import write_text
+from polygate.files import temporary_name, write_text
 
 TITLE = "<title>Snakemake Report</title>"
 BROKEN = re.compile(r"\((?:WARNING/2|ERROR/3|SEVERE/4)\)")
@@ -71,7 +71,7 @@ def build(nested: Nested, targets: Sequence[str], stylesheet: Path, output: Path
     """
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".report.") as name:
+    with tempfile.TemporaryDirectory(**temporary_name(output.with_name("report"))) as name:
         draft = Path(name) / output.name
         # Any metadata makes Snakemake open with the text alone instead of the text beside the graph of rules; only
         # numbers come through its rendering unharmed.
