@@ -2,7 +2,7 @@
 
 Each job (one model, one language, one task) has a cell, addressed by everything that its content depends on: the
 model's files, dtype, attention implementation and batch size, the task and its settings, the prompts, the steering
-vector, library versions and our own code. A job whose cell exists links it to its output and ends without importing
+vector, library versions and our own code. A job whose cell exists copies it to its output and ends without importing
 torch. Otherwise it takes the model's lock, loads the model once, and computes its own cell and then every other
 missing cell of that model in the plan whose inputs exist. One cell's failure is never another's: an own failure is
 raised when the others are done, and another's failure is left for its own job to meet.
@@ -11,7 +11,6 @@ raised when the others are done, and another's failure is left for its own job t
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from polygate import files
+from polygate import files, locks
 from polygate.errors import PolygateError
 from polygate.model import loading
 from polygate.model.job import Inputs, Job
@@ -80,15 +79,12 @@ def cell_path(job: Job, address: str) -> Path:
 
 
 def is_whole(cell: Path, address: str) -> bool:
-    """Whether the cell is there, can be read and is what its address says.
-
-    Outputs are hard links of cells: whoever truncates an output has truncated its cell, and it must be made again.
-    """
+    """Whether the cell is there, every byte is the one that was written, and it is what its address says."""
     if not cell.is_file():
         return False
     try:
         if cell.suffix == ".safetensors":
-            ActivationStore.open(cell)
+            ActivationStore.open(cell).check_whole()
         return files.read_provenance(cell).get("cell") == address
     except PolygateError:
         return False
@@ -121,21 +117,18 @@ def _model_lock(job: Job, address: str) -> Iterator[bool]:
     path = job.cache / "locks" / f"{model}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(job.cache, address)
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if is_whole(cell_path(job, address), address):
-                    yield False
-                    return
-                if not wanted.exists():
-                    wanted.parent.mkdir(parents=True, exist_ok=True)
-                    wanted.touch()
-                time.sleep(_POLL_SECONDS)
-                continue
-            yield True
+    while (lock := locks.take(path)) is None:
+        if is_whole(cell_path(job, address), address):
+            yield False
             return
+        if not wanted.exists():
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            wanted.touch()
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _wanted(cache: Path, address: str) -> Path:
@@ -218,31 +211,25 @@ class _Pending:
 
 
 def deliver(cell: Path, output: Path) -> None:
-    """Make `output` from a cell: a hard link where that is possible and no other output shares it, else a copy.
+    """Copy a cell to `output`, whose time of change becomes now.
 
-    Its time of change becomes now. Sharing one file between two outputs would change the other's time too.
+    Never a link: whoever wrote into the output would write into the cell, and deleting the output would bring the
+    same broken bytes back. File systems that share blocks between files (btrfs, XFS) copy nothing.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.exists() and output.samefile(cell):
-        os.utime(output)
-        return
-    if cell.stat().st_nlink == 1 and _link(cell, output):
-        os.utime(output)
-        return
-    with files.atomic_path(output) as temporary:
-        shutil.copyfile(cell, temporary)
+    with files.atomic_path(output) as temporary, cell.open("rb") as source, temporary.open("wb") as target:
+        if not _copy_in_kernel(source.fileno(), target.fileno()):
+            source.seek(0)
+            target.seek(0)
+            shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _link(cell: Path, output: Path) -> bool:
-    temporary = output.with_name(f".{output.name[:80]}.{os.getpid()}.link")
-    temporary.unlink(missing_ok=True)
+def _copy_in_kernel(source: int, target: int) -> bool:
+    """Copy a file within the kernel, which shares blocks where it can; False where it can't do it at all."""
     try:
-        os.link(cell, temporary)
-        temporary.replace(output)
-    except OSError as error:
-        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
-            return False
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+        while os.copy_file_range(source, target, 1 << 30):
+            pass
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
     return True
