@@ -1,39 +1,53 @@
 """Which device a process runs on, and that no two local processes share a GPU.
 
 Nothing in Snakemake hands GPU ids to local jobs. A process takes a lock file per id, within the ids that it was
-given (CUDA_VISIBLE_DEVICES), and keeps it until it ends. Under a scheduler the choice is the scheduler's.
+given (CUDA_VISIBLE_DEVICES), and keeps it until it ends. Where a scheduler gave one GPU, that is its choice; several
+are an allocation in which Snakemake runs its jobs itself, so each process takes one of them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
+import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from polygate import locks
 from polygate.errors import PolygateError
+from polygate.locks import Lock
 
 if TYPE_CHECKING:
     import torch
 
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
-_held: list[IO[str]] = []
+_held: list[Lock] = []
 
 
-def acquire(locks: Path | None = None, poll: float = 1.0) -> torch.device:
+def acquire(folder: Path | None = None, poll: float = 1.0) -> torch.device:
     """Choose this process's device, before torch starts CUDA; waits while every GPU of the machine is taken."""
-    if not _held and not any(os.environ.get(name) for name in SCHEDULERS):
-        ids = visible()
-        if ids:
-            os.environ["CUDA_VISIBLE_DEVICES"] = take_one(ids, locks or _lock_folder(), poll)
+    scheduled = next((os.environ[name] for name in SCHEDULERS if os.environ.get(name)), None)
+    if not _held and (ids := free_to_choose(scheduled)):
+        os.environ["CUDA_VISIBLE_DEVICES"] = take_one(ids, folder or lock_folder(), poll, scheduled)
     import torch
 
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def free_to_choose(scheduled: str | None) -> list[str]:
+    """GPU ids of which this process takes one, none where there is nothing to choose.
+
+    `scheduled` is the number of the scheduler's job, None outside of one. What a scheduler did not list is not ours.
+    """
+    if scheduled is None:
+        return visible()
+    ids = visible() if "CUDA_VISIBLE_DEVICES" in os.environ else []
+    return ids if len(ids) > 1 else []
 
 
 def visible() -> list[str]:
@@ -44,23 +58,39 @@ def visible() -> list[str]:
     return [str(i) for i, _ in enumerate(_DRIVER.iterdir())] if _DRIVER.is_dir() else []
 
 
-def _lock_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"polygate-gpus-{os.getuid()}"
+def lock_folder() -> Path:
+    """The folder of GPU locks, of this user alone: in the user's own runtime folder, or the temporary one.
+
+    Its name can be guessed, so it must be a folder of ours that nobody else may enter. Raises `PolygateError`.
+    """
+    user = os.getuid()
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}")
+    own = runtime.is_dir() and runtime.stat().st_uid == user and os.access(runtime, os.W_OK)
+    folder = (runtime if own else Path(tempfile.gettempdir())) / f"polygate-gpus-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
+        raise PolygateError(
+            "the folder of GPU locks is a link or somebody else's", where=folder, do="remove it, or set TMPDIR"
+        )
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
 
 
-def take_one(ids: list[str], folder: Path, poll: float) -> str:
-    """Lock the first free id for the rest of this process's life; waits until one is free."""
-    folder.mkdir(parents=True, exist_ok=True)
+def take_one(ids: list[str], folder: Path, poll: float, scheduled: str | None = None) -> str:
+    """Lock the first free id for the rest of this process's life; waits until one is free.
+
+    Ids of a scheduler's job (`scheduled`) may count within it, so its locks are its own.
+    """
+    prefix = "" if scheduled is None else f"{zlib.crc32(scheduled.encode()):08x}-"
     while True:
         for name in ids:
-            file = (folder / f"{name}.lock").open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                continue
-            _held.append(file)
-            return name
+            lock = locks.take(folder / f"{prefix}{name.replace('/', '_')}.lock")
+            if lock is not None:
+                _held.append(lock)
+                return name
         time.sleep(poll)
 
 
