@@ -34,3 +34,32 @@ def test_a_stage_starts_without_heavy_libraries(stage: str) -> None:
     heavy = "{'torch', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_with_not_one_byte_free_the_cause_is_still_shown() -> None:
+    """A rule's log lies on the disk that is full: stdout is Snakemake's own."""
+    command = [
+        sys.executable,
+        "-m",
+        "polygate.cli",
+        "means",
+        "--activations",
+        "x",
+        "--prompts",
+        "absent",
+        "--output",
+        "y",
+    ]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == "polygate means: file not found, in absent\n"
+
+
+def test_an_interrupted_stage_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polygate.stages.means.run", interrupt)
+    code = main(["means", "--activations", "x", "--prompts", "y", "--output", "z"])
+    assert (code, capsys.readouterr().err) == (130, "polygate means: interrupted\n")

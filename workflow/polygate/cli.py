@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage. Returns the exit code: 0, 1 with one line on stderr, or 2 for a wrong command line."""
+    """Run one stage. Returns the exit code: 0, 1 with one line on stderr, 2 for a wrong command, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="polygate", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stage", choices=sorted(STAGES), metavar="stage", help=", ".join(sorted(STAGES)))
@@ -44,15 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(given[:1])
         return 2
     stage = given[0]
-    module = importlib.import_module(f"polygate.stages.{stage.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=STAGES[stage])
-    module.configure(parser)
     try:
+        module = importlib.import_module(f"polygate.stages.{stage.replace('-', '_')}")
+        parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=STAGES[stage])
+        module.configure(parser)
         module.run(parser.parse_args(given[1:]))
     except PolygateError as error:
-        print(f"polygate {stage}: {error}", file=sys.stderr)
+        say(f"polygate {stage}: {error}")
         return 1
+    except KeyboardInterrupt:
+        say(f"polygate {stage}: interrupted")
+        return 130
     return 0
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, or on stdout where that can't be written: a rule's log may lie on the full disk."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        # What could not be written stays in the stream's buffer, and would be an error again when Python ends.
+        sys.stderr = io.StringIO()
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
