@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,25 +38,35 @@ SCORERS = ("v_hrl", "v_hrl_pooled", "local")
 class ClassMeans:
     """Mean activations of one language's train prompts.
 
-    `harmful`, `harmless`: float64 [L, d] over layers; `counts`: how many prompts of each class.
+    `harmful`, `harmless`: float64 [L, d] over layers; `counts`: how many prompts of each class; `metadata`: what the
+    file that they were read from says of itself.
     """
 
     harmful: NDArray[np.float64]
     harmless: NDArray[np.float64]
     counts: tuple[int, int]
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    def save(self, path: str | Path, language: str, provenance: Mapping[str, Any]) -> None:
-        """Write as safetensors (`harmful`, `harmless`, `counts`)."""
+    def save(
+        self,
+        path: str | Path,
+        language: str,
+        provenance: Mapping[str, Any],
+        of: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write as safetensors (`harmful`, `harmless`, `counts`); `of`: see `files.write_safetensors`."""
         tensors = {"harmful": self.harmful, "harmless": self.harmless, "counts": np.array(self.counts, np.int64)}
-        files.write_safetensors(path, tensors, {"language": language, "position": POSITION}, provenance)
+        files.write_safetensors(path, tensors, {"language": language, "position": POSITION}, provenance, of)
 
     @classmethod
-    def load(cls, path: str | Path) -> ClassMeans:
-        """Read what `save` wrote; `PolygateError` when the file is broken or foreign."""
-        tensors, _ = files.read_safetensors(path)
+    def load(cls, path: str | Path, **wanted: object) -> ClassMeans:
+        """Read what `save` wrote; `PolygateError` when the file is broken, foreign, or of something else (`wanted`)."""
+        tensors, metadata = files.read_safetensors(path)
         _expect(path, tensors, "harmful", "harmless", "counts")
-        harmful, harmless = (int(count) for count in tensors["counts"])
-        return cls(tensors["harmful"], tensors["harmless"], (harmful, harmless))
+        files.expect(path, metadata, **wanted)
+        with files.understood(path, "class means"):
+            harmful, harmless = (int(count) for count in tensors["counts"])
+        return cls(tensors["harmful"], tensors["harmless"], (harmful, harmless), metadata)
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Directions:
 
     `pc1_of_diffs`, `pooled_dim` [L, d]: v_HRL by its two estimators, from `sources`; `local` [L, d]: the target's own
     difference in means; `basis` [L, R, d]: the harmfulness subspace, orthonormal rows; `singular_values` [L, R]
-    float64 of the stacked source directions.
+    float64 of the stacked source directions; `metadata`: what the file that they were read from says of itself.
     """
 
     target: str
@@ -75,22 +85,27 @@ class Directions:
     local: NDArray[np.float32]
     basis: NDArray[np.float32]
     singular_values: NDArray[np.float64]
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write as safetensors, target and sources in the metadata."""
+    def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
+        """Write as safetensors, target and sources in the metadata; `of`: see `files.write_safetensors`."""
         names = ("pc1_of_diffs", "pooled_dim", "local", "basis", "singular_values")
         metadata = {"language": self.target, "sources": json.dumps(self.sources), "position": POSITION}
-        files.write_safetensors(path, {name: getattr(self, name) for name in names}, metadata, provenance)
+        files.write_safetensors(path, {name: getattr(self, name) for name in names}, metadata, provenance, of)
 
     @classmethod
-    def load(cls, path: str | Path) -> Directions:
-        """Read what `save` wrote; `PolygateError` when the file is broken or foreign."""
+    def load(cls, path: str | Path, **wanted: object) -> Directions:
+        """Read what `save` wrote; `PolygateError` when the file is broken, foreign, or of something else (`wanted`)."""
         tensors, metadata = files.read_safetensors(path)
         names = ("pc1_of_diffs", "pooled_dim", "local", "basis", "singular_values")
         _expect(path, tensors, *names)
         if not {"language", "sources"} <= metadata.keys():
             raise PolygateError("not directions of a target language", where=path, do="delete the file and rerun")
-        return cls(metadata["language"], tuple(json.loads(metadata["sources"])), *(tensors[name] for name in names))
+        files.expect(path, metadata, **wanted)
+        with files.understood(path, "directions of a target language"):
+            sources = tuple(json.loads(metadata["sources"]))
+        arrays = {name: tensors[name] for name in names}
+        return cls(metadata["language"], sources, **arrays, metadata=metadata)
 
 
 def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMeans:
@@ -216,10 +231,11 @@ def _repeated(values: NDArray[np.str_], times: int) -> pa.Array:
     return pa.array(values.tolist() * times, pa.string())
 
 
-def open_matching(path: str | Path, prompts: PromptTable) -> ActivationStore:
-    """The activation store of `prompts`; `PolygateError` when its rows are other prompts than the table's."""
+def open_matching(path: str | Path, prompts: PromptTable, model: str | None = None) -> ActivationStore:
+    """The activation store of `prompts`; `PolygateError` when it is of others, or of another model."""
     store = ActivationStore.open(path)
     store.check_matches(prompts.ids)
+    files.expect(path, store.metadata, language=prompts.language, prompts=prompts.fingerprint(), model=model)
     return store
 
 

@@ -73,8 +73,8 @@ class Gate:
         """Whether each prompt is harmful: score > threshold, bool [n]."""
         return calibration.decide(self.score(x), self.threshold)
 
-    def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write as safetensors; everything that is not an array goes to the metadata."""
+    def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
+        """Write as safetensors; what is not an array goes to the metadata, and what else the gate is `of`."""
         tensors: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
         tensors.update({name: np.array([getattr(self, name)], np.float64) for name in _SCALARS})
         metadata = {
@@ -90,7 +90,7 @@ class Gate:
             "sources": json.dumps(self.sources),
             "balance": json.dumps(self.balance),
         }
-        files.write_safetensors(path, tensors, metadata, provenance)
+        files.write_safetensors(path, tensors, metadata, provenance, of)
 
     @classmethod
     def load(cls, path: str | Path) -> Gate:
@@ -99,27 +99,28 @@ class Gate:
         missing = [name for name in (*_ARRAYS, *_SCALARS) if name not in tensors]
         if missing or "layer" not in metadata:
             raise PolygateError("not a gate", where=path, do="give a file from a gates/ folder")
-        balance = {name: (pair[0], pair[1]) for name, pair in json.loads(metadata["balance"]).items()}
-        return cls(
-            basis=tensors["basis"],
-            mean=tensors["mean"],
-            scale=tensors["scale"],
-            weights=tensors["weights"],
-            bias=float(tensors["bias"][0]),
-            threshold=float(tensors["threshold"][0]),
-            v=tensors["v"],
-            alpha=float(tensors["alpha"][0]),
-            layer=int(metadata["layer"]),
-            position=metadata["position"],
-            solver=metadata["solver"],  # type: ignore[arg-type]
-            threshold_from=metadata["threshold_from"],  # type: ignore[arg-type]
-            informative=json.loads(metadata["informative"]),
-            language=metadata["language"],
-            budget=int(metadata["budget"]),
-            draw=int(metadata["draw"]),
-            sources=tuple(json.loads(metadata["sources"])),
-            balance=balance,
-        )
+        with files.understood(path, "a gate"):
+            balance = {name: (pair[0], pair[1]) for name, pair in json.loads(metadata["balance"]).items()}
+            return cls(
+                basis=tensors["basis"],
+                mean=tensors["mean"],
+                scale=tensors["scale"],
+                weights=tensors["weights"],
+                bias=float(tensors["bias"][0]),
+                threshold=float(tensors["threshold"][0]),
+                v=tensors["v"],
+                alpha=float(tensors["alpha"][0]),
+                layer=int(metadata["layer"]),
+                position=metadata["position"],
+                solver=metadata["solver"],  # type: ignore[arg-type]
+                threshold_from=metadata["threshold_from"],  # type: ignore[arg-type]
+                informative=json.loads(metadata["informative"]),
+                language=metadata["language"],
+                budget=int(metadata["budget"]),
+                draw=int(metadata["draw"]),
+                sources=tuple(json.loads(metadata["sources"])),
+                balance=balance,
+            )
 
 
 def load(path: str | Path) -> Gate:

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
@@ -18,6 +19,7 @@ try:
     from polygate.errors import PolygateError
     from polygate.files import sweep, write_text
     from polygate.locks import join
+    from polygate.model.options import Options
     from polygate.prompts.extra import check_folder, find
     from polygate.provenance import PACKAGE, code_hash
     from polygate.settings import dump
@@ -186,6 +188,13 @@ def of_choosing(pattern):
 def aligned(wildcards):
     """The alignment of the job's model."""
     return settings.models[wildcards.model].alignment
+
+
+def of_model(wildcards):
+    """The job's model, as JSON, for the stages that check whether files are of it."""
+    options = Options.of(settings.models[wildcards.model].model_dump(mode="json"))
+    described = {"model": asdict(options), "folder": folder_of(wildcards.model), "cache": "results/cells"}
+    return json.dumps(described, sort_keys=True, default=str)
 
 
 def any_of(names):

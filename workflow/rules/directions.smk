@@ -16,11 +16,13 @@ rule means:
     conda:
         "../../envs/base.yaml"
     params:
+        of=of_model,
         code=code("means"),
     message:
         "Class means of {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate means --activations {input.activations:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
+        "polygate means --activations {input.activations:q} --prompts {input.prompts:q}"
+        " --language {wildcards.language:q} --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
 rule directions:
@@ -40,6 +42,7 @@ rule directions:
     params:
         settings=given("gate", "pivot"),
         sources=sources,
+        of=of_model,
         code=code("directions"),
     message:
         "Directions of {wildcards.model} for {wildcards.language}"
@@ -47,4 +50,4 @@ rule directions:
         "polygate directions --settings {params.settings:q} --target {wildcards.language:q} --sources {params.sources:q}"
         " --means {input.means:q} --own-means {input.own_means:q} --activations {input.activations:q}"
         " --prompts {input.prompts:q} --directions {output.directions:q} --projections {output.projections:q}"
-        " 2> {log:q}"
+        " --of {params.of:q} 2> {log:q}"

@@ -13,6 +13,7 @@ def forward_job(task, model, language, **more):
     results = f"results/{settings.run}"
     return {
         "task": task,
+        "language": language,
         "model": settings.models[model].model_dump(mode="json"),
         "model_folder": folder_of(model),
         "prompts": f"{results}/prompts/{language}.parquet",

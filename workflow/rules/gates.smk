@@ -28,13 +28,14 @@ rule choose:
         settings=given("model", "gate", "steering", "generation", "judging", "seed"),
         languages=CHOOSING,
         sources=settings.languages.high,
+        of=of_model,
         code=code("choose"),
     message:
         "Choosing layer, strength and ablation scope of {wildcards.model} on validation prompts"
     shell:
         "polygate choose --settings {params.settings:q} --model-folder {input.model:q} --languages {params.languages:q}"
         " --sources {params.sources:q} --prompts {input.prompts:q} --activations {input.activations:q}"
-        " --directions {input.directions:q} --output {output:q} 2> {log:q}"
+        " --directions {input.directions:q} --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
 rule gates:
@@ -57,6 +58,7 @@ rule gates:
     params:
         settings=given("gate", "seed"),
         sources=sources,
+        of=of_model,
         code=code("gates"),
     message:
         "Gates of {wildcards.model} for {wildcards.language}, every budget and draw"
@@ -65,4 +67,5 @@ rule gates:
         " --activations {input.activations:q} --prompts {input.prompts:q}"
         " --own-activations {input.own_activations:q} --own-prompts {input.own_prompts:q}"
         " --directions {input.directions:q} --choices {input.choices:q}"
-        " --gates {output.gates:q} --scores {output.scores:q} --steering {output.steering:q} 2> {log:q}"
+        " --gates {output.gates:q} --scores {output.scores:q} --steering {output.steering:q}"
+        " --of {params.of:q} 2> {log:q}"

@@ -8,6 +8,7 @@ rule judge:
     input:
         prompts="<results>/prompts/{language}.parquet",
         completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ARMS),
+        steering="<results>/{model}/steering/{language}.safetensors",
     output:
         expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ARMS),
     log:
@@ -16,9 +17,12 @@ rule judge:
         "../../envs/base.yaml"
     params:
         settings=given("judging"),
+        arms=ARMS,
+        of=of_model,
         code=code("judge"),
     message:
         "Judging {wildcards.model} in {wildcards.language}"
     shell:
         "polygate judge --settings {params.settings:q} --language {wildcards.language:q} --prompts {input.prompts:q}"
-        " --completions {input.completions:q} --outputs {output:q} 2> {log:q}"
+        " --completions {input.completions:q} --arms {params.arms} --steering {input.steering:q} --of {params.of:q}"
+        " --outputs {output:q} 2> {log:q}"

@@ -25,13 +25,16 @@ rule recoverability:
     params:
         settings=given("gate", "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
+        languages=LANGUAGES,
+        of=of_model,
         code=code("recoverability"),
     message:
         "Few-shot recoverability in {wildcards.model}"
     shell:
         "polygate recoverability --settings {params.settings:q} --tiers {params.tiers}"
         " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
-        " --draws {output.draws:q} --means {output.means:q} 2> {log:q}"
+        " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
+        " --of {params.of:q} 2> {log:q}"
 
 
 rule compare_probes:
@@ -55,10 +58,13 @@ rule compare_probes:
     params:
         settings=given("gate", "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
+        languages=LANGUAGES,
+        of=of_model,
         code=code("compare_probes"),
     message:
         "Probes compared in {wildcards.model}"
     shell:
         "polygate compare-probes --settings {params.settings:q} --tiers {params.tiers}"
         " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
-        " --draws {output.draws:q} --means {output.means:q} 2> {log:q}"
+        " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
+        " --of {params.of:q} 2> {log:q}"

@@ -84,6 +84,7 @@ rule route:
     params:
         rank=settings.gate.rank,
         budgets=BUDGETS,
+        of=of_model,
         code=code("route"),
     message:
         "Routing {wildcards.model} in {wildcards.language} by its gates"
@@ -91,4 +92,5 @@ rule route:
         "polygate route --scores {input.scores:q} --rank {params.rank}"
         " --addition-completions {input.addition_completions:q} --ablation-completions {input.ablation_completions:q}"
         " --addition-judgements {input.addition_judgements:q} --ablation-judgements {input.ablation_judgements:q}"
-        " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q} 2> {log:q}"
+        " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q}"
+        " --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"

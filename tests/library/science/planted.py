@@ -24,7 +24,7 @@ class World:
     """Languages share a direction per layer, `shared` [L, d], and each adds a tilt and an offset of its own.
 
     `shift` moves both classes of a language along the shared direction, which leaves its separability alone and
-    breaks its calibration.
+    breaks its calibration. `model` is what activations say that they are of.
     """
 
     folder: Path
@@ -33,6 +33,7 @@ class World:
     tilt: float = 0.3
     shift: Mapping[str, float] = field(default_factory=dict)
     multiple_choice: int = 6
+    model: str = ""
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
@@ -79,7 +80,9 @@ class World:
         store = self.folder / "activations" / f"{prompts.language}.safetensors"
         written = self.folder / "prompts" / f"{prompts.language}.parquet"
         tensors = {(layer, POSITION): x[layer] for layer in range(LAYERS)}
-        write_store(store, tensors, prompts.ids, np.arange(1, len(prompts) + 1, dtype=np.int32), prompts.language, {})
+        of = {"model": self.model, "prompts": prompts.fingerprint()}
+        counts = np.arange(1, len(prompts) + 1, dtype=np.int32)
+        write_store(store, tensors, prompts.ids, counts, prompts.language, {}, of)
         table.write(written, prompts, {})
         return store, written
 

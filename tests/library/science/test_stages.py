@@ -52,6 +52,12 @@ class Chain:
 
     folder: Path
     world: World
+    of: str = ""
+    """The model that stages are asked for, as JSON."""
+
+    def asked(self) -> dict[str, str]:
+        """The argument that names the model, where there is one."""
+        return {"of": self.of} if self.of else {}
 
     def path(self, kind: str, name: str) -> Path:
         return self.folder / kind / name
@@ -65,15 +71,23 @@ class Chain:
     def sources(self, language: str) -> list[str]:
         return [name for name in HIGH if name != language]
 
-    def means(self) -> None:
-        for name in LANGUAGES:
+    def means(self, *names: str) -> None:
+        for name in names or LANGUAGES:
             target = self.path("means", f"{name}.safetensors")
-            call(means, activations=self.store(name), prompts=self.table(name), output=target)
+            call(
+                means,
+                activations=self.store(name),
+                prompts=self.table(name),
+                output=target,
+                language=name,
+                **self.asked(),
+            )
 
-    def directions(self) -> None:
-        for name in LANGUAGES:
+    def directions(self, *names: str) -> None:
+        for name in names or LANGUAGES:
             call(
                 directions,
+                **self.asked(),
                 settings=dump({"gate": GATE, "pivot": "a"}),
                 target=name,
                 sources=self.sources(name),
@@ -94,6 +108,7 @@ class Chain:
         names = [*HIGH, *(MID if "mid" in tiers else [])]
         call(
             choose,
+            **self.asked(),
             settings=dump({**sections, "generation": Generation(), "judging": Judging()}),
             model_folder="nowhere",
             languages=names,
@@ -109,6 +124,7 @@ class Chain:
         sources = sources or self.sources(name)
         call(
             gates,
+            **self.asked(),
             settings=dump({"gate": GATE, "seed": 0}),
             target=name,
             sources=sources,
@@ -133,13 +149,17 @@ class Chain:
             n = len(rows)
             numbers = {"prompt_tokens": pa.array(range(n), pa.int32()), "new_tokens": pa.array([3] * n, pa.int32())}
             completions = pa.table({**identity, "completion": text, **numbers, "finished": [True] * n})
-            files.write_parquet(self.path(f"completions/{arm}", f"{name}.parquet"), completions, {})
+            of = {"language": name, "model": self.world.model, "prompts": prompts.fingerprint(rows.tolist())}
+            of["action"] = {"addition": "add", "ablation": "ablate"}[arm]
+            files.write_parquet(self.path(f"completions/{arm}", f"{name}.parquet"), completions, {}, of)
             judged = {"outcome": [outcome] * n, "refusal_language": [""] * n, "raw": text}
-            files.write_parquet(self.path(f"judgements/{arm}", f"{name}.parquet"), pa.table({**identity, **judged}), {})
+            table_of = pa.table({**identity, **judged})
+            files.write_parquet(self.path(f"judgements/{arm}", f"{name}.parquet"), table_of, {}, {**of, "arm": arm})
 
     def route(self, name: str) -> None:
         call(
             route,
+            **self.asked(),
             scores=self.path("gate_scores", f"{name}.parquet"),
             rank=GATE.rank,
             addition_completions=self.path("completions/addition", f"{name}.parquet"),

@@ -25,7 +25,7 @@ from typing import Any
 
 from polygate import files, locks
 from polygate.errors import PolygateError
-from polygate.model import loading
+from polygate.model import identity, loading
 from polygate.model.job import Inputs, Job
 from polygate.model.options import read_template
 from polygate.model.progress import Progress
@@ -96,7 +96,8 @@ def run(job: Job, plan: Sequence[Job], output: Path, log: Callable[[str], None] 
     `log` is told in one line each when a model was loaded and which other cells failed. Raises `PolygateError`.
     """
     log = log or _to_stderr
-    inputs, fingerprint = job.read(), loading.fingerprint(job.model_folder, job.cache)
+    fingerprint = loading.fingerprint(job.model_folder, job.cache)
+    inputs = job.read(identity.of(job.options, fingerprint))
     address = key(job, inputs, fingerprint)
     cell = cell_path(job, address)
     if not is_whole(cell, address):
@@ -145,7 +146,7 @@ def _fill(job: Job, address: str, plan: Sequence[Job], fingerprint: str, log: Ca
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
     def make(one: Job, at: str) -> None:
-        inputs = one.read()
+        inputs = one.read(identity.of(one.options, fingerprint))
         if key(one, inputs, fingerprint) != at:
             raise PolygateError("inputs changed while the model ran", where=one.prompts, do="run it again")
         with Progress(str(one), len(inputs.rows)) as progress:
@@ -198,7 +199,8 @@ class _Pending:
         try:
             state = (job, tuple(path.stat().st_mtime_ns for path in inputs))
             if state not in self._addresses:
-                self._addresses[state] = key(job, job.read(), self.fingerprint)
+                read = job.read(identity.of(job.options, self.fingerprint))
+                self._addresses[state] = key(job, read, self.fingerprint)
         except (PolygateError, OSError):
             return None
         address = self._addresses[state]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from polygate import files, store
+from polygate.model import identity
 from polygate.model.capture import capture
 from polygate.model.generation import generate
 from polygate.model.job import CAPTURE, Inputs, Job
@@ -35,9 +36,13 @@ def compute(
     facts: dict[str, Any] = {"task": job.task, "cell": key, "revision": job.options.revision, **loaded.facts()}
     facts["template_arguments"] = dict(job.options.template_arguments)
     language, ids, texts = inputs.prompts.language, inputs.ids, inputs.texts
+    of = {
+        "model": identity.of(job.options, loaded.fingerprint),
+        "prompts": inputs.prompts.fingerprint(inputs.rows),
+    }
     if job.task == CAPTURE:
         found = capture(loaded, texts, job.positions, names=ids, advance=advance)
-        store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts))
+        store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts), of)
         return
     action = inputs.action
     facts.update(action=action, max_new_tokens=job.max_new_tokens)
@@ -63,4 +68,6 @@ def compute(
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, COMPLETIONS, strict=True)]
     schema = COMPLETIONS.with_metadata({"language": language})
-    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=schema), provenance(__name__, **facts))
+    files.write_parquet(
+        path, pa.Table.from_arrays(arrays, schema=schema), provenance(__name__, **facts), {**of, "action": action}
+    )

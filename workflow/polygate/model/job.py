@@ -22,7 +22,10 @@ ARM_ACTIONS: dict[str, Action] = {"none": "none", "addition": "add", "ablation":
 
 @dataclass(frozen=True)
 class Job:
-    """A forward pass. `positions` belong to capture; `arm`, `steering` and `max_new_tokens` to generate."""
+    """A forward pass. `positions` belong to capture; `arm`, `steering` and `max_new_tokens` to generate.
+
+    `language` is that of the prompts, "" where nobody says.
+    """
 
     task: str
     options: Options
@@ -34,6 +37,7 @@ class Job:
     arm: str = "none"
     steering: Path | None = None
     max_new_tokens: int = 0
+    language: str = ""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Job:
@@ -51,6 +55,7 @@ class Job:
                 arm=given["arm"] if given["task"] == GENERATE else "none",
                 steering=None if steering is None else Path(steering),
                 max_new_tokens=int(given["max_new_tokens"]) if given["task"] == GENERATE else 0,
+                language=str(given.get("language", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolygateError(f"a malformed forward job ({error!r})") from None
@@ -60,11 +65,17 @@ class Job:
             raise PolygateError(f"arm {job.arm} with steering file {job.steering}")
         return job
 
-    def read(self) -> Inputs:
-        """What is in the job's input files, read once: an input may be written anew while the model runs."""
-        prompts = table.read(self.prompts)
+    def read(self, model: str | None = None) -> Inputs:
+        """What is in the job's input files, read once: an input may be written anew while the model runs.
+
+        Raises `PolygateError` when a file is of another language, or the steering vector of another model than
+        `model` (see `polygate.model.identity`), where these are given.
+        """
+        prompts = table.read(self.prompts, language=self.language)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
-        steering = None if self.steering is None else read_steering(self.steering)
+        steering = None
+        if self.steering is not None:
+            steering = read_steering(self.steering, language=prompts.language, model=model)
         (every,) = per_row(steering, [ARM_ACTIONS[self.arm]], 1)
         return Inputs(prompts, tuple(rows), every.action, every.steering)
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate import files
-from polygate.errors import PolygateError
 
 Action = Literal["none", "add", "ablate"]
 ACTIONS: tuple[Action, ...] = ("none", "add", "ablate")
@@ -83,11 +82,13 @@ def per_row(
     return result
 
 
-def read_steering(path: str | Path) -> Steering:
-    """The steering vector of a language: tensor `v` [d], metadata `layer`, `alpha`, `ablation` (a scope)."""
+def read_steering(path: str | Path, **wanted: object) -> Steering:
+    """The steering vector of a language: tensor `v` [d], metadata `layer`, `alpha`, `ablation` (a scope).
+
+    Raises `PolygateError` when the file is broken, foreign, or of something else (`wanted`).
+    """
     tensors, metadata = files.read_safetensors(path)
-    try:
+    files.expect(path, metadata, **wanted)
+    with files.understood(path, "a steering file"):
         scope = metadata["ablation"]
         return Steering(tensors["v"], int(metadata["layer"]), float(metadata["alpha"]), scope)  # type: ignore[arg-type]
-    except (KeyError, ValueError) as error:
-        raise PolygateError(f"not a steering file ({error})", where=path, do="delete the file and rerun") from None

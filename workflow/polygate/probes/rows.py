@@ -122,11 +122,17 @@ def load_all(
     layer: int,
     settings: Probes,
     seed: int,
+    names: Sequence[str] | None = None,
+    model: str | None = None,
 ) -> list[Language]:
-    """Languages from their prompt tables and stores, in the same order."""
-    tables = [table.read(path) for path in prompts]
+    """Languages from their prompt tables and stores, in the same order.
+
+    Raises `PolygateError` for a file of another language than `names` say, or of another model, where these are given.
+    """
+    wanted: list[str | None] = [None] * len(prompts) if names is None else [*names]
+    tables = [table.read(path, language=name) for name, path in zip(wanted, prompts, strict=True)]
     return [
-        Language.load(tier, own, open_matching(store, own), layer, settings.budgets, settings.draws, seed)
+        Language.load(tier, own, open_matching(store, own, model), layer, settings.budgets, settings.draws, seed)
         for tier, own, store in zip(tiers, tables, activations, strict=True)
     ]
 

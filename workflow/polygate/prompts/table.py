@@ -7,6 +7,7 @@ by this id. Needs numpy and pyarrow only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -115,10 +116,20 @@ class PromptTable:
             rows.append(position[prompt_id])
         return np.array(rows, dtype=np.int64)
 
+    def fingerprint(self, rows: Iterable[int] | None = None) -> str:
+        """Which prompts these are: a hash, 16 hex digits, of language, ids and texts of `rows` (all when None)."""
+        chosen = range(len(self)) if rows is None else rows
+        return fingerprint(self.language, [(self.ids[row], self.texts[row]) for row in chosen])
+
     def cells(self) -> Counter[tuple[str, str]]:
         """Number of rows per (split, subset), multiple-choice prompts left out."""
         rows = self.select()
         return Counter(zip(self.split[rows].tolist(), self.subset[rows].tolist(), strict=True))
+
+
+def fingerprint(language: str, prompts: Sequence[tuple[str, str]]) -> str:
+    """Which prompts these are: a hash, 16 hex digits, of their language and of each one's id and text, in order."""
+    return hashlib.sha256(json.dumps([language, [list(pair) for pair in prompts]]).encode()).hexdigest()[:16]
 
 
 def prompt_id(subset: Subset, split: TableSplit, number: int, *, multiple_choice: bool = False) -> str:
@@ -224,15 +235,17 @@ def write(
     files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(header)), provenance)
 
 
-def read(path: str | Path, *, align: bool = False) -> PromptTable:
+def read(path: str | Path, *, align: bool = False, language: str | None = None) -> PromptTable:
     """Read a prompt table, the prompts that models are aligned with left out unless asked for with `align`.
 
-    Raises `PolygateError` when the file is absent, broken, foreign, or not in table order.
+    Raises `PolygateError` when the file is absent, broken, foreign, not in table order, or of another language than
+    `language`, where that is given.
     """
     found = files.read_parquet(path, list(COLUMNS))
     metadata = {key.decode(): value.decode() for key, value in (found.schema.metadata or {}).items()}
     if "language" not in metadata:
         raise PolygateError("not a prompt table (no language in its metadata)", where=path, do="delete it and rerun")
+    files.expect(path, metadata, language=language)
     values = {name: found.column(name).to_pylist() for name in COLUMNS}
     prompts = [
         Prompt(*row)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from polygate.errors import PolygateError
 from polygate.provenance import provenance
 from polygate.settings import stage_settings
 
@@ -41,6 +42,11 @@ def run(args: argparse.Namespace) -> None:
 
     alignment = stage_settings(args.settings).alignment
     tables = {found.language: found for found in (table.read(path, align=True) for path in args.prompts)}
+    for language in tables:
+        if language not in alignment.languages:
+            raise PolygateError(
+                f"prompts in {language}, which the alignment has no examples in", do="give those of its languages"
+            )
     budgets = {name: alignment.languages[name] for name in tables}
     chosen = examples.choose(tables, budgets)
     fingerprint = loading.fingerprint(args.base, args.cache)

@@ -14,6 +14,7 @@ from typing import Any
 from polygate import files
 from polygate.directions import Directions, open_matching
 from polygate.errors import PolygateError
+from polygate.model import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.settings import dump, stage_settings
@@ -32,12 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activations", required=True, nargs="+", help="activation stores, parallel to --languages")
     parser.add_argument("--directions", required=True, nargs="+", help="directions, parallel to --languages")
     parser.add_argument("--output", required=True, help="parquet")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, choose, write."""
     settings = stage_settings(args.settings)
-    found = {name: Directions.load(path) for name, path in zip(args.languages, args.directions, strict=True)}
+    found = {
+        name: Directions.load(path, language=name) for name, path in zip(args.languages, args.directions, strict=True)
+    }
+    model = identity.asked_for(args.of, next(iter(found.values())).metadata)
+    for one, path in zip(found.values(), args.directions, strict=True):
+        files.expect(path, one.metadata, model=model)
     depth = len(next(iter(found.values())).basis)
     fixed = [what for what in ("layer", "strength", "ablation") if getattr(settings.model, what) is not None]
     layers = candidate_layers(settings, depth)
@@ -45,11 +52,11 @@ def run(args: argparse.Namespace) -> None:
     if len(fixed) == 3:
         chosen = Choice(layers[0], settings.model.strength, settings.model.ablation, tuple(fixed))
     else:
-        cases = read_cases(args, settings, found, layers)
+        cases = read_cases(args, settings, found, layers, model)
         chosen, ran = choose_with_model(args, settings, cases, layers, fixed)
         sections = {"gate": settings.gate, "steering": settings.steering, "generation": settings.generation}
         facts |= {"settings": dump(sections), **ran}
-    chosen.save(args.output, provenance("polygate.stages.choose", **facts))
+    chosen.save(args.output, provenance("polygate.stages.choose", **facts), {"model": model})
 
 
 def candidate_layers(settings: SimpleNamespace, depth: int) -> list[int]:
@@ -68,13 +75,17 @@ def candidate_layers(settings: SimpleNamespace, depth: int) -> list[int]:
 
 
 def read_cases(
-    args: argparse.Namespace, settings: SimpleNamespace, found: dict[str, Directions], layers: Sequence[int]
+    args: argparse.Namespace,
+    settings: SimpleNamespace,
+    found: dict[str, Directions],
+    layers: Sequence[int],
+    model: str | None = None,
 ) -> dict[str, Case]:
     """Validation cases of the languages that decide; a language without val prompts of both classes is left out."""
     languages = {}
     for name, store, prompts in zip(args.languages, args.activations, args.prompts, strict=True):
-        prompt_table = table.read(prompts)
-        languages[name] = (open_matching(store, prompt_table), prompt_table)
+        prompt_table = table.read(prompts, language=name)
+        languages[name] = (open_matching(store, prompt_table, model), prompt_table)
     cases = {}
     for name in args.languages:
         rows = validation.validation_rows(languages[name][1], settings.steering.prompts)

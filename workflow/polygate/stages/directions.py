@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from polygate import directions, files
+from polygate.model import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.settings import stage_settings
@@ -21,21 +22,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, help="prompt table of the target")
     parser.add_argument("--directions", required=True, help="output, safetensors")
     parser.add_argument("--projections", required=True, help="output, parquet")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
     settings = stage_settings(args.settings)
-    prompts = table.read(args.prompts)
+    prompts = table.read(args.prompts, language=args.target)
     store = directions.open_matching(args.activations, prompts)
-    sources = {name: directions.ClassMeans.load(path) for name, path in zip(args.sources, args.means, strict=True)}
+    model = identity.asked_for(args.of, store.metadata)
+    files.expect(args.activations, store.metadata, model=model)
+    of = {"model": model, "prompts": prompts.fingerprint()}
+    sources = {
+        name: directions.ClassMeans.load(path, language=name, model=model)
+        for name, path in zip(args.sources, args.means, strict=True)
+    }
     found = directions.for_target(
         args.target,
         sources,
-        directions.ClassMeans.load(args.own_means),
+        directions.ClassMeans.load(args.own_means, language=args.target, **of),
         pivot=settings.pivot,
         rank=settings.gate.ranks[-1],
     )
     made = provenance("polygate.stages.directions", pivot=settings.pivot, target=args.target, sources=args.sources)
-    found.save(args.directions, made)
-    files.write_parquet(args.projections, directions.projections(store, prompts, found), made)
+    found.save(args.directions, made, of)
+    files.write_parquet(args.projections, directions.projections(store, prompts, found), made, of)

@@ -14,6 +14,7 @@ from polygate import files, gate_fitting, gate_report
 from polygate.directions import POSITION, Directions, open_matching
 from polygate.errors import PolygateError
 from polygate.gate_fitting import Fitted, SourceRows
+from polygate.model import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.settings import dump, stage_settings
@@ -38,24 +39,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gates", required=True, help="output folder: {budget}.{draw}.safetensors and card.md")
     parser.add_argument("--scores", required=True, help="output, parquet")
     parser.add_argument("--steering", required=True, help="output, safetensors")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
     settings = stage_settings(args.settings)
-    directions = Directions.load(args.directions)
+    directions = Directions.load(args.directions, language=args.target)
+    model = identity.asked_for(args.of, directions.metadata)
+    files.expect(args.directions, directions.metadata, model=model)
     if args.target in args.sources or directions.sources != tuple(args.sources):
         raise PolygateError(
             f"directions for {directions.target} are from {list(directions.sources)}, not from {args.sources}",
             where=args.directions,
         )
-    choice = Choice.load(args.choices)
+    choice = Choice.load(args.choices, model=model)
     if not choice.layer < len(directions.basis):
         raise PolygateError(
             f"layer {choice.layer} is chosen, but the model has layers 0 to {len(directions.basis) - 1}",
             where=args.choices,
         )
-    source, gap = read_sources(args.sources, args.activations, args.prompts, directions, choice.layer)
+    source, gap = read_sources(args.sources, args.activations, args.prompts, directions, choice.layer, model)
     steering = SteeringVector(
         v=directions.pooled_dim[choice.layer],
         layer=choice.layer,
@@ -65,27 +69,33 @@ def run(args: argparse.Namespace) -> None:
         language=args.target,
         sources=directions.sources,
     )
-    own = table.read(args.own_prompts)
-    store = open_matching(args.own_activations, own)
+    own = table.read(args.own_prompts, language=args.target)
+    store = open_matching(args.own_activations, own, model)
+    of = {"model": model, "prompts": own.fingerprint()}
     features = gate_fitting.read(store, directions, [choice.layer]).features[0]
     fitted = list(gate_fitting.fit_all(source, own, features, settings.gate, settings.seed))
 
     made = provenance(
         "polygate.stages.gates", gate=dump(settings.gate), seed=settings.seed, target=args.target, sources=args.sources
     )
-    files.write_parquet(args.scores, gate_report.score_table(own, features, fitted, settings.gate.solver), made)
-    steering.save(args.steering, made)
+    files.write_parquet(args.scores, gate_report.score_table(own, features, fitted, settings.gate.solver), made, of)
+    steering.save(args.steering, made, of)
     origin = files.read_provenance(args.own_activations)
-    write_gates(Path(args.gates), fitted, directions, steering, settings.gate, origin, made)
+    write_gates(Path(args.gates), fitted, directions, steering, settings.gate, origin, made, of)
 
 
 def read_sources(
-    names: Sequence[str], activations: Sequence[str], prompts: Sequence[str], directions: Directions, layer: int
+    names: Sequence[str],
+    activations: Sequence[str],
+    prompts: Sequence[str],
+    directions: Directions,
+    layer: int,
+    model: str | None = None,
 ) -> tuple[SourceRows, float]:
     """Train rows of the sources (multiple-choice prompts among them), and the projection gap (without those)."""
-    tables = {name: table.read(path) for name, path in zip(names, prompts, strict=True)}
+    tables = {name: table.read(path, language=name) for name, path in zip(names, prompts, strict=True)}
     readings = {
-        name: gate_fitting.read(open_matching(path, tables[name]), directions, [layer])
+        name: gate_fitting.read(open_matching(path, tables[name], model), directions, [layer])
         for name, path in zip(names, activations, strict=True)
     }
     return gate_fitting.source_rows(tables, readings, 0), gate_fitting.source_gap(tables, readings, 0)
@@ -99,6 +109,7 @@ def write_gates(
     settings: Any,
     origin: dict[str, Any],
     made: dict[str, Any],
+    of: dict[str, str],
 ) -> None:
     """Write the gates of the routing rank and their card; gates left from other settings are removed."""
     rank = min(settings.rank, directions.basis.shape[1])
@@ -109,7 +120,7 @@ def write_gates(
             stale.unlink()
     for name, gate in names.items():
         whole = gate_report.gate_of(gate, directions.basis[steering.layer], steering, POSITION, settings.solver)
-        whole.save(folder / name, made)
+        whole.save(folder / name, made, of)
     facts = {name: origin[name] for name in CARD_FACTS if origin.get(name) not in (None, "")}
     values = directions.singular_values[steering.layer]
     files.write_text(folder / "card.md", gate_report.card(kept, steering, settings, values, facts))

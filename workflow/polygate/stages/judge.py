@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from polygate import files, judges
 from polygate.errors import PolygateError
 from polygate.judges import Judgement
+from polygate.model import identity
+from polygate.model.job import ARM_ACTIONS
+from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.settings import dump, stage_settings
 
@@ -22,30 +26,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, help="prompt table of the language")
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
     parser.add_argument("--outputs", required=True, nargs="+", help="judgements, parallel to --completions")
+    parser.add_argument("--arms", nargs="+", choices=ARM_ACTIONS, help="arms of --completions, which are then checked")
+    parser.add_argument("--steering", help="steering vector of the language: whether ablation does anything")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, judge, write."""
     judging = stage_settings(args.settings).judging
     prompts = files.read_parquet(args.prompts, ["prompt_id", "text", "reference"])
-    metadata = {key.decode(): value.decode() for key, value in (prompts.schema.metadata or {}).items()}
+    metadata = files.parquet_metadata(prompts)
+    files.expect(args.prompts, metadata, language=args.language)
+    actions = arm_actions(args.arms or [], args.steering)
+    model = ""
     judge = judges.load(judging, metadata)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
     made = provenance("polygate.stages.judge", judging=dump(judging), language=args.language)
-    for source, output in zip(args.completions, args.outputs, strict=True):
+    for index, (source, output) in enumerate(zip(args.completions, args.outputs, strict=True)):
         completions = files.read_parquet(source, COLUMNS)
+        said = files.parquet_metadata(completions)
+        model = model or identity.asked_for(args.of, said)
+        arm, action = actions[index] if actions else ("", said.get("action", ""))
+        of = {"model": model, "action": action}
+        files.expect(source, said, language=args.language, **of)
         asked = [rows.get(name) for name in completions["prompt_id"].to_pylist()]
         if None in asked:
             unknown = completions["prompt_id"][asked.index(None)].as_py()
             raise PolygateError(f"completion of {unknown!r}, which is not among the prompts", where=source)
         known = [row for row in asked if row is not None]
+        of["prompts"] = table.fingerprint(args.language, [(row["prompt_id"], row["text"]) for row in known])
+        files.expect(source, said, prompts=of["prompts"])
         judged = judge.outcomes(
             args.language,
             [row["text"] for row in known],
             completions["completion"].to_pylist(),
             [row["reference"] for row in known],
         )
-        files.write_parquet(output, judgement_table(completions, judged, args.language), made)
+        of.update(arm=arm, judge=judging.judge)
+        files.write_parquet(output, judgement_table(completions, judged, args.language), made, of)
+
+
+def arm_actions(arms: Sequence[str], steering: str | None) -> list[tuple[str, str]]:
+    """Arms with the action that their completions must have come about by: ablation of scope "none" is no action."""
+    scope = files.safetensors_metadata(steering).get("ablation") if steering else None
+    idle = {"ablation": "none"} if scope == "none" else {}
+    return [(arm, idle.get(arm, ARM_ACTIONS[arm])) for arm in arms]
 
 
 def judgement_table(completions: pa.Table, judged: list[Judgement], language: str) -> pa.Table:

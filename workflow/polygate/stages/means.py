@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from polygate import directions
+from polygate import directions, files
+from polygate.model import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 
@@ -14,11 +15,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activations", required=True, help="activation store of the language")
     parser.add_argument("--prompts", required=True, help="its prompt table")
     parser.add_argument("--output", required=True, help="safetensors: harmful, harmless, counts")
+    parser.add_argument("--language", help="what it must be, where given")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
-    prompts = table.read(args.prompts)
-    means = directions.class_means(directions.open_matching(args.activations, prompts), prompts)
+    prompts = table.read(args.prompts, language=args.language)
+    store = directions.open_matching(args.activations, prompts)
+    model = identity.asked_for(args.of, store.metadata)
+    files.expect(args.activations, store.metadata, model=model)
+    means = directions.class_means(store, prompts)
     balance = {"harmful": means.counts[0], "harmless": means.counts[1]}
-    means.save(args.output, prompts.language, provenance("polygate.stages.means", train_prompts=balance))
+    of = {"model": model, "prompts": prompts.fingerprint()}
+    means.save(args.output, prompts.language, provenance("polygate.stages.means", train_prompts=balance), of)

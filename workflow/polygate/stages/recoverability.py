@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from polygate import files
+from polygate.model import identity
 from polygate.probes import rows
 from polygate.probes.rows import Language
 from polygate.provenance import provenance
@@ -24,6 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", required=True, help="choices of the model")
     parser.add_argument("--draws", required=True, help="output, parquet: every fit")
     parser.add_argument("--means", required=True, help="output, parquet: means over draws")
+    parser.add_argument("--languages", nargs="+", help="the languages, where given: what the files must be of")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,9 +42,12 @@ def write(
 ) -> None:
     """Load the languages, compute, and write both tables."""
     settings = stage_settings(args.settings)
-    layer = Choice.load(args.choices).layer
-    languages = rows.load_all(args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed)
+    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
+    layer = Choice.load(args.choices, model=model).layer
+    languages = rows.load_all(
+        args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model
+    )
     draws, means = compute(languages)
     made = provenance(f"polygate.stages.{stage}", layer=layer, seed=settings.seed, pivot=settings.pivot)
-    files.write_parquet(args.draws, draws, made)
-    files.write_parquet(args.means, means, made)
+    files.write_parquet(args.draws, draws, made, {"model": model})
+    files.write_parquet(args.means, means, made, {"model": model})

@@ -7,6 +7,7 @@ import argparse
 import pyarrow as pa
 
 from polygate import files
+from polygate.model import identity
 from polygate.provenance import provenance
 from polygate.steering import conditional
 
@@ -24,22 +25,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", required=True, nargs="+", type=int)
     parser.add_argument("--completions", required=True, nargs="+", help="outputs, one per budget")
     parser.add_argument("--judgements", required=True, nargs="+", help="outputs, one per budget")
+    parser.add_argument("--language", help="what the files must be of, where given")
+    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, select, write."""
     scores = files.read_parquet(args.scores, conditional.SCORE_COLUMNS)
-    completions = [
-        files.read_parquet(path, COMPLETION) for path in (args.addition_completions, args.ablation_completions)
-    ]
-    judgements = [files.read_parquet(path, JUDGEMENT) for path in (args.addition_judgements, args.ablation_judgements)]
+    said = files.parquet_metadata(scores)
+    of = {"language": args.language or said.get("language", ""), "model": identity.asked_for(args.of, said)}
+    files.expect(args.scores, said, **of)
+    completions, judgements, seen = [], [], {}
+    for arm in ("addition", "ablation"):
+        path, judged = getattr(args, f"{arm}_completions"), getattr(args, f"{arm}_judgements")
+        judgements.append(files.read_parquet(judged, JUDGEMENT))
+        seen = files.parquet_metadata(judgements[-1])
+        files.expect(judged, seen, arm=arm, **of)
+        completions.append(files.read_parquet(path, COMPLETION))
+        same = {what: seen.get(what) for what in ("action", "prompts")}
+        files.expect(path, files.parquet_metadata(completions[-1]), **same, **of)
+    of |= {what: seen.get(what, "") for what in ("prompts", "judge")}
     for budget, to_completions, to_judgements in zip(args.budgets, args.completions, args.judgements, strict=True):
         decided = conditional.decisions(scores, args.rank, budget)
         made = provenance("polygate.stages.route", rank=args.rank, budget=budget)
         texts = _with(conditional.select(decided, *completions), decided, "draw", "gate_score", "flagged")
-        files.write_parquet(to_completions, texts, made)
+        routed = {**of, "arm": "routed", "budget": str(budget)}
+        files.write_parquet(to_completions, texts, made, routed)
         outcomes = _with(conditional.select(decided, *judgements), decided, "draw", "flagged")
-        files.write_parquet(to_judgements, outcomes, made)
+        files.write_parquet(to_judgements, outcomes, made, routed)
 
 
 def _with(rows: pa.Table, decided: pa.Table, *columns: str) -> pa.Table:

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, score, write."""
     if args.target in args.sources:
         raise PolygateError(f"target {args.target} is among its own sources", do="leave it out")
-    own = table.read(args.own_prompts)
-    sources = [table.read(path) for path in args.prompts]
+    own = table.read(args.own_prompts, language=args.target)
+    sources = [table.read(path, language=name) for name, path in zip(args.sources, args.prompts, strict=True)]
     facts: dict[str, Any] = {"target": args.target, "sources": args.sources}
     gates: Sequence[Fitted] = ()
     if args.settings:
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
         facts.update(gate=dump(settings.gate), seed=settings.seed)
         gates = controls.surface_gates(sources, own, settings.gate, settings.seed)
     scores = controls.surface_scores(sources, own)
-    files.write_parquet(args.output, score_table(own, scores, gates), provenance("polygate.stages.surface", **facts))
+    made = provenance("polygate.stages.surface", **facts)
+    files.write_parquet(args.output, score_table(own, scores, gates), made, {"prompts": own.fingerprint()})
 
 
 def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]) -> pa.Table:

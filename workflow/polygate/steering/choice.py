@@ -94,8 +94,8 @@ class Choice:
         """λ in `language`: its own, or the model's."""
         return self.own.get(language, self.strength)
 
-    def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write the choices table; the grid goes into its metadata.
+    def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
+        """Write the choices table; the grid goes into its metadata, and what it is `of`.
 
         Columns what, language, value, criterion, criterion_value, split, languages. `language` is empty where the
         value is the model's, and names the language whose own strength a row is; `languages` are those that decided.
@@ -111,7 +111,7 @@ class Choice:
         kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
         grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
         table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata({"grid": grid})
-        files.write_parquet(path, table, provenance)
+        files.write_parquet(path, table, provenance, of)
 
     def _row(
         self, what: str, language: str, value: str, criterion: float | None, languages: Sequence[str]
@@ -135,25 +135,27 @@ class Choice:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> Choice:
-        """Read what `save` wrote; `PolygateError` when the file is broken or foreign."""
+    def load(cls, path: str | Path, **wanted: object) -> Choice:
+        """Read what `save` wrote; `PolygateError` when the file is broken, foreign, or of something else (`wanted`)."""
         table = files.read_parquet(path, ["what", "language", "value", "criterion", "criterion_value", "languages"])
         found = table.to_pylist()
         rows = {row["what"]: row for row in found if not row["language"]}
         if rows.keys() != {"layer", "strength", "ablation"}:
             raise PolygateError("not a table of choices", where=path, do="delete the file and rerun")
+        files.expect(path, files.parquet_metadata(table), **wanted)
         chosen = [row for row in rows.values() if row["criterion"] != FIXED]
         grid = json.loads((table.schema.metadata or {}).get(b"grid", b"[]"))
-        return cls(
-            layer=int(rows["layer"]["value"]),
-            strength=float(rows["strength"]["value"]),
-            scope=rows["ablation"]["value"],
-            fixed=tuple(what for what, row in rows.items() if row["criterion"] == FIXED),
-            criterion_value=chosen[0]["criterion_value"] if chosen else float("nan"),
-            languages=tuple(chosen[0]["languages"].split(",")) if chosen else (),
-            own={row["language"]: float(row["value"]) for row in found if row["language"]},
-            grid=tuple(GridPoint(**point) for point in grid),
-        )
+        with files.understood(path, "a table of choices"):
+            return cls(
+                layer=int(rows["layer"]["value"]),
+                strength=float(rows["strength"]["value"]),
+                scope=rows["ablation"]["value"],
+                fixed=tuple(what for what, row in rows.items() if row["criterion"] == FIXED),
+                criterion_value=chosen[0]["criterion_value"] if chosen else float("nan"),
+                languages=tuple(chosen[0]["languages"].split(",")) if chosen else (),
+                own={row["language"]: float(row["value"]) for row in found if row["language"]},
+                grid=tuple(GridPoint(**point) for point in grid),
+            )
 
 
 def choose(

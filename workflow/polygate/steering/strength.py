@@ -54,8 +54,8 @@ class SteeringVector:
         """α = λ · gap."""
         return self.strength * self.gap
 
-    def save(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write as safetensors: `v`, everything else in the metadata (floats in full)."""
+    def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
+        """Write as safetensors: `v`, everything else in the metadata (floats in full), and what else it is `of`."""
         metadata = {
             "layer": str(self.layer),
             "alpha": repr(float(self.alpha)),
@@ -65,7 +65,7 @@ class SteeringVector:
             "language": self.language,
             "sources": json.dumps(self.sources),
         }
-        files.write_safetensors(path, {"v": self.v}, metadata, provenance)
+        files.write_safetensors(path, {"v": self.v}, metadata, provenance, of)
 
     @classmethod
     def load(cls, path: str | Path) -> SteeringVector:
@@ -73,12 +73,13 @@ class SteeringVector:
         tensors, metadata = files.read_safetensors(path)
         if "v" not in tensors or "alpha" not in metadata:
             raise PolygateError("not a steering vector", where=path, do="delete the file and rerun")
-        return cls(
-            v=tensors["v"],
-            layer=int(metadata["layer"]),
-            strength=float(metadata["strength"]),
-            gap=float(metadata["gap"]),
-            scope=metadata["ablation"],  # type: ignore[arg-type]
-            language=metadata["language"],
-            sources=tuple(json.loads(metadata["sources"])),
-        )
+        with files.understood(path, "a steering vector"):
+            return cls(
+                v=tensors["v"],
+                layer=int(metadata["layer"]),
+                strength=float(metadata["strength"]),
+                gap=float(metadata["gap"]),
+                scope=metadata["ablation"],  # type: ignore[arg-type]
+                language=metadata["language"],
+                sources=tuple(json.loads(metadata["sources"])),
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,26 @@ def read(cell: Cell, columns: Sequence[str]) -> pa.Table:
 
 
 def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[Cell]:
-    """Cells of files and, in the same order, their other attributes."""
-    return [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
+    """Cells of files and, in the same order, their other attributes.
+
+    Raises `PolygateError` for a file that is of something else: another language, arm, budget or judge, or another
+    model than the other files that are given for its model.
+    """
+    found = [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
+    models: dict[str, str] = {}
+    for cell in found:
+        said = files.parquet_metadata(files.read_parquet(cell.path, []))
+        files.expect(cell.path, said, **_what(cell, said), model=models.get(cell.model))
+        if cell.model and "model" in said:
+            models.setdefault(cell.model, said["model"])
+    return found
+
+
+def _what(cell: Cell, said: Mapping[str, str]) -> dict[str, object]:
+    """What a cell's file must say; completions of the base arms, which arms may share, name their action instead."""
+    arm = "" if "judge" not in said and cell.arm in BASE_ARMS else cell.arm
+    action = {"none": "none", "addition": "add"}.get(cell.arm)
+    return {"language": cell.language, "arm": arm, "action": action, "budget": cell.budget, "judge": cell.judge}
 
 
 def surface_gates(cell: Cell, columns: Sequence[str]) -> pa.Table | None:
