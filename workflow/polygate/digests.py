@@ -132,3 +132,19 @@ def of_span(path: Path, start: int, length: int) -> str:
         while left and (count := file.readinto(buffer[: min(left, len(buffer))])):
             crc, left = zlib.crc32(buffer[:count], crc), left - count
     return f"{crc:08x}"
+
+
+def append(path: Path) -> None:
+    """Put the digest of a file of another format after its end, where readers of that format overlook it."""
+    digest = of_span(path, 0, path.stat().st_size)
+    with path.open("ab") as file:
+        file.write(digest.encode())
+
+
+def check_appended(path: Path) -> None:
+    """Check a file that `append` finished; `PolygateError` when it is damaged, `FileNotFoundError` when absent."""
+    length = max(0, path.stat().st_size - len(_ZEROS))
+    with path.open("rb") as file:
+        file.seek(length)
+        if file.read().decode("ascii", "replace") != of_span(path, 0, length):
+            raise damaged(path)

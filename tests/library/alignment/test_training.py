@@ -161,9 +161,13 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_gone_on_from(
     assert (tmp_path / "checkpoint").is_file()
     assert fine_tuned(base, tables, tmp_path, key="other").losses == whole.losses
     assert "of another training" in capsys.readouterr().err
-    (tmp_path / "checkpoint").write_bytes((tmp_path / "checkpoint").read_bytes()[:100])
-    assert fine_tuned(base, tables, tmp_path).losses == whole.losses
-    assert "can't be read: starting from the beginning" in capsys.readouterr().err
+    content = (tmp_path / "checkpoint").read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for broken in (content[:100], bytes(flipped)):
+        (tmp_path / "checkpoint").write_bytes(broken)
+        assert fine_tuned(base, tables, tmp_path).losses == whole.losses
+        assert "can't be read: starting from the beginning" in capsys.readouterr().err
 
 
 def test_the_seed_decides_the_order(base: Path, tables: dict[str, PromptTable], tmp_path: Path) -> None:

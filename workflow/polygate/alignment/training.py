@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polygate import files
+from polygate import digests, files
 from polygate.alignment.examples import Example
 from polygate.errors import PolygateError
 from polygate.model.loading import LoadedModel, end_of_turn
@@ -194,11 +194,13 @@ def _save(
     state = {"key": key, "losses": list(losses), "weights": weights, "optimizer": optimizer.state_dict()}
     with files.atomic_path(path) as temporary:
         torch.save(state, temporary)
+        digests.append(temporary)
 
 
 def _resume(path: Path, key: str, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> list[float]:
     """Put back what a checkpoint of the same training holds and return its losses; [] without such a checkpoint."""
     try:
+        digests.check_appended(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return []
