@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use crate::checks;
 use crate::error::{Result, invalid};
-use crate::threads;
+use crate::threads::{self, Threads};
 
 /// AUC over the harmful-harmless pairs that are alike, for each method, and the number of such pairs.
 ///
 /// A pair is alike when its strata are equal and its covariates differ by at most `caliper`. `scores` is
 /// [methods, rows]. NaN where no pair is alike. Takes time in proportion to the number of pairs.
-pub fn caliper_auc(
+pub fn caliper_auc<'a>(
     scores: &[f64],
     labels: &[bool],
     covariate: &[f64],
     stratum: &[i64],
     caliper: f64,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<(Vec<f64>, u64)> {
     check(scores, labels, covariate, stratum, caliper)?;
     let rows = labels.len();
@@ -24,11 +24,11 @@ pub fn caliper_auc(
     let harmless = matched_order(labels, covariate, stratum, false);
     let windows = windows(&harmful, &harmless, covariate, stratum, caliper);
     let pairs: u64 = windows.iter().map(|window| window.len() as u64).sum();
-    let areas = threads::map(threads, scores.len() / rows, |method| {
+    let areas = threads::map(threads.into(), scores.len() / rows, |method, stop| {
         let scores = &scores[method * rows..(method + 1) * rows];
         let below: Vec<f64> = harmless.iter().map(|&row| scores[row]).collect();
-        let doubled: u64 =
-            harmful.iter().zip(&windows).map(|(&row, window)| twice_wins(scores[row], &below[window.clone()])).sum();
+        let won = |(&row, window): (&usize, &Range<usize>)| twice_wins(scores[row], &below[window.clone()]);
+        let doubled: u64 = harmful.iter().zip(&windows).take_while(|_| !stop.now()).map(won).sum();
         if pairs == 0 { f64::NAN } else { doubled as f64 / (2 * pairs) as f64 }
     })?;
     Ok((areas, pairs))

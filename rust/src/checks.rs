@@ -1,6 +1,20 @@
 //! Checks of arguments that several kernels share.
 
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
+
+/// Zeros for a result of this shape, where there is memory for them.
+pub fn zeros<T: Clone + Default>(what: &'static str, shape: &[usize]) -> Result<Vec<T>> {
+    let bytes = shape.iter().fold(size_of::<T>() as u128, |size, part| size.saturating_mul(*part as u128));
+    let mut found = Vec::new();
+    let size = shape.iter().try_fold(1_usize, |size, part| size.checked_mul(*part));
+    match size.filter(|size| found.try_reserve_exact(*size).is_ok()) {
+        None => Err(Error::Memory { what, bytes }),
+        Some(size) => {
+            found.resize(size, T::default());
+            Ok(found)
+        }
+    }
+}
 
 /// `name` has `expected` entries.
 pub fn length(name: &str, found: usize, expected: usize, of: &str) -> Result<()> {

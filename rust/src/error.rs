@@ -24,6 +24,17 @@ pub enum Error {
     /// An argument has the wrong shape or forbidden values.
     #[error("{0}")]
     Invalid(String),
+    /// The result has no room in memory.
+    #[error("{what} takes {bytes} bytes, more than there is memory")]
+    Memory {
+        /// What was to be made.
+        what: &'static str,
+        /// Its size.
+        bytes: u128,
+    },
+    /// The caller was interrupted and wants no result.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Result of a kernel.

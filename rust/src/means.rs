@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::checks;
 use crate::error::{Result, invalid};
 use crate::store::{self, Tensor};
-use crate::threads;
+use crate::threads::{self, Threads};
 use crate::widen::add_rows;
 
 /// A thread takes this many rows of a tensor at a time, or a sixteenth of them where that is more: the sums of all
@@ -31,29 +31,29 @@ pub struct ClassMeans {
 ///
 /// `paths` is one store, or shards whose rows follow each other. Sums are in float64. A class without rows, or an
 /// activation that is NaN or infinite, is an error.
-pub fn class_means<P: AsRef<Path>>(
+pub fn class_means<'a, P: AsRef<Path>>(
     paths: &[P],
     tensors: &[String],
     labels: &[i32],
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<ClassMeans> {
     let stores = store::open(paths)?;
-    means_of(&store::tensors(&stores, tensors)?, labels, threads)
+    means_of(&store::tensors(&stores, tensors)?, labels, threads.into())
 }
 
 /// `class_means` of open tensors.
-pub(crate) fn means_of(tensors: &[Tensor], labels: &[i32], threads: usize) -> Result<ClassMeans> {
+pub(crate) fn means_of(tensors: &[Tensor], labels: &[i32], threads: Threads) -> Result<ClassMeans> {
     let &Tensor { rows, width, .. } = &tensors[0];
     checks::length("labels", labels.len(), rows, "rows of the tensors")?;
     let counts = count_classes(labels)?;
     let classes = counts.len();
     let piece = PIECE.max(rows.div_ceil(PIECES));
     let pieces = rows.div_ceil(piece);
-    let sums = threads::map(threads, tensors.len() * pieces, |index| {
+    let sums = threads::map(threads, tensors.len() * pieces, |index, _| {
         let first = index % pieces * piece;
         piece_sums(&tensors[index / pieces], labels, classes, first..rows.min(first + piece))
     })?;
-    let mut means = vec![0.0; tensors.len() * classes * width];
+    let mut means: Vec<f64> = checks::zeros("class means", &[tensors.len(), classes, width])?;
     for (index, sums) in sums.into_iter().enumerate() {
         let tensor = &mut means[index / pieces * classes * width..][..classes * width];
         tensor.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum);
@@ -76,7 +76,7 @@ fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
     if let Some(row) = labels.iter().position(|label| *label < -1) {
         return invalid!("labels[{row}] is {}, expected a class 0, 1, … or -1 to leave the row out", labels[row]);
     }
-    let classes = labels.iter().copied().max().map_or(0, |largest| (largest + 1) as usize);
+    let classes = labels.iter().copied().max().map_or(0, |largest| (i64::from(largest) + 1) as usize);
     if classes == 0 {
         return invalid!("labels leave out every row");
     }

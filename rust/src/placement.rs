@@ -3,22 +3,22 @@
 use crate::checks;
 use crate::error::{Result, invalid};
 use crate::ranking::order_key;
-use crate::threads;
+use crate::threads::{self, Threads};
 
 /// For each harmful row the share of harmless rows below it, for each harmless row the share of harmful rows above it;
 /// ties count half. `scores` [methods, rows]; the result has the same shape.
 ///
 /// The mean over the rows of either class is the AUC, and their variances give its standard error (DeLong, DeLong &
 /// Clarke-Pearson 1988).
-pub fn placements(scores: &[f64], labels: &[bool], threads: usize) -> Result<Vec<f64>> {
+pub fn placements<'a>(scores: &[f64], labels: &[bool], threads: impl Into<Threads<'a>>) -> Result<Vec<f64>> {
     checks::both_classes(labels)?;
     let rows = labels.len();
     if scores.is_empty() || !scores.len().is_multiple_of(rows) {
         return invalid!("scores have {} entries, expected a multiple of {rows} as labels", scores.len());
     }
     checks::finite("scores", scores)?;
-    let mut found = vec![0.0; scores.len()];
-    threads::for_pieces(threads, &mut found, rows, |method, out| {
+    let mut found = checks::zeros("placements", &[scores.len()])?;
+    threads::for_pieces(threads.into(), &mut found, rows, |method, out, _| {
         place(&scores[method * rows..(method + 1) * rows], labels, out);
     })?;
     Ok(found)

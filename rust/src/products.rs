@@ -8,10 +8,11 @@ use std::path::Path;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
+use crate::checks;
 use crate::error::Result;
 use crate::means;
 use crate::store::{self, Tensor};
-use crate::threads;
+use crate::threads::{self, Stop, Threads};
 use crate::widen::widen;
 
 /// Rows or columns of a block.
@@ -29,22 +30,24 @@ pub struct Gram {
 ///
 /// `paths` is one store, or shards whose rows follow each other. Memory: the output, and for each thread 512 rows in
 /// float64. An activation that is NaN or infinite is an error that names its tensor and row.
-pub fn gram<P: AsRef<Path>>(paths: &[P], tensors: &[String], threads: usize) -> Result<Gram> {
+pub fn gram<'a, P: AsRef<Path>>(paths: &[P], tensors: &[String], threads: impl Into<Threads<'a>>) -> Result<Gram> {
     let stores = store::open(paths)?;
     let tensors = store::tensors(&stores, tensors)?;
     let rows = tensors[0].rows;
-    let mut products = vec![0.0; tensors.len() * rows * rows];
+    let mut products: Vec<f64> = checks::zeros("the Gram matrix", &[tensors.len(), rows, rows])?;
     let mut strips = Vec::new();
     for (tensor, square) in tensors.iter().zip(products.chunks_mut(rows * rows)) {
         strips.extend(square.chunks_mut(BLOCK * rows).enumerate().map(|(index, strip)| (tensor, index * BLOCK, strip)));
     }
-    threads::try_each(threads, &mut strips, |(tensor, first, strip)| gram_strip(tensor, *first, strip))?;
+    threads::try_each(threads.into(), &mut strips, |(tensor, first, strip), stop| {
+        gram_strip(tensor, *first, strip, stop)
+    })?;
     products.chunks_mut(rows * rows).for_each(|square| mirror(square, rows));
     Ok(Gram { products, rows })
 }
 
 /// Products of the rows from `first` on with themselves and the rows after them.
-fn gram_strip(tensor: &Tensor, first: usize, strip: &mut [f64]) -> Result<()> {
+fn gram_strip(tensor: &Tensor, first: usize, strip: &mut [f64], stop: &Stop) -> Result<()> {
     let (rows, width) = (tensor.rows, tensor.width);
     let count = strip.len() / rows;
     let mut own = vec![0.0; count * width];
@@ -52,7 +55,7 @@ fn gram_strip(tensor: &Tensor, first: usize, strip: &mut [f64]) -> Result<()> {
     let mut strip = view_mut(strip, count, rows);
     let own = view(&own, count, width);
     let mut others = Vec::new();
-    for column in (first..rows).step_by(BLOCK) {
+    for column in (first..rows).step_by(BLOCK).take_while(|_| !stop.now()) {
         let end = rows.min(column + BLOCK);
         let mut block = strip.slice_mut(s![.., column..end]);
         if column == first {
@@ -99,19 +102,20 @@ pub struct Moments {
 ///
 /// Two passes: the means, then products of what differs from them, so that large means cost no digits. Memory: the
 /// output, and for each class 256 rows in float64. Errors as for `class_means`.
-pub fn moments<P: AsRef<Path>>(
+pub fn moments<'a, P: AsRef<Path>>(
     paths: &[P],
     tensors: &[String],
     labels: Option<&[i32]>,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<Moments> {
+    let threads = threads.into();
     let stores = store::open(paths)?;
     let tensors = store::tensors(&stores, tensors)?;
     let one_class = if labels.is_none() { vec![0; tensors[0].rows] } else { Vec::new() };
     let labels = labels.unwrap_or(&one_class);
     let means::ClassMeans { means, counts, width } = means::means_of(&tensors, labels, threads)?;
     let size = counts.len() * width;
-    let mut scatter = vec![0.0; tensors.len() * size * width];
+    let mut scatter: Vec<f64> = checks::zeros("the scatter matrix", &[tensors.len(), size, width])?;
     for ((tensor, means), scatter) in tensors.iter().zip(means.chunks(size)).zip(scatter.chunks_mut(size * width)) {
         add_scatter(tensor, labels, means, scatter, threads)?;
         if scatter.chunks(width * width).any(|square| !square.iter().step_by(width + 1).all(|x| x.is_finite())) {
@@ -122,7 +126,7 @@ pub fn moments<P: AsRef<Path>>(
     Ok(Moments { counts, means, scatter, width })
 }
 
-fn add_scatter(tensor: &Tensor, labels: &[i32], means: &[f64], scatter: &mut [f64], threads: usize) -> Result<()> {
+fn add_scatter(tensor: &Tensor, labels: &[i32], means: &[f64], scatter: &mut [f64], threads: Threads) -> Result<()> {
     let width = tensor.width;
     let mut waiting = vec![Vec::with_capacity(BLOCK * width); means.len() / width];
     let mut centred = vec![0.0; width];
@@ -153,10 +157,10 @@ fn square(squares: &mut [f64], index: usize, width: usize) -> &mut [f64] {
 }
 
 /// Adds XᵀX to the upper triangle, in strips of rows.
-fn add_products(rows: &[f64], square: &mut [f64], width: usize, threads: usize) -> Result<()> {
+fn add_products(rows: &[f64], square: &mut [f64], width: usize, threads: Threads) -> Result<()> {
     let rows = view(rows, rows.len() / width, width);
     let mut strips: Vec<_> = square.chunks_mut(BLOCK * width).enumerate().collect();
-    threads::try_each(threads, &mut strips, |(index, strip)| {
+    threads::try_each(threads, &mut strips, |(index, strip), _| {
         let (first, count) = (*index * BLOCK, strip.len() / width);
         let mut block = view_mut(strip, count, width);
         let columns = rows.slice(s![.., first..first + count]);

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::checks;
 use crate::dot::{Directions, InstructionSet};
 use crate::error::{Error, Result, invalid};
 use crate::store::{self, Tensor};
-use crate::threads;
+use crate::threads::{self, Threads};
 
 /// Directions to project on, row-major float64.
 pub struct DirectionSet<'a> {
@@ -33,22 +34,22 @@ pub struct Projections {
 /// `paths` is one store, or shards whose rows follow each other. Relative to |row|·|direction| the error is near 1e-7.
 /// Memory: the output, the directions, and for each thread a megabyte of the map. An activation that is NaN or infinite is
 /// an error that names its tensor and row.
-pub fn project<P: AsRef<Path>>(
+pub fn project<'a, P: AsRef<Path>>(
     paths: &[P],
     tensors: &[String],
     directions: &DirectionSet,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<Projections> {
     project_with(InstructionSet::detect(), paths, tensors, directions, threads)
 }
 
 /// `project` on a given instruction set, which must be available.
-pub fn project_with<P: AsRef<Path>>(
+pub fn project_with<'a, P: AsRef<Path>>(
     set: InstructionSet,
     paths: &[P],
     tensors: &[String],
     directions: &DirectionSet,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<Projections> {
     check(directions, tensors.len())?;
     let stores = store::open(paths)?;
@@ -60,7 +61,7 @@ pub fn project_with<P: AsRef<Path>>(
     }
     let prepared = prepare(set, directions, &tensors);
     let count = directions.count;
-    let mut scores = vec![0.0; tensors.len() * rows * count];
+    let mut scores: Vec<f32> = checks::zeros("projections", &[tensors.len(), rows, count])?;
     // A chunk is rows of one tensor and one file.
     let mut slots = Vec::new();
     for ((tensor, directions), mut left) in tensors.iter().zip(&prepared).zip(scores.chunks_mut(rows * count)) {
@@ -70,7 +71,7 @@ pub fn project_with<P: AsRef<Path>>(
             left = rest;
         }
     }
-    threads::try_each(threads, &mut slots, |(tensor, directions, chunk, slot)| {
+    threads::try_each(threads.into(), &mut slots, |(tensor, directions, chunk, slot), _| {
         directions.dot(chunk.bytes, slot);
         tensor.release(chunk);
         match slot.iter().position(|score| !score.is_finite()) {

@@ -2,20 +2,23 @@
 //!
 //! Arrays are copied before the lock is released, as other threads of Python may then write to them.
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use numpy::{Element, PyReadonlyArray, ndarray::Dimension};
 use numpy::{
     PyArray1, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
 };
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::bootstrap::{Average, Kind, Options, Sample, Statistic};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::logistic::{self, Problem, Solver};
 use crate::project::DirectionSet;
 use crate::ranking::Metric;
+use crate::threads::Threads;
 use crate::threshold::Objective;
 
 impl From<Error> for PyErr {
@@ -23,12 +26,56 @@ impl From<Error> for PyErr {
         match &error {
             Error::Io { source, .. } => std::io::Error::new(source.kind(), error.to_string()).into(),
             Error::Store { .. } | Error::Invalid(_) => PyValueError::new_err(error.to_string()),
+            Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         }
     }
 }
 
+/// How often a kernel asks Python for signals: each time it takes the interpreter lock.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Runs a kernel without the interpreter lock. Where this is Python's main thread, which alone may handle signals, the
+/// kernel is interrupted when a handler raises, as that of Ctrl-C does.
+fn run<T: Send>(py: Python<'_>, threads: usize, kernel: impl FnOnce(Threads) -> Result<T> + Send) -> PyResult<T> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.is(&threading.call_method0("current_thread")?);
+    py.detach(|| {
+        let (asked, raised) = (Cell::new(Instant::now()), RefCell::new(None));
+        let interrupted = || {
+            if !main || asked.get().elapsed() < PATIENCE {
+                return false;
+            }
+            let signals = Python::attach(|py| py.check_signals());
+            asked.set(Instant::now());
+            signals.map_err(|error| raised.replace(Some(error))).is_err()
+        };
+        let found = kernel(Threads::new(threads, &interrupted));
+        match raised.take() {
+            Some(error) => Err(error),
+            None => Ok(found?),
+        }
+    })
+}
+
+/// The last axis of an array belongs to the labels: `rows` long, and not merely a multiple of it in all.
+fn fitting(name: &str, columns: usize, labels: usize) -> PyResult<()> {
+    if columns == labels {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{name} have {columns} entries in the last axis, expected {labels} as labels")))
+}
+
 fn owned<T: Element + Copy, D: Dimension>(array: &PyReadonlyArray<'_, T, D>) -> PyResult<Vec<T>> {
     Ok(array.as_slice()?.to_vec())
+}
+
+/// Labels, of which any byte but 0 is true: numpy keeps bytes as they are where other memory is viewed as bool.
+fn labels_of<D: Dimension>(array: &PyReadonlyArray<'_, bool, D>) -> PyResult<Vec<bool>> {
+    let labels = array.as_slice()?;
+    // SAFETY: a bool is a byte, and these are initialised; as bytes they may hold anything.
+    let bytes = unsafe { std::slice::from_raw_parts(labels.as_ptr().cast::<u8>(), labels.len()) };
+    Ok(bytes.iter().map(|byte| *byte != 0).collect())
 }
 
 fn owned_or_none<T: Element + Copy>(array: Option<PyReadonlyArray1<'_, T>>) -> PyResult<Option<Vec<T>>> {
@@ -62,7 +109,7 @@ fn project<'py>(
 ) -> PyResult<Bound<'py, PyArray3<f32>>> {
     let (values, shape) = (owned(&directions)?, directions.as_array().dim());
     let (_, count, width) = shape;
-    let found = py.detach(|| {
+    let found = run(py, threads, |threads| {
         let directions = DirectionSet { values: &values, count, width, per_tensor };
         crate::project::project(&paths, &tensors, &directions, threads)
     })?;
@@ -79,7 +126,7 @@ fn class_means<'py>(
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
     let labels = owned(&labels)?;
-    let found = py.detach(|| crate::means::class_means(&paths, &tensors, &labels, threads))?;
+    let found = run(py, threads, |threads| crate::means::class_means(&paths, &tensors, &labels, threads))?;
     cube(py, found.means, [tensors.len(), found.counts.len(), found.width])
 }
 
@@ -91,7 +138,7 @@ fn gram<'py>(
     tensors: Vec<String>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
-    let found = py.detach(|| crate::products::gram(&paths, &tensors, threads))?;
+    let found = run(py, threads, |threads| crate::products::gram(&paths, &tensors, threads))?;
     cube(py, found.products, [tensors.len(), found.rows, found.rows])
 }
 
@@ -107,7 +154,7 @@ fn moments<'py>(
     threads: usize,
 ) -> PyResult<Moments<'py>> {
     let labels = owned_or_none(labels)?;
-    let found = py.detach(|| crate::products::moments(&paths, &tensors, labels.as_deref(), threads))?;
+    let found = run(py, threads, |threads| crate::products::moments(&paths, &tensors, labels.as_deref(), threads))?;
     let (shape, width) = ([tensors.len(), found.counts.len(), found.width], found.width);
     Ok((
         PyArray1::from_vec(py, found.counts),
@@ -128,8 +175,10 @@ fn rank<'py>(
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let metrics = [("auc", Metric::Auc), ("average_precision", Metric::AveragePrecision)];
     let metric = named("metric", metric, &metrics)?;
-    let (scores, labels, weights) = (owned(&scores)?, owned(&labels)?, owned_or_none(weights)?);
-    let found = py.detach(|| crate::ranking::rank(metric, &scores, &labels, weights.as_deref(), threads))?;
+    fitting("scores", scores.as_array().ncols(), labels.as_array().len())?;
+    let (scores, labels, weights) = (owned(&scores)?, labels_of(&labels)?, owned_or_none(weights)?);
+    let found =
+        run(py, threads, |threads| crate::ranking::rank(metric, &scores, &labels, weights.as_deref(), threads))?;
     Ok(PyArray1::from_vec(py, found))
 }
 
@@ -142,8 +191,9 @@ fn placements<'py>(
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let (rows, columns) = scores.as_array().dim();
-    let (scores, labels) = (owned(&scores)?, owned(&labels)?);
-    let found = py.detach(|| crate::placement::placements(&scores, &labels, threads))?;
+    fitting("scores", columns, labels.as_array().len())?;
+    let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
+    let found = run(py, threads, |threads| crate::placement::placements(&scores, &labels, threads))?;
     shaped(py, found, [rows, columns])
 }
 
@@ -157,8 +207,9 @@ fn roc<'py>(
     labels: PyReadonlyArray1<'py, bool>,
     weights: Option<PyReadonlyArray1<'py, f64>>,
 ) -> PyResult<Curve<'py>> {
-    let (scores, labels, weights) = (owned(&scores)?, owned(&labels)?, owned_or_none(weights)?);
-    let curve = py.detach(|| crate::ranking::roc(&scores, &labels, weights.as_deref()))?;
+    fitting("scores", scores.as_array().len(), labels.as_array().len())?;
+    let (scores, labels, weights) = (owned(&scores)?, labels_of(&labels)?, owned_or_none(weights)?);
+    let curve = run(py, 1, |_| crate::ranking::roc(&scores, &labels, weights.as_deref()))?;
     Ok((
         PyArray1::from_vec(py, curve.false_positive_rate),
         PyArray1::from_vec(py, curve.true_positive_rate),
@@ -177,10 +228,12 @@ fn caliper_auc<'py>(
     caliper: f64,
     threads: usize,
 ) -> PyResult<(Bound<'py, PyArray1<f64>>, u64)> {
-    let (scores, labels) = (owned(&scores)?, owned(&labels)?);
+    fitting("scores", scores.as_array().ncols(), labels.as_array().len())?;
+    let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
     let (covariate, stratum) = (owned(&covariate)?, owned(&stratum)?);
-    let (areas, pairs) =
-        py.detach(|| crate::caliper::caliper_auc(&scores, &labels, &covariate, &stratum, caliper, threads))?;
+    let (areas, pairs) = run(py, threads, |threads| {
+        crate::caliper::caliper_auc(&scores, &labels, &covariate, &stratum, caliper, threads)
+    })?;
     Ok((PyArray1::from_vec(py, areas), pairs))
 }
 
@@ -204,9 +257,10 @@ fn sweep_threshold<'py>(
         ("balanced_accuracy", Objective::BalancedAccuracy),
     ];
     let objective = named("objective", objective, &objectives)?;
-    let (scores, labels) = (owned(&scores)?, owned(&labels)?);
+    fitting("scores", scores.as_array().ncols(), labels.as_array().len())?;
+    let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
     let (groups, weights) = (owned_or_none(groups)?, owned_or_none(weights)?);
-    let found = py.detach(|| {
+    let found = run(py, threads, |threads| {
         crate::threshold::sweep(&scores, &labels, groups.as_deref(), weights.as_deref(), objective, threads)
     })?;
     Ok((
@@ -262,9 +316,10 @@ fn bootstrap<'py>(
         seed,
     };
     let rows = values.as_array().ncols();
-    let (values, labels, weights) = (owned(&values)?, owned_or_none(labels)?, owned_or_none(weights)?);
+    let (values, labels, weights) =
+        (owned(&values)?, labels.as_ref().map(labels_of).transpose()?, owned_or_none(weights)?);
     let (groups, clusters) = (owned_or_none(groups)?, owned_or_none(clusters)?);
-    let found = py.detach(|| {
+    let found = run(py, threads, |threads| {
         let sample = Sample {
             values: &values,
             rows,
@@ -313,11 +368,11 @@ fn fit_logistic<'py>(
 ) -> PyResult<Fits<'py>> {
     let solver = named("solver", solver, &[("convex", Solver::Convex), ("adamw", Solver::AdamW)])?;
     let (features, fits) = (source.as_array().ncols(), extra.as_array().dim().0);
-    let (source, source_labels) = (owned(&source)?, owned(&source_labels)?);
-    let (extra, extra_labels) = (owned(&extra)?, owned(&extra_labels)?);
+    let (source, source_labels) = (owned(&source)?, labels_of(&source_labels)?);
+    let (extra, extra_labels) = (owned(&extra)?, labels_of(&extra_labels)?);
     let initial = owned_or_none(initial)?;
     let extra_rows = owned_or_none(extra_rows)?;
-    let found = py.detach(|| {
+    let found = run(py, threads, |threads| {
         let problem = Problem {
             features,
             source: &source,

@@ -6,7 +6,7 @@
 
 use crate::checks;
 use crate::error::{Result, invalid};
-use crate::threads;
+use crate::threads::{self, Threads};
 
 /// Harmful and harmless weight at one distinct score.
 #[derive(Clone, Copy, Debug)]
@@ -220,16 +220,16 @@ pub enum Metric {
 }
 
 /// A ranking metric for each of the methods in `scores` [methods, rows].
-pub fn rank(
+pub fn rank<'a>(
     metric: Metric,
     scores: &[f64],
     labels: &[bool],
     weights: Option<&[f64]>,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<Vec<f64>> {
     check(scores, labels, weights)?;
     let rows = labels.len();
-    threads::map(threads, scores.len() / rows, |method| {
+    threads::map(threads.into(), scores.len() / rows, |method, _| {
         let scores = &scores[method * rows..(method + 1) * rows];
         match (metric, weights) {
             (Metric::Auc, None) => auc_of_rows(&ascending(scores, |_| true), labels),

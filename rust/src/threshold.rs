@@ -3,7 +3,7 @@
 use crate::checks;
 use crate::error::{Result, invalid};
 use crate::ranking::{END, ascending};
-use crate::threads;
+use crate::threads::{self, Threads};
 
 /// What a threshold should do well; each is the mean over groups of its value in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Objective {
 /// The chosen threshold: a row is flagged when score > threshold, in float64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold {
-    /// A midpoint between neighbouring distinct scores, or ∓∞.
+    /// A midpoint between neighbouring distinct scores, or the next float beyond the lowest or highest of them.
     pub threshold: f64,
     /// The objective at the threshold.
     pub value: f64,
@@ -73,23 +73,24 @@ struct Rows<'a> {
     groups: Vec<Group>,
 }
 
-/// Best threshold for each of the methods in `scores` [methods, rows]: candidates are -∞, the midpoints between
-/// neighbouring distinct scores and +∞; the first maximum in that order wins.
+/// Best threshold for each of the methods in `scores` [methods, rows]: candidates are the next float below the lowest
+/// score, the midpoints between neighbouring distinct scores and the next float above the highest; the first maximum in
+/// that order wins.
 ///
 /// `groups` [rows] (languages) makes the objective a mean over groups; every group needs both classes. `weights` [rows]
 /// make counts sums of weights; a row of weight 0 is as if it were absent. The threshold is uninformative when no
-/// candidate beats -∞, which flags everything: so it is for constant scores.
-pub fn sweep(
+/// candidate beats the lowest, which flags every one of these rows: so it is for constant scores.
+pub fn sweep<'a>(
     scores: &[f64],
     labels: &[bool],
     groups: Option<&[i64]>,
     weights: Option<&[f64]>,
     objective: Objective,
-    threads: usize,
+    threads: impl Into<Threads<'a>>,
 ) -> Result<Vec<Threshold>> {
     checks::methods(scores, labels)?;
     let rows = Rows::new(labels, groups, weights)?;
-    threads::map(threads, scores.len() / labels.len(), |method| {
+    threads::map(threads.into(), scores.len() / labels.len(), |method, _| {
         let scores = &scores[method * labels.len()..(method + 1) * labels.len()];
         match objective {
             Objective::MacroF1 => rows.best(scores, |group| group.value(Objective::MacroF1)),
@@ -181,11 +182,14 @@ impl<'a> Rows<'a> {
             best = if better { sum } else { best };
             end = if better { Some(index) } else { end };
         }
-        let score = |index: usize| order.get(index).map(|entry| scores[(entry & !END) as usize]);
-        let threshold = end.map_or(f64::NEG_INFINITY, |end| {
-            let low = score(end).expect("a row ends the block");
-            score(end + 1).map_or(f64::INFINITY, |high| midpoint(low, high))
-        });
+        // Just outside the scores seen, not at ∓∞: of rows not seen, one that lies lower still is not flagged.
+        let threshold = match end {
+            None => scores[(order[0] & !END) as usize].next_down(),
+            Some(end) => {
+                let low = scores[(order[end] & !END) as usize];
+                order.get(end + 1).map_or(low.next_up(), |high| midpoint(low, scores[(high & !END) as usize]))
+            }
+        };
         Threshold { threshold, value: best as f64 / one / groups.len() as f64, informative: end.is_some() }
     }
 }

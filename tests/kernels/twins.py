@@ -133,8 +133,10 @@ def objective(
 
 
 def candidates(scores: Array) -> list[float]:
-    """-∞, midpoints between neighbouring distinct scores, +∞."""
-    return [-np.inf, *((a + b) / 2 for a, b in pairwise(np.unique(scores).tolist())), np.inf]
+    """The float below the lowest score, midpoints between neighbouring distinct scores, the float above the highest."""
+    distinct = np.unique(scores)
+    ends = [float(np.nextafter(distinct[0], -np.inf)), float(np.nextafter(distinct[-1], np.inf))]
+    return [ends[0], *((a + b) / 2 for a, b in pairwise(distinct.tolist())), ends[1]]
 
 
 def metric(statistic: str, values: Array, labels: Array | None, weights: Array) -> float:

@@ -7,6 +7,7 @@ A thin face of the Rust extension `polygate._kernels`; importing it needs numpy 
 - "Harmful" is the positive class (True). A row is flagged when score > threshold, in float64.
 - `threads` is the number of threads, 0 for all cores; results are the same, bit for bit, for any number.
 - Sums are in float64. The interpreter lock is released while the kernels run, on copies of the arrays.
+- Ctrl-C in the main thread ends them with KeyboardInterrupt; a result without room in memory is a MemoryError.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ class Threshold:
     """The best threshold and the objective's value there: two floats and a bool, or for m methods arrays [m].
 
     `informative` is False when no threshold beats flagging everything, as with constant scores; the threshold is then
-    -∞.
+    the next float below the lowest score.
     """
 
     threshold: Any
@@ -224,9 +225,11 @@ def sweep_threshold(
     """The threshold that maximises an objective: every one that changes a decision is tried, in O(n log n).
 
     `scores` [n] gives floats, [m, n] (methods that share everything else) arrays [m]; `labels` bool [n], `groups`
-    integer [n] (languages), `weights` ≥ 0 [n]. Candidates are -∞, the midpoints between neighbouring distinct scores
-    (or, between neighbouring floats, the lower of them) and +∞; the first maximum in that order wins, values within
-    1e-12 counting as equal. The objective is the mean over groups of
+    integer [n] (languages), `weights` ≥ 0 [n]. Candidates are the next float below the lowest score, the midpoints
+    between neighbouring distinct scores (or, between neighbouring floats, the lower of them) and the next float above
+    the highest; the first maximum in that order wins, values within 1e-12 counting as equal. One below the lowest score
+    flags all rows given, as -∞ would, but not a further row that lies lower still. The objective is the mean over
+    groups of
 
     - "macro_f1": F1 of the harmful class,
     - "balanced_f1": F1 with each class weighted to one half, 2·tpr / (tpr + fpr + 1),
@@ -288,7 +291,7 @@ def bootstrap(
     resample share them. `clusters` integer [n] are prompt ids, the same in every language; without them each row is
     drawn by itself within its group and class. `average` takes the mean over "groups", "methods" or "both" within
     each resample. With `reference` every value is the difference to that method, which `average="methods"` then
-    leaves out of the mean.
+    leaves out of the mean. There are at most ten million resamples.
 
     `interval` is "percentile", "bca" (bias-corrected and accelerated: Efron 1987; acceleration by the jackknife over
     clusters, strata as independent samples: Davison & Hinkley 1997, section 5.3.2) or "studentized". Where a rate is 0
@@ -445,6 +448,8 @@ def _check_dimensions(name: str, array: NDArray[Any], dimensions: tuple[int, ...
 def _count(name: str, value: int) -> int:
     if not isinstance(value, int | np.integer) or value < 0:
         raise ValueError(f"{name} is {value!r}, expected an integer ≥ 0")
+    if value >= 2**63:
+        raise ValueError(f"{name} is {value}, expected an integer below 2⁶³")
     return int(value)
 
 

@@ -3,6 +3,7 @@
 use crate::error::{Result, invalid};
 use crate::random::{Counts, SIDE};
 use crate::ranking::order_key;
+use crate::threads::Stop;
 
 use super::design::Design;
 use super::{Sample, Statistic};
@@ -93,10 +94,10 @@ impl Cell {
     }
 
     /// (unit, metric without that unit) for the units of this cell.
-    pub fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
+    pub fn jackknife(&self, units: usize, stop: &Stop) -> Vec<(u32, f64)> {
         match self {
             Cell::Auc(cell) => cell.jackknife(units),
-            Cell::AveragePrecision(cell) => cell.jackknife(units),
+            Cell::AveragePrecision(cell) => cell.jackknife(units, stop),
             Cell::Sums(cell) => cell.jackknife(),
         }
     }
@@ -327,7 +328,7 @@ impl AveragePrecisionCell {
         std::array::from_fn(|i| sum[i] / hits[i])
     }
 
-    fn jackknife(&self, units: usize) -> Vec<(u32, f64)> {
+    fn jackknife(&self, units: usize, stop: &Stop) -> Vec<(u32, f64)> {
         let present = present(&self.units);
         let simple = present.len() == self.units.len() && self.weights.iter().all(|weight| *weight == 1.0);
         if simple {
@@ -335,7 +336,7 @@ impl AveragePrecisionCell {
         }
         let mut counts = vec![[1; SIDE]; units];
         let mut values = Vec::with_capacity(present.len());
-        for some in present.chunks(SIDE) {
+        for some in present.chunks(SIDE).take_while(|_| !stop.now()) {
             some.iter().enumerate().for_each(|(place, unit)| counts[*unit as usize][place] = 0);
             values.extend(some.iter().copied().zip(self.values(&counts)));
             some.iter().for_each(|unit| counts[*unit as usize] = [1; SIDE]);

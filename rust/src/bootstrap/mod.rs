@@ -14,7 +14,7 @@ use crate::checks;
 use crate::error::{Result, invalid};
 use crate::normal::check_confidence;
 use crate::random::{Counts, SIDE, Streams};
-use crate::threads;
+use crate::threads::{self, Stop, Threads};
 
 use cell::{Cell, Side};
 use design::{Combination, Design};
@@ -125,8 +125,12 @@ pub struct Intervals {
 /// Resamples that a thread makes at a time.
 const RESAMPLES: usize = 4 * SIDE;
 
+/// More resamples than anybody has a use for: quantiles have three digits by then.
+const MOST_RESAMPLES: usize = 10_000_000;
+
 /// Bootstrap interval of a metric for each method and group. The same for any number of threads.
-pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<Intervals> {
+pub fn bootstrap<'a>(sample: &Sample, options: &Options, threads: impl Into<Threads<'a>>) -> Result<Intervals> {
+    let threads = threads.into();
     check(sample, options)?;
     let design = Design::new(sample)?;
     let cells = cell::cells(sample, &design, options.statistic)?;
@@ -140,14 +144,15 @@ pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<I
     combination.apply(&values, &mut estimate);
 
     let streams = Streams::new(options.seed);
-    let mut replicates = vec![0.0; options.resamples * outputs];
-    threads::for_pieces(threads, &mut replicates, RESAMPLES * outputs, |piece, replicates| {
+    let mut replicates: Vec<f64> = checks::zeros("the bootstrap", &[options.resamples, outputs])?;
+    threads::for_pieces(threads, &mut replicates, RESAMPLES * outputs, |piece, replicates, stop| {
         let mut counts = vec![[0; SIDE]; design.units()];
         let mut sides = vec![[0.0; SIDE]; cells.len()];
         let mut values = vec![0.0; cells.len()];
         for (index, replicates) in replicates.chunks_mut(SIDE * outputs).enumerate() {
             let first = piece * RESAMPLES + index * SIDE;
-            resample(&cells, &design, &streams, first..first + replicates.len() / outputs, &mut counts, &mut sides);
+            let numbers = first..first + replicates.len() / outputs;
+            resample(&cells, &design, &streams, numbers, &mut counts, &mut sides, stop);
             for (place, replicate) in replicates.chunks_mut(outputs).enumerate() {
                 values.iter_mut().zip(&sides).for_each(|(value, side)| *value = side[place]);
                 combination.apply(&values, replicate);
@@ -163,7 +168,7 @@ pub fn bootstrap(sample: &Sample, options: &Options, threads: usize) -> Result<I
         Kind::Studentized => standard_errors(&cells, &design, &combination, &streams, options.resamples, threads)?,
         _ => vec![Vec::new()],
     };
-    let ends = threads::map(threads, outputs, |output| {
+    let ends = threads::map(threads, outputs, |output, _| {
         let column = replicates.iter().skip(output).step_by(outputs).copied();
         let (estimate, level) = (estimate[output], options.confidence);
         match options.kind {
@@ -187,6 +192,7 @@ fn resample(
     numbers: Range<usize>,
     counts: &mut [Counts],
     values: &mut [Side],
+    stop: &Stop,
 ) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -198,15 +204,16 @@ fn resample(
             numbers: Range<usize>,
             counts: &mut [Counts],
             values: &mut [Side],
+            stop: &Stop,
         ) {
-            resample_body(cells, design, streams, numbers, counts, values);
+            resample_body(cells, design, streams, numbers, counts, values, stop);
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the machine has the instructions.
-            return unsafe { avx2(cells, design, streams, numbers, counts, values) };
+            return unsafe { avx2(cells, design, streams, numbers, counts, values, stop) };
         }
     }
-    resample_body(cells, design, streams, numbers, counts, values);
+    resample_body(cells, design, streams, numbers, counts, values, stop);
 }
 
 #[inline(always)]
@@ -217,12 +224,13 @@ fn resample_body(
     numbers: Range<usize>,
     counts: &mut [Counts],
     values: &mut [Side],
+    stop: &Stop,
 ) {
     counts.fill([0; SIDE]);
     for (place, number) in numbers.enumerate() {
         design.draw(&mut streams.stream(number as u64), counts, place);
     }
-    for (value, cell) in values.iter_mut().zip(cells) {
+    for (value, cell) in values.iter_mut().zip(cells).take_while(|_| !stop.now()) {
         *value = cell.values(counts);
     }
 }
@@ -234,9 +242,9 @@ fn standard_errors(
     combination: &Combination,
     streams: &Streams,
     resamples: usize,
-    threads: usize,
+    threads: Threads,
 ) -> Result<Vec<Vec<f64>>> {
-    threads::map(threads, 1 + resamples, |index| {
+    threads::map(threads, 1 + resamples, |index, _| {
         let mut drawn = vec![1.0; design.units()];
         if let Some(number) = index.checked_sub(1) {
             let mut counts = vec![[0; SIDE]; design.units()];
@@ -263,10 +271,10 @@ fn accelerations(
     values: &[f64],
     design: &Design,
     combination: &Combination,
-    threads: usize,
+    threads: Threads,
 ) -> Result<Vec<f64>> {
-    let left_out = threads::map(threads, cells.len(), |index| cells[index].jackknife(design.units()))?;
-    threads::map(threads, combination.outputs(), |output| {
+    let left_out = threads::map(threads, cells.len(), |index, stop| cells[index].jackknife(design.units(), stop))?;
+    threads::map(threads, combination.outputs(), |output, _| {
         let mut changes = vec![0.0; design.units()];
         for &(cell, factor) in combination.terms(output) {
             for &(unit, value) in &left_out[cell] {
@@ -282,8 +290,8 @@ fn check(sample: &Sample, options: &Options) -> Result<()> {
     if rows == 0 || sample.values.is_empty() {
         return invalid!("values are empty");
     }
-    if options.resamples == 0 {
-        return invalid!("resamples is 0, expected at least 1");
+    if !(1..=MOST_RESAMPLES).contains(&options.resamples) {
+        return invalid!("resamples is {}, expected 1 … {MOST_RESAMPLES}", options.resamples);
     }
     check_confidence(options.confidence)?;
     if options.kind == Kind::Studentized && !options.statistic.has_standard_error() {

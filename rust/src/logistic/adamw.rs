@@ -3,6 +3,7 @@
 
 use super::Task;
 use super::passes;
+use crate::threads::Stop;
 
 /// Learning rate.
 pub const LEARNING_RATE: f64 = 0.05;
@@ -18,12 +19,12 @@ pub const BETA2: f64 = 0.999;
 pub const EPSILON: f64 = 1e-8;
 
 /// Weights and bias after all epochs.
-pub fn minimise(task: &Task, initial: &[f64]) -> (Vec<f64>, f64, bool) {
+pub fn minimise(task: &Task, initial: &[f64], stop: &Stop) -> (Vec<f64>, f64, bool) {
     let features = initial.len();
     let mut parameters = initial.to_vec();
     parameters.push(0.0);
     let (mut first, mut second) = (vec![0.0; features + 1], vec![0.0; features + 1]);
-    for epoch in 1..=EPOCHS {
+    for epoch in (1..=EPOCHS).take_while(|_| !stop.now()) {
         let (raw, shift) = task.unfold(&parameters[..features], parameters[features]);
         let gradient = passes::gradient(&task.parts, &raw, shift);
         for index in 0..=features {

@@ -12,7 +12,7 @@ mod passes;
 
 use crate::checks;
 use crate::error::{Result, invalid};
-use crate::threads;
+use crate::threads::{self, Stop, Threads};
 
 use newton::Start;
 use passes::{Columns, Part};
@@ -128,7 +128,7 @@ impl<'a> Problem<'a> {
 }
 
 /// All fits of a problem, in their order.
-pub fn fit(problem: &Problem, solver: Solver, threads: usize) -> Result<Vec<Fit>> {
+pub fn fit<'a>(problem: &Problem, solver: Solver, threads: impl Into<Threads<'a>>) -> Result<Vec<Fit>> {
     check(problem)?;
     let source = Source::new(problem);
     let both_classes = source.harmful.rows() > 0 && source.harmless.rows() > 0;
@@ -137,10 +137,19 @@ pub fn fit(problem: &Problem, solver: Solver, threads: usize) -> Result<Vec<Fit>
         let (mean, scale) = standardise(&source, &[], problem.source_labels.len(), problem.features);
         Start::new(&task(&source, &none, mean, scale))
     });
-    threads::map(threads, problem.fits, |index| fit_one(problem, &source, start.as_ref(), solver, index))
+    threads::map(threads.into(), problem.fits, |index, stop| {
+        fit_one(problem, &source, start.as_ref(), solver, index, stop)
+    })
 }
 
-fn fit_one(problem: &Problem, source: &Source, start: Option<&Start>, solver: Solver, index: usize) -> Fit {
+fn fit_one(
+    problem: &Problem,
+    source: &Source,
+    start: Option<&Start>,
+    solver: Solver,
+    index: usize,
+    stop: &Stop,
+) -> Fit {
     let features = problem.features;
     let (extra, labels) = problem.own(index);
     let extra: Vec<f64> =
@@ -152,7 +161,7 @@ fn fit_one(problem: &Problem, source: &Source, start: Option<&Start>, solver: So
     let initial = problem.initial.unwrap_or(&zeros);
     let (weights, bias, converged) = match solver {
         Solver::Convex => newton::minimise(&task, start),
-        Solver::AdamW => adamw::minimise(&task, initial),
+        Solver::AdamW => adamw::minimise(&task, initial, stop),
     };
     let mean = task.mean.iter().zip(&source.centre).map(|(mean, centre)| mean + centre).collect();
     Fit { mean, scale: task.scale, weights, bias, converged }
