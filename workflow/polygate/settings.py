@@ -376,7 +376,7 @@ class Gate(Section):
         default=10, ge=1, le=1000, description="Random draws of the examples per budget (one for b = 0)."
     )
     solver: Literal["convex", "adamw"] = Field(
-        default="convex", description="Converged convex solve, or the paper's 80 AdamW epochs."
+        default="convex", description="Converged convex solve, or the paper's AdamW: 80 epochs, 40 in recoverability."
     )
     objective: Literal["macro_f1", "balanced_f1", "balanced_accuracy"] = Field(
         default="macro_f1", description="What the threshold maximises, averaged over languages."

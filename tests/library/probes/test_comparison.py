@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
+from kernels import twins
 from library.probes.conftest import TIERS
 from polygate import gate_fitting, kernels
 from polygate.gate_fitting import Examples, SourceRows
 from polygate.metrics import f1 as f1_of
 from polygate.probes.comparison import Comparison, Group, principal_components
+from polygate.probes.estimates import Probe
 from polygate.probes.rows import Language
 from polygate.settings import Gate
 from polygate.subspace import subspace
@@ -142,3 +144,26 @@ def test_every_row_is_one_fit_rule_and_metric(draws: pd.DataFrame) -> None:
     assert not draws.duplicated(keys).any()
     assert draws["estimate"].between(0, 1).all()
     assert set(draws["probe"]) == {"target", "random", "direction", "bank", "subspace", "pca", "full"}
+
+
+def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -> None:
+    """Each logistic regression of the comparison is torch's AdamW, on features standardised on the rows of the fit."""
+    comparison = Comparison(languages, GATE.model_copy(update={"solver": "adamw"}), "a", 0)
+    target, group = group_of(comparison, "high", "t")
+    found = {probe: scored for probe, scored in comparison.probes() if probe.sources == "high"}
+    rows = np.concatenate([comparison.languages[name].train for name in group.names]).astype(np.float64)
+    spaces = {("full", 0): (rows, target.train, target.test())}
+    spaces["subspace", 2] = tuple(part[:, :2] for part in comparison._subspace(target, group))  # type: ignore[assignment]
+    spaces["bank", 0] = comparison._bank(target, group)  # type: ignore[assignment]
+    for (name, rank), (source, own, test) in spaces.items():
+        scored = next(one for one in found[Probe(name, "high", rank)] if one.target.name == "t")
+        for index, setup in enumerate(target.setups):
+            extra = target.examples.get(setup, np.zeros(0, np.int64))
+            x = np.concatenate([source, own[extra]])
+            labels = np.concatenate([group.harmful, target.harmful[extra]])
+            initial = gate_fitting.initial_weights("adamw", x.shape[1], 0)
+            assert initial is not None
+            mean, scale = x.mean(axis=0), x.std(axis=0)
+            weights, bias = twins.adamw((x - mean) / scale, labels, initial)
+            expected = ((test - mean) / scale) @ weights + bias
+            np.testing.assert_allclose(scored.test[index], expected, atol=1e-4 * expected.std())

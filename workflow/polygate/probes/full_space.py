@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from polygate.gate_fitting import initial_weights
+
 RIDGE = 0.01
 """Ridge of the weights, as in `kernels.fit_logistic`."""
 _NEWTON_STEPS = 30
@@ -65,6 +67,29 @@ class Standard:
         """Weights [d + 1, f] on features as weights [d, f] on activations and bias [f], float64."""
         raw = np.asarray(weights[:-1], np.float64) / self.scale[:, None]
         return raw, np.asarray(weights[-1], np.float64) - self.mean.astype(np.float64) @ raw
+
+
+def adamw(
+    features: NDArray[Any], harmful: NDArray[np.bool_], epochs: int, seed: int
+) -> tuple[NDArray[np.float64], float]:
+    """Weights [d] and bias of a class-balanced logistic regression by the paper's optimiser, of float64.
+
+    `features` [n, d] are standardised. As `kernels.fit_logistic` has it: full-batch AdamW (Loshchilov & Hutter 2019) at
+    a learning rate of .05, decay .01, Xavier-uniform weights first.
+    """
+    weights = initial_weights("adamw", features.shape[1], seed)
+    parameters = np.append(np.zeros(features.shape[1]) if weights is None else weights, 0.0)
+    first, second = np.zeros_like(parameters), np.zeros_like(parameters)
+    weight = np.where(harmful, _balance(harmful, 0), 1.0) / len(harmful)
+    for epoch in range(1, epochs + 1):
+        logits = features @ parameters[:-1].astype(features.dtype) + parameters[-1]
+        residual = weight * (1 / (1 + np.exp(-np.clip(logits, -500, 500))) - harmful)
+        slope = np.append(features.T @ residual.astype(features.dtype), residual.sum())
+        first += 0.1 * (slope - first)
+        second += 0.001 * (slope**2 - second)
+        root = np.sqrt(second / (1 - 0.999**epoch)) + 1e-8
+        parameters = parameters * (1 - 0.05 * 0.01) - 0.05 * first / (1 - 0.9**epoch) / root
+    return parameters[:-1], float(parameters[-1])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """How many examples of a language recover its harmfulness direction? AUC on test prompts against the budget.
 
-Without examples: `v_hrl` (the source languages' direction, no example) and `full_local` (the
-language's own difference in means over all its train prompts). With b harmful and b harmless train prompts:
-`local` (their difference in means), `logistic` (ridge regression on whole activations), `mlp` (a hidden layer of 32),
-and the controls `permuted` (the difference in means under shuffled labels) and `random` (a random direction).
+Without examples: `v_hrl` (the source languages' direction, no example) and `full_local` (the language's own difference
+in means over all its train prompts). With b harmful and b harmless train prompts: `local` (their difference in means);
+on features standardised on these examples, as the paper does, `logistic` (converged, or the paper's 40 epochs of AdamW
+where `gate.solver` says so) and `mlp` (a hidden layer of 32, 40 epochs of Adam); and the controls `permuted` (the
+difference in means under shuffled labels) and `random` (a random direction).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polygate.directions import pc1_of_diffs
+from polygate.gate import Solver
+from polygate.probes import full_space, scoring
 from polygate.probes import rows as probe_rows
-from polygate.probes import scoring
 from polygate.probes.estimates import Cell, Collector, Probe
 from polygate.probes.full_space import RIDGE
 from polygate.probes.parallel import spread
@@ -30,7 +32,7 @@ _NEWTON_STEPS = 50
 
 
 def recoverability(
-    languages: Sequence[Language], pivot: str, seed: int, *, mlp: bool = True
+    languages: Sequence[Language], pivot: str, seed: int, *, mlp: bool = True, solver: Solver = "convex"
 ) -> tuple[pa.Table, pa.Table]:
     """Estimates by fit and their means (`estimates.DRAWS`, `estimates.MEANS`); `pivot` orients v_HRL."""
     collected = Collector()
@@ -43,7 +45,7 @@ def recoverability(
         v_hrl = (
             pc1_of_diffs(np.stack(list(high.values())), high.get(pivot, next(iter(high.values())))) if high else None
         )
-        return _cells(language, differences[language.name], v_hrl, seed, mlp=mlp)
+        return _cells(language, differences[language.name], v_hrl, seed, mlp=mlp, solver=solver)
 
     with warnings.catch_warnings():
         # A small network is trained for all its epochs: not having converged by then is meant.
@@ -58,7 +60,13 @@ def recoverability(
 
 
 def _cells(
-    language: Language, own: NDArray[np.float64], v_hrl: NDArray[np.float64] | None, seed: int, *, mlp: bool
+    language: Language,
+    own: NDArray[np.float64],
+    v_hrl: NDArray[np.float64] | None,
+    seed: int,
+    *,
+    mlp: bool,
+    solver: Solver,
 ) -> dict[str, Cell]:
     """AUC of every probe in one language; `own` [d] is its difference in means over all its train rows."""
     found: dict[str, tuple[list[Setup], NDArray[Any]]] = {"full_local": ([(0, 0)], own[None])}
@@ -67,12 +75,9 @@ def _cells(
     setups, test = list(language.examples), language.test()
     scores: dict[str, tuple[list[Setup], NDArray[np.float64]]] = {}
     if setups:
-        # Products of all train rows once: every fit on a few of them works with those alone.
-        centred = language.train - language.train.mean(axis=0)
-        gram = (centred @ centred.T).astype(np.float64)
-        found |= {name: (setups, weights) for name, weights in _directions(language, gram, seed).items()}
+        found |= {name: (setups, weights) for name, weights in _directions(language, seed, solver).items()}
         if mlp:
-            scores["mlp"] = (setups, _mlp_scores(language, gram, test, seed))
+            scores["mlp"] = (setups, _mlp_scores(language, test, seed))
     for name, (at, weights) in found.items():
         scores[name] = (at, (np.asarray(weights, np.float32) @ test.T).astype(np.float64))
     return {
@@ -81,28 +86,25 @@ def _cells(
     }
 
 
-def _directions(language: Language, gram: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Directions [setups, d] learnt from the examples of each setup, and the controls; `gram` [n, n] of train rows."""
+def _directions(language: Language, seed: int, solver: Solver) -> dict[str, NDArray[np.float32]]:
+    """Directions [setups, d] learnt from the examples of each setup, and the controls."""
     setups = list(language.examples)
     local = np.stack([probe_rows.mean_difference_weights(language, setup) for setup in setups])
     permuted = local.copy()
     for row, setup in zip(permuted, setups, strict=True):
         own = language.examples[setup]
         row[own] = _stream(language, setup, seed, 1).permutation(row[own])
-    logistic = np.zeros_like(local)
-    for budget in dict.fromkeys(budget for budget, _ in setups):
-        at = [row for row, setup in enumerate(setups) if setup[0] == budget]
-        own = np.stack([language.examples[setups[row]] for row in at])
-        duals = _dual_logistic(gram[own[:, :, None], own[:, None, :]], language.labels(budget))
-        for row, rows, dual in zip(at, own, duals, strict=True):
-            logistic[row, rows] = dual
+    logistic = [
+        _logistic(language.train[own].astype(np.float64), language.labels(setup[0]), solver, seed + setup[1])
+        for setup, own in language.examples.items()
+    ]
     width = language.train.shape[1]
     random = np.stack([_stream(language, setup, seed, 2).standard_normal(width, np.float32) for setup in setups])
-    mixed = np.concatenate([local, permuted, logistic]) @ language.train
+    mixed = np.concatenate([local, permuted]) @ language.train
     return {
         "local": mixed[: len(setups)],
-        "permuted": mixed[len(setups) : 2 * len(setups)],
-        "logistic": mixed[2 * len(setups) :],
+        "permuted": mixed[len(setups) :],
+        "logistic": np.stack(logistic).astype(np.float32),
         "random": random,
     }
 
@@ -111,62 +113,63 @@ def _stream(language: Language, setup: Setup, seed: int, purpose: int) -> np.ran
     return np.random.default_rng([seed, purpose, *setup, crc32(language.name.encode())])
 
 
-def _dual_logistic(gram: NDArray[np.float64], harmful: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights a [f, n] on the rows of f fits: w = Σ a·row minimises logistic loss + ½·ridge·|w|², the bias free.
+def _logistic(rows: NDArray[np.float64], harmful: NDArray[np.bool_], solver: Solver, seed: int) -> NDArray[np.float64]:
+    """Weights [d] on activations of a logistic regression on standardised features; `rows` [n, d], `harmful` bool [n].
 
-    `gram` [f, n, n]: inner products of the rows, which are centred and scaled to a mean square of 1 here; `harmful`
-    bool [n] holds as many rows of each class. Newton's method on the n + 1 parameters.
+    "convex": converged, Σ loss + ½·ridge·|w|² on features that are divided by √d as in `full_space`; "adamw": the
+    paper's 40 epochs.
     """
-    n = gram.shape[-1]
-    centred = _centred(gram)
-    size = np.trace(centred, axis1=1, axis2=2) / n
-    kernel = centred / np.where(size > 0, size, 1.0)[:, None, None]
-    logits, dual = np.zeros(kernel.shape[:2]), np.zeros(kernel.shape[:2])
-    system = np.zeros((len(kernel), n + 1, n + 1))
-    system[:, :n, n] = system[:, n, :n] = 1.0
-    right = np.zeros((len(kernel), n + 1, 1))
+    scale = _scale(rows)
+    features = (rows - rows.mean(axis=0)) / scale
+    if solver == "adamw":
+        return full_space.adamw(features, harmful, EPOCHS, seed)[0] / scale
+    features /= np.sqrt(rows.shape[1])
+    weights: NDArray[np.float64] = _dual_logistic(features @ features.T, harmful) @ features
+    weights /= scale * np.sqrt(rows.shape[1])
+    return weights
+
+
+def _scale(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Population standard deviations [d] of `rows` [n, d]; ∞ for a constant feature, which is thereby 0 everywhere."""
+    constant = rows.min(axis=0) == rows.max(axis=0)
+    found: NDArray[np.float64] = np.where(constant, np.inf, rows.std(axis=0))
+    return found
+
+
+def _dual_logistic(kernel: NDArray[np.float64], harmful: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights a [n] on centred rows: w = Σ a·row minimises logistic loss + ½·ridge·|w|², the bias free.
+
+    `kernel` [n, n]: inner products of the rows; `harmful` bool [n] holds as many rows of each class. Newton's method on
+    the n + 1 parameters.
+    """
+    n = len(kernel)
+    logits, dual = np.zeros(n), np.zeros(n)
+    system = np.ones((n + 1, n + 1))
+    system[n, n] = 0.0
     for _ in range(_NEWTON_STEPS):
         probability = 1 / (1 + np.exp(-logits))
         spread = np.maximum(probability * (1 - probability), 1e-12)
         # Iteratively reweighted least squares: (K + ridge/D)·a + bias = logits + residual/D, Σ a = 0.
-        system[:, :n, :n] = kernel
-        system[:, np.arange(n), np.arange(n)] += RIDGE / spread
-        right[:, :n, 0] = logits + (harmful - probability) / spread
-        solved = np.linalg.solve(system, right)[..., 0]
-        change = (kernel @ solved[:, :n, None])[..., 0] + solved[:, n:] - logits
-        shift = np.abs(change).max(axis=1, keepdims=True)
-        length = np.minimum(1.0, 4.0 / np.maximum(shift, 1e-30))
+        system[:n, :n] = kernel + np.diag(RIDGE / spread)
+        solved = np.linalg.solve(system, np.append(logits + (harmful - probability) / spread, 0.0))
+        change = kernel @ solved[:n] + solved[n] - logits
+        shift = float(np.abs(change).max())
+        length = min(1.0, 4.0 / max(shift, 1e-30))
         logits += length * change
-        dual += length * (solved[:, :n] - dual)
-        if (shift < 1e-7).all():
+        dual += length * (solved[:n] - dual)
+        if shift < 1e-7:
             break
-    weights: NDArray[np.float64] = dual - dual.mean(axis=1, keepdims=True)
-    return np.where(size[:, None] > 0, weights / np.where(size > 0, size, 1.0)[:, None], 0.0)
+    return dual
 
 
-def _mlp_scores(
-    language: Language, gram: NDArray[np.float64], test: NDArray[np.float32], seed: int
-) -> NDArray[np.float64]:
-    """Harmful probabilities of a small network by setup, float64 [setups, m]; `gram` [n, n] of all train rows.
-
-    Its inputs are coordinates in the span of the examples, centred and scaled to a mean square of 1: the rest of a
-    prompt is something that the examples can't teach about.
-    """
+def _mlp_scores(language: Language, test: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Harmful log odds of a small network by setup, float64 [setups, m], on features standardised on the examples."""
     from sklearn.neural_network import MLPClassifier
 
     found = []
-    mixed = (test @ language.train.T).astype(np.float64)
     for setup, own in language.examples.items():
-        inner = gram[np.ix_(own, own)]
-        squares, vectors = np.linalg.eigh(_centred(inner))
-        kept = squares > 1e-9 * max(float(squares[-1]), 1e-30)
-        if not kept.any():
-            found.append(np.full(len(test), 0.5))
-            continue
-        # Rows of the examples are U·S; a further row x is (x·centred rows)·U/S.
-        scale = np.sqrt(squares[kept].sum() / len(own))
-        axes = vectors[:, kept] / np.sqrt(squares[kept]) / scale
-        along = mixed[:, own] - mixed[:, own].mean(axis=1, keepdims=True) - (inner.mean(axis=0) - inner.mean())
+        rows = language.train[own].astype(np.float64)
+        mean, scale = rows.mean(axis=0), _scale(rows)
         network = MLPClassifier(
             (HIDDEN,),
             batch_size=len(own),
@@ -175,15 +178,10 @@ def _mlp_scores(
             n_iter_no_change=EPOCHS,
             random_state=seed + setup[1],
         )
-        network.fit(_centred(inner) @ axes, language.labels(setup[0]))
-        found.append(network.predict_proba(along @ axes)[:, 1])
+        network.fit(((rows - mean) / scale).astype(np.float32), language.labels(setup[0]))
+        first, second = network.coefs_
+        # The first layer takes activations as they are: no second copy of the test rows for each of many fits.
+        inner = test @ (first / scale[:, None]).astype(np.float32)
+        hidden = np.maximum(inner + (network.intercepts_[0] - (mean / scale) @ first).astype(np.float32), 0)
+        found.append((hidden @ second + network.intercepts_[1])[:, 0].astype(np.float64))
     return np.stack(found)
-
-
-def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner products [..., n, n] of rows after their mean is taken off."""
-    over_rows = gram.mean(axis=-1, keepdims=True)
-    centred: NDArray[np.float64] = (
-        gram - gram.mean(axis=-2, keepdims=True) - over_rows + over_rows.mean(-2, keepdims=True)
-    )
-    return centred

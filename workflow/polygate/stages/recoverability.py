@@ -34,7 +34,11 @@ def run(args: argparse.Namespace) -> None:
     from polygate.probes.recoverability import recoverability
 
     settings = stage_settings(args.settings)
-    write(args, "recoverability", lambda languages: recoverability(languages, settings.pivot, settings.seed))
+    write(
+        args,
+        "recoverability",
+        lambda languages: recoverability(languages, settings.pivot, settings.seed, solver=settings.gate.solver),
+    )
 
 
 def write(
