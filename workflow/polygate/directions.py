@@ -32,6 +32,16 @@ POSITION = "t_post_inst"
 """Where everything is measured: the last token of the whole prompt, chat template included."""
 SCORERS = ("v_hrl", "v_hrl_pooled", "local")
 """Scorers of a projections table: pc1_of_diffs, pooled_dim, and the language's own direction."""
+ESTIMATORS = {
+    "v_hrl": "pc1_of_diffs",
+    "direction": "pc1_of_diffs",
+    "v_hrl_pooled": "pooled_dim",
+    "local": "difference_in_means",
+    "full_local": "difference_in_means",
+    "target": "difference_in_means",
+    "permuted": "difference_in_means",
+}
+"""How the direction that a scorer or probe reads was estimated; others read no single direction, or a random one."""
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,18 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from polygate import kernels
 from polygate.settings import Statistics
 
 Statistic = Literal["auc", "average_precision", "f1", "balanced_accuracy", "rate", "selectivity"]
-Verdict = Literal["beyond the surface", "not beyond the surface", "can't tell"]
-VERDICTS: tuple[Verdict, ...] = ("beyond the surface", "not beyond the surface", "can't tell")
+Verdict = Literal["beyond the surface", "not beyond the surface", "can't tell", "too few prompts"]
+TOO_FEW: Literal["too few prompts"] = "too few prompts"
+VERDICTS: tuple[Verdict, ...] = ("beyond the surface", "not beyond the surface", "can't tell", TOO_FEW)
+FEWEST = 6
+"""With fewer distinct prompts of a class than this there is no p and no verdict: resamples of so few say too little of
+what other prompts would do. Found by simulation (`workflow/README.md`)."""
 MARGIN = 0.05
 """An AUC advantage over the surface below this counts as none: where more is excluded, "not beyond the surface"."""
 CONSTANT = "constant"
@@ -115,9 +119,9 @@ class Panel:
 class Replicates:
     """A statistic of m methods in g languages and its bootstrap: `estimate` [m, g], `values` [resamples, m, g].
 
-    `confidence` is the level of its intervals, `statistic` what they are values of. `made`: ends [m, g] of the kernels'
-    own intervals and their kind; means and differences have percentile intervals. NaN marks resamples in which a
-    weighted class vanished; they are left out of intervals and tests.
+    `confidence` is the level of its intervals, `statistic` what they are values of, `panel` the prompts. `made`: ends
+    [m, g] of the kernels' own intervals and their kind; means and differences have percentile intervals. NaN marks
+    resamples in which a weighted class vanished; they are left out of intervals and tests.
     """
 
     estimate: NDArray[np.float64]
@@ -125,6 +129,7 @@ class Replicates:
     confidence: float
     made: tuple[NDArray[np.float64], NDArray[np.float64], str] | None = None
     statistic: Statistic | None = None
+    panel: Panel | None = None
 
     def over_languages(self) -> Replicates:
         """The macro mean over languages, [m, 1]: the mean is taken within each resample."""
@@ -153,7 +158,7 @@ class Replicates:
         return Interval(float(self.estimate[at]), float(low[at]), float(high[at]), kind)
 
     def _of(self, estimate: NDArray[np.float64], values: NDArray[np.float64]) -> Replicates:
-        return Replicates(estimate, values, self.confidence, statistic=self.statistic)
+        return Replicates(estimate, values, self.confidence, statistic=self.statistic, panel=self.panel)
 
     @cached_property
     def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
@@ -199,7 +204,7 @@ def replicate(
         threads=resampling.threads,
     )
     made = found.low, found.high, resampling.interval
-    return Replicates(found.estimate, found.replicates, resampling.confidence, made, statistic)
+    return Replicates(found.estimate, found.replicates, resampling.confidence, made, statistic, panel)
 
 
 def at_edge(estimate: float) -> bool:
@@ -233,6 +238,8 @@ def logit_interval(
     """
     estimate = float(replicates.estimate[method, language])
     spread = float(np.std(_drawn(replicates.values[:, method, language]), ddof=1))
+    if spread < SAME and items < FEWEST:
+        return few(estimate, items, replicates.confidence, bounds)
     if spread < SAME:
         return Interval(estimate, estimate, estimate, CONSTANT)
     n = max(items, 2.0)
@@ -241,6 +248,14 @@ def logit_interval(
     quantile = float(stdtrit(n - 1, level) if student else ndtri(level))
     low, high = logit_ends(estimate, quantile * spread * np.sqrt(n / (n - 1)), bounds)
     return Interval(estimate, low, high, "logit")
+
+
+def few(estimate: float, items: float, confidence: float, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """Wilson's interval of a number between `bounds`, as if a share of `items`: few of them may not vary by chance."""
+    least, most = bounds
+    share = min(max((estimate - least) / (most - least), 0.0), 1.0)
+    low, high = (least + (most - least) * end for end in kernels.wilson(share * items, items, confidence))
+    return Interval(estimate, low, high, "wilson")
 
 
 def logit_ends(estimate: float, reach: float, bounds: tuple[float, float] = (0.0, 1.0)) -> tuple[float, float]:
@@ -356,19 +371,38 @@ def p_value(differences: NDArray[np.float64]) -> float:
     return min(1.0, 2 * min(below, above))
 
 
+def paired_p(differences: Replicates, method: int, language: int, items: float) -> float:
+    """Two-sided p-value of "no difference" for a paired difference on `items` prompts of the smaller class.
+
+    The larger of the bootstrap's (`p_value`) and that of Student's t with n − 1 degrees of freedom, n being `items`, on
+    the bootstrap's standard error times √(n / (n − 1)): the bootstrap alone rejects too often with few prompts. NaN
+    below `FEWEST`.
+    """
+    if items < FEWEST:
+        return float("nan")
+    values = differences.values[:, method, language]
+    spread = float(np.std(_drawn(values), ddof=1)) * np.sqrt(items / (items - 1))
+    p = p_value(values)
+    # Without spread, as between perfect and constant scores, the bootstrap's is all there is.
+    if not spread > SAME:
+        return p
+    return max(p, float(2 * stdtr(items - 1, -abs(float(differences.estimate[method, language])) / spread)))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of a family of p-values, in their order (Holm 1979)."""
+    """Holm's step-down adjustment of a family of p-values, in their order (Holm 1979); NaN is no test and stays."""
     p = np.asarray(p_values, np.float64)
-    order = np.argsort(p, kind="stable")
-    steps = p[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(p) else steps
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
     return [float(value) for value in adjusted]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Direction against surface in one language: the difference of their AUCs to the stronger `baseline`."""
+    """Direction against surface in one language: the difference of their AUCs to the stronger `baseline`; `p` is NaN
+    where there are too few prompts."""
 
     baseline: str
     difference: Interval
@@ -378,7 +412,7 @@ class Comparison:
 
 
 def against_surface(direction: Replicates, baselines: dict[str, Replicates], language: int) -> Comparison:
-    """Paired comparison of a direction's AUC (one method) with surface baselines of the same resamples.
+    """Paired comparison of a direction's AUC (one method) with surface baselines of the same resamples of a panel.
 
     To be beyond the surface the direction must beat *every* baseline, so p is the largest of theirs (an intersection-
     union test needs no further correction for it); the difference that is reported is the one to the strongest.
@@ -386,18 +420,24 @@ def against_surface(direction: Replicates, baselines: dict[str, Replicates], lan
     differences = {name: direction.minus(replicates) for name, replicates in baselines.items()}
     strongest = min(differences, key=lambda name: float(differences[name].estimate[0, language]))
     # An advantage counts: where the direction does worse than a baseline, no small p makes it better.
+    if direction.panel is None:
+        raise ValueError("replicates of no panel: their prompts can't be counted")
+    items = min(direction.panel.items(language))
     p_values = [
-        p_value(found.values[:, 0, language]) if found.estimate[0, language] > 0 else 1.0
+        paired_p(found, 0, language, items) if items < FEWEST or found.estimate[0, language] > 0 else 1.0
         for found in differences.values()
     ]
-    return Comparison(strongest, differences[strongest].bootstrap(0, language), max(p_values))
+    first, second = (share_interval(part, 0, language, items) for part in (direction, baselines[strongest]))
+    difference = difference_interval(differences[strongest], 0, language, (first, second))
+    return Comparison(strongest, difference, max(p_values))
 
 
 def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[Comparison]:
     """Holm's correction over the family and the verdict of each.
 
     "beyond the surface": the direction is better, p (Holm) < 1 − confidence. "not beyond the surface": an advantage of
-    more than `MARGIN` is excluded by the interval. "can't tell": neither, as with few prompts.
+    more than `MARGIN` is excluded by the interval. "can't tell": neither. "too few prompts": fewer than `FEWEST` of a
+    class, which take no part in the correction either.
     """
     adjusted = holm([comparison.p for comparison in comparisons])
     return [
@@ -407,6 +447,8 @@ def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[
 
 
 def _verdict(difference: Interval, p: float, confidence: float) -> Verdict:
+    if np.isnan(p):
+        return TOO_FEW
     if p < 1 - confidence and difference.estimate > 0:
         return "beyond the surface"
     if difference.high < MARGIN:

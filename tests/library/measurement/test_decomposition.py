@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from library.measurement.run import Run, make, read
 from polygate.decomposition import PARTS, decompose
-from polygate.statistics import VERDICTS
+from polygate.statistics import TOO_FEW, VERDICTS
 from polygate.tables.diagnosis import DIAGNOSES, diagnose
 
 
@@ -76,11 +76,16 @@ def test_the_diagnosis_is_the_largest_failure_if_the_surface_allows(largest: str
         assert diagnose({"acted": acted, **shares}, verdict) == diagnosis
 
 
-@pytest.mark.parametrize("verdict", ["", *VERDICTS])
+@pytest.mark.parametrize("verdict", ["", *(verdict for verdict in VERDICTS if verdict != TOO_FEW)])
 def test_a_model_acts_where_it_refuses_at_least_half(verdict: str) -> None:
     failures = {"action": 0.5, "calibration": 0.0, "representation": 0.0}
     assert diagnose({"acted": 0.5, **failures}, verdict) == "acts"
     assert diagnose({"acted": 0.49, **failures, "action": 0.51}, verdict) != "acts"
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_a_handful_of_prompts_has_no_diagnosis(shares: list[float]) -> None:
+    assert diagnose(dict(zip(PARTS, shares, strict=True)), TOO_FEW) == TOO_FEW
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from(["", *VERDICTS]))

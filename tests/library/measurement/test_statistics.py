@@ -280,3 +280,54 @@ def test_bca_is_named_where_it_is_asked_for() -> None:
     rows = panel(1)
     found = replicate("auc", scores(rows, own=0.0)[None], rows, Resampling(200, interval="bca"))
     assert found.bootstrap(0, 0).method == "bca"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_too_few_prompts_have_no_verdict_no_p_and_an_interval_of_some_width(n: int) -> None:
+    """Perfect scores beside constant ones: nothing varies over resamples, and yet a handful proves nothing."""
+    rows = Panel.stack([Part("a", [f"{i}" for i in range(2 * n)], np.arange(2 * n) < n)])
+    scores = np.stack([rows.harmful * 1.0, np.zeros(2 * n), np.zeros(2 * n)])
+    found, other = with_verdicts([against(scores, rows), comparison(0.2, 0.01, 0.4, 0.03)], 0.95)
+    assert found.verdict == "too few prompts"
+    assert np.isnan(found.p)
+    assert np.isnan(found.p_holm)
+    assert found.difference.low < found.difference.high
+    # They take no part in the correction of the others.
+    assert other.p_holm == 0.03
+    means = replicate("auc", scores, rows, Resampling(resamples=100))
+    for method in range(2):
+        interval = statistics.share_interval(means, method, 0, n)
+        assert interval.low < interval.high
+
+
+@pytest.mark.parametrize("n", [6, 10, 20])
+@pytest.mark.parametrize("kind", ["constant", "noise", "coarse"])
+def test_a_direction_that_knows_nothing_is_seldom_said_to(kind: str, n: int) -> None:
+    """Falsely beyond the surface in at most 2.5 % of samples, give or take three standard deviations of 600 samples."""
+    draw = np.random.default_rng(n)
+    rows = Panel.stack([Part("a", [f"{i}" for i in range(2 * n)], np.arange(2 * n) < n)])
+    beyond = 0
+    for seed in range(600):
+        scores = draw.normal(size=(2, 2 * n))
+        if kind == "constant":
+            scores[1] = 0
+        if kind == "coarse":
+            scores = np.round(0.7 * scores)
+        found = replicate("auc", scores, rows, Resampling(resamples=400, seed=seed, threads=1))
+        compared = statistics.against_surface(found.pick([0]), {"surface": found.pick([1])}, 0)
+        beyond += with_verdicts([compared], 0.95)[0].verdict == "beyond the surface"
+    assert beyond <= 600 * (0.025 + 3 * np.sqrt(0.025 * 0.975 / 600))
+
+
+def test_a_clear_difference_is_seen_from_six_prompts_on() -> None:
+    rows = Panel.stack([Part("a", [f"{i}" for i in range(12)], np.arange(12) < 6)])
+    scores = np.stack([rows.harmful * 1.0, np.zeros(12), np.zeros(12)])
+    found = with_verdicts([against(scores, rows)], 0.95)[0]
+    assert found.verdict == "beyond the surface"
+    assert found.difference.low < found.difference.high
+
+
+def test_what_is_no_test_stays_out_of_holms_correction() -> None:
+    found = holm([0.01, float("nan"), 0.04, 0.03])
+    assert np.isnan(found[1])
+    assert [found[0], *found[2:]] == holm([0.01, 0.04, 0.03])

@@ -263,6 +263,11 @@ def test_matched_rows_say_how_much_is_left(tables: dict[str, Rows]) -> None:
             assert float(row["n_effective"]) == int(row["n"])
 
 
+def test_the_estimator_of_every_direction_is_named(tables: dict[str, Rows]) -> None:
+    named = {row["scorer"]: row["estimator"] for row in tables["separability"]}
+    assert (named["v_hrl"], named["local"], named["surface"]) == ("pc1_of_diffs", "difference_in_means", "")
+
+
 def test_verdicts_stand_on_v_hrl_at_the_chosen_layer_alone(run: Run, tables: dict[str, Rows]) -> None:
     with_verdict = [row for row in tables["separability"] if row["verdict"]]
     assert len(with_verdict) == len(run.models) * len(run.all())

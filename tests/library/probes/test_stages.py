@@ -71,6 +71,10 @@ def test_tables_have_an_interval_for_every_estimate(folder: Path, tmp_path: Path
     with output.open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == probes.COLUMNS
+    named = {row["probe"]: row["estimator"] for row in rows}
+    assert {named.get("direction"), named.get("v_hrl")} - {None} == {"pc1_of_diffs"}
+    assert {named.get("target"), named.get("local")} - {None} == {"difference_in_means"}
+    assert {named.get("full"), named.get("logistic")} - {None} == {""}
     assert len(rows) == pq.read_metadata(cell.path).num_rows
     for row in rows:
         low, estimate, high = (float(row[name]) for name in ("low", "estimate", "high"))
@@ -85,3 +89,9 @@ def test_an_estimate_of_1_has_wilsons_interval_of_the_smaller_class() -> None:
     assert found.method == "wilson"
     assert found.high == 1.0
     assert found.low == pytest.approx(20 / (20 + 1.959964**2), abs=1e-6)
+
+
+def test_a_handful_of_prompts_that_do_not_vary_has_an_interval_of_some_width() -> None:
+    found = probes.linearised({"estimate": 0.6, "standard_error": 0.0, "items": 2}, 0.95)
+    assert found.method == "wilson"
+    assert found.low < 0.6 < found.high

@@ -17,7 +17,7 @@ LINES = {
     "bank": Line("bank of directions, logistic", style.PROBE_COLOURS[1], "s"),
     "pca": Line("principal components, logistic", style.PROBE_COLOURS[2], "^"),
     "full": Line("whole activations, logistic", style.PROBE_COLOURS[3], "D"),
-    "direction": Line("v_HRL", style.PROBE_COLOURS[4], "v"),
+    "direction": Line("v_HRL (pc1_of_diffs)", style.PROBE_COLOURS[4], "v"),
     "target": Line("own examples alone", style.PROBE_COLOURS[5], "P"),
     "surface": Line("surface features, logistic", style.INK, "*", "-."),
     "random": Line("random direction", style.BASELINE, "x", ":"),

@@ -164,4 +164,6 @@ def draw(
 ) -> None:
     """`choices.csv` and the projections of every model and language → the figure and the CSV behind it."""
     drawn = select(reading.read_table(choices, ("model", "what", "value")), projections, tiers)
-    style.finish(drawn, plot, svg, data, "Densities of projections on v_HRL by tier and model, with thresholds")
+    style.finish(
+        drawn, plot, svg, data, "Densities of projections on v_HRL (pc1_of_diffs) by tier and model, with thresholds"
+    )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = {
-    "v_hrl": Line("v_HRL, no examples", style.TIER_COLOURS["high"], style="--", level=True),
+    "v_hrl": Line("v_HRL (pc1_of_diffs), no examples", style.TIER_COLOURS["high"], style="--", level=True),
     "surface": Line("surface features, no examples", style.BASELINE, style="-.", level=True),
     "full_local": Line("own direction, all examples", style.INK, style=":", level=True),
     "local": Line("own direction", style.PROBE_COLOURS[0]),

@@ -64,5 +64,9 @@ def draw(separability: Path | str, choices: Path | str, svg: Path | str, data: P
     table = reading.read_table(separability, COLUMNS)
     drawn = select(table, reading.read_table(choices, ("model", "what", "value")))
     style.finish(
-        drawn, plot, svg, data, "AUC of v_HRL and of surface features alone, by language and model, with intervals"
+        drawn,
+        plot,
+        svg,
+        data,
+        "AUC of v_HRL (pc1_of_diffs) and of surface features alone, by language and model, with intervals",
     )

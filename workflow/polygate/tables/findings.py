@@ -15,7 +15,7 @@ from polygate import files
 from polygate.decomposition import PARTS
 from polygate.provenance import provenance
 from polygate.settings import TIERS
-from polygate.statistics import VERDICTS
+from polygate.statistics import TOO_FEW, VERDICTS
 from polygate.tables.cells import ROUTED
 from polygate.tables.diagnosis import DIAGNOSES
 from polygate.tables.judged import ELSEWHERE
@@ -126,6 +126,7 @@ def _know(tables: Tables, model: str, tiers: Sequence[str]) -> dict[str, Any]:
         "yes": f"It knows, beyond the surface of the prompts in {beyond} of {total} languages",
         "in part": f"It knows in part, beyond the surface of the prompts in {beyond} of {total} languages",
         "no": f"Not beyond the surface of the prompts in any of {total} languages",
+        TOO_FEW: f"Too few prompts to tell what it knows in any of {total} languages",
         "can't tell": f"Can't tell whether it knows more than the surface of the prompts in any of {total} languages",
     }
     short = f"knows beyond the surface in {beyond} of {total} {tier}-resource languages (AUC {_unit(auc[tier], True)}"
@@ -139,6 +140,8 @@ def _know_answer(verdicts: Mapping[str, int]) -> str:
         return "yes"
     if verdicts["beyond the surface"]:
         return "in part"
+    if total and verdicts[TOO_FEW] == total:
+        return TOO_FEW
     return "no" if total and verdicts["not beyond the surface"] == total else "can't tell"
 
 
@@ -262,6 +265,7 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
         "in part": f"They can in part, in {len(repaired)} of {len(failing)} languages that fail",
         "no": "They can't",
         "can't tell": "Can't tell",
+        TOO_FEW: "Too few prompts to tell",
     }
     sentence = (
         f"{words[answer]}: routed by a gate recalibrated with {_examples(budget)}, selectivity in {tier}-resource "
@@ -296,7 +300,7 @@ def _gains(selectivity: Sequence[Row], model: str, tier: str, budget: int) -> di
 
 def _repaired(gains: Mapping[str, Number | None], diagnosis: Sequence[Row]) -> tuple[list[str], list[str]]:
     """Languages of a tier that don't act, and those of them whose gain's interval lies above zero."""
-    failing = [row["language"] for row in diagnosis if row["diagnosis"] != "acts"]
+    failing = [row["language"] for row in diagnosis if row["diagnosis"] not in ("acts", TOO_FEW)]
     return failing, [name for name in failing if (gain := gains.get(name)) and gain["low"] > 0]
 
 
@@ -333,8 +337,10 @@ def _price(answered: Mapping[str, Mapping[str, Number]], lost: Mapping[str, floa
 
 
 def _repair_answer(gain: Number | None, p: float | None, level: float) -> str:
-    if gain is None or p is None:
+    if gain is None:
         return "can't tell"
+    if p is None:
+        return TOO_FEW
     if p < level:
         return "yes" if gain["estimate"] > 0 else "no"
     return "no" if gain["high"] <= 0 else "can't tell"

@@ -2,7 +2,8 @@
 
 `standard_error` of the estimates is that of sampling test prompts (see `polygate.probes.scoring`), so their interval is
 "linearised": normal on the scale of the log odds, which keeps it within 0 and 1. At 0 and 1 it is Wilson's; decisions
-that are the same for every prompt have none ("constant"). `sd` is the spread between draws.
+that are the same for every prompt have none ("constant"). `sd` is the spread between draws,
+`estimator` how a probe that is a direction was found.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 from scipy.special import ndtri
 
 from polygate import files, kernels
+from polygate.directions import ESTIMATORS
 from polygate.settings import Statistics
-from polygate.statistics import CONSTANT, SAME, Interval, at_edge, logit_ends
+from polygate.statistics import CONSTANT, FEWEST, SAME, Interval, at_edge, few, logit_ends
 from polygate.tables.cells import Cell
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
-    *("model", "tier", "language", "probe", "sources", "rank", "budget", "threshold_from", "metric"),
+    *("model", "tier", "language", "probe", "estimator", "sources", "rank", "budget", "threshold_from", "metric"),
     *("estimate", "low", "high", "n", "method", "draws", "sd"),
 )
 _COPIED = ("tier", "language", "probe", "sources", "budget", "threshold_from", "metric", "n", "draws", "sd")
@@ -36,6 +38,7 @@ def build(means: Sequence[Cell], output: Path, *, statistics: Statistics) -> Non
             rows.append(
                 {
                     "model": cell.model,
+                    "estimator": ESTIMATORS.get(row["probe"]),
                     "rank": row["rank"] or None,
                     **{name: row[name] for name in _COPIED},
                     **interval(found),
@@ -47,6 +50,8 @@ def build(means: Sequence[Cell], output: Path, *, statistics: Statistics) -> Non
 def linearised(row: Mapping[str, Any], confidence: float) -> Interval:
     """Interval of an estimate between 0 and 1 from its standard error; Wilson's for `items` prompts at 0 and 1."""
     estimate, error = float(row["estimate"]), float(row["standard_error"])
+    if error < SAME and row["items"] < FEWEST:
+        return few(estimate, row["items"], confidence)
     if error < SAME and not at_edge(estimate):
         return Interval(estimate, estimate, estimate, CONSTANT)
     if at_edge(estimate):

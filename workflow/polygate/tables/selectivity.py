@@ -1,7 +1,7 @@
 """selectivity.csv: harmful refused − harmless refused, per arm, with the paired gain over no steering.
 
 `gain` is the difference to the unsteered arm on the same prompts; `p_holm` its p-value, corrected over the languages of
-a model and arm (the tier means are a family of their own).
+a model and arm (the tier means are a family of their own). Neither is there with fewer than six prompts of a class.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from polygate.statistics import (
     Resampling,
     difference_interval,
     holm,
-    p_value,
+    paired_p,
     resolving,
     selectivities,
 )
 from polygate.tables.cells import Cell, by_tier
 from polygate.tables.judged import Judged, Treatment, read_judged, treatments
-from polygate.tables.writing import interval, write
+from polygate.tables.writing import interval, told, write
 
 COLUMNS = (
     "model",
@@ -80,15 +80,18 @@ def _rows(judged: Sequence[Judged], arms: Sequence[Treatment], resampling: Resam
             row = {"language": name, "arm": arm, "budget": budget, **interval(here)}
             row["n"] = int(counts.sum() if whole else counts[column])
             if method != unsteered:
-                row |= _gain(replicates, method, at, (here, before))
+                items = min(panel.items(None if whole else column))
+                row |= _gain(replicates, method, at, (here, before), items)
             rows.append(row)
     return rows
 
 
-def _gain(gains: Replicates, method: int, language: int, parts: tuple[Interval, Interval]) -> dict[str, Any]:
+def _gain(
+    gains: Replicates, method: int, language: int, parts: tuple[Interval, Interval], items: int
+) -> dict[str, Any]:
     found = difference_interval(gains, method, language, parts)
     bounds = {"gain": found.estimate, "gain_low": found.low, "gain_high": found.high, "gain_method": found.method}
-    return {**bounds, "p": p_value(gains.values[:, method, language])}
+    return {**bounds, "p": paired_p(gains, method, language, items)}
 
 
 def _correct(rows: list[dict[str, Any]]) -> None:
@@ -100,4 +103,4 @@ def _correct(rows: list[dict[str, Any]]) -> None:
             families.setdefault(key, []).append(row)
     for family in families.values():
         for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
+            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}

@@ -1,12 +1,15 @@
 """separability.csv: how well scores tell harmful from harmless test prompts, directions beside surface baselines.
 
 Scorers: the directions `v_hrl` and `local` at every layer; `gate`, the uncalibrated gate at the chosen layer; and, with
-no layer, the baselines `surface`, `length`, `char_ngrams`, `naive_bayes`. Prompts: `all`; `matched`, weighted to the
-same distribution over strata in both classes; `caliper`, pairs of like length and punctuation only (AUC alone).
+no layer, the baselines `surface`, `length`, `char_ngrams`, `naive_bayes`. `estimator` says how a direction was found:
+v_hrl, like the `direction` of probes.csv, is pc1_of_diffs; what steers is pooled_dim. Prompts: `all`; `matched`,
+weighted to the same distribution over strata in both classes; `caliper`, pairs of like length and punctuation only (AUC
+alone).
 
 On the rows of v_hrl at the chosen layer over all prompts (`auc`) stands the paired comparison with the surface: the
 difference to the stronger of the baselines that need no label of the language (`surface`, `length`), its p-value,
-Holm-corrected over the languages of the model, and the verdict.
+Holm-corrected over the languages of the model, and the verdict ("too few prompts" and no p with fewer than six of a
+class).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate.controls import FINAL_CLASSES, SCORERS
+from polygate.directions import ESTIMATORS
 from polygate.errors import PolygateError
 from polygate.matching import CALIPER, Matched, caliper_auc, close_pairs, match, strata
 from polygate.settings import Statistics
@@ -39,7 +43,7 @@ from polygate.statistics import (
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, write
+from polygate.tables.writing import interval, told, write
 
 COLUMNS = (
     "model",
@@ -47,6 +51,7 @@ COLUMNS = (
     "language",
     "layer",
     "scorer",
+    "estimator",
     "prompts",
     "metric",
     "estimate",
@@ -129,6 +134,7 @@ def build(
             rows += [{"model": model, "tier": tier, **row} for row in found]
     _verdicts(rows, statistics.confidence)
     for row in rows:
+        row["estimator"] = ESTIMATORS.get(row["scorer"])
         row["chosen"] = row["layer"] == layers[row["model"]] if row["layer"] is not None else None
     write(output, COLUMNS, [{name: value for name, value in row.items() if name in COLUMNS} for row in rows])
 
@@ -291,6 +297,6 @@ def _verdicts(rows: list[dict[str, Any]], confidence: float) -> None:
         compared = [row for row in rows if row["model"] == model and "comparison" in row]
         for row, found in zip(compared, with_verdicts([r["comparison"] for r in compared], confidence), strict=True):
             difference = found.difference
-            row |= {"baseline": found.baseline, "difference": difference.estimate, "p": found.p}
+            row |= {"baseline": found.baseline, "difference": difference.estimate, "p": told(found.p)}
             row |= {"difference_low": difference.low, "difference_high": difference.high}
-            row |= {"p_holm": found.p_holm, "verdict": found.verdict}
+            row |= {"p_holm": told(found.p_holm), "verdict": found.verdict}

@@ -7,6 +7,7 @@ as it is. (Figures and their data hold names only, which can't look like one.)
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,3 +48,8 @@ def _cell(value: Any) -> str:
 def interval(found: Interval) -> dict[str, Any]:
     """The columns estimate, low, high and method."""
     return {"estimate": found.estimate, "low": found.low, "high": found.high, "method": found.method}
+
+
+def told(p: float) -> float | None:
+    """A p-value, None where there is none."""
+    return None if math.isnan(p) else p
