@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from kernels import twins
 from library.probes.conftest import TIERS
@@ -167,3 +170,24 @@ def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -
             weights, bias = twins.adamw((x - mean) / scale, labels, initial)
             expected = ((test - mean) / scale) @ weights + bias
             np.testing.assert_allclose(scored.test[index], expected, atol=1e-4 * expected.std())
+
+
+def test_no_fit_is_left_to_several_threads_of_the_linear_algebra(
+    languages: Sequence[Language], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their float32 sums depend on how many there are, and the thresholds of single draws with them."""
+    seen: list[int] = []
+
+    def watched(work: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(work)
+        def call(*arguments: Any) -> Any:
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return work(*arguments)
+
+        return call
+
+    for name in ("_full", "_dense", "_direction", "_logistic", "cells"):
+        monkeypatch.setattr(Comparison, name, watched(getattr(Comparison, name)))
+    with threadpool_limits(2, "blas"):
+        Comparison(languages, GATE, "a", 0).run()
+    assert set(seen) == {1}

@@ -34,7 +34,7 @@ from polygate.probes import rows as probe_rows
 from polygate.probes import scoring
 from polygate.probes.estimates import Cell, Collector, Probe
 from polygate.probes.full_space import Source, Standard, adamw
-from polygate.probes.parallel import spread
+from polygate.probes.parallel import single, spread
 from polygate.probes.rows import Language, Setup
 from polygate.settings import Gate, Tier
 
@@ -101,19 +101,22 @@ class Comparison:
         self.gate, self.pivot, self.seed = gate, pivot, seed
         differences = np.stack([language.difference() for language in languages])
         self.order = {name: column for column, name in enumerate(self.languages)}
-        self.inner = differences @ differences.T
-        self.along = {
-            language.name: _Coordinates(
-                language.train.astype(np.float64) @ differences.T, language.test().astype(np.float64) @ differences.T
-            )
-            for language in languages
-        }
+        with single():
+            self.inner = differences @ differences.T
+            self.along = {
+                language.name: _Coordinates(
+                    language.train.astype(np.float64) @ differences.T,
+                    language.test().astype(np.float64) @ differences.T,
+                )
+                for language in languages
+            }
 
     def run(self) -> tuple[pa.Table, pa.Table]:
         """Estimates by fit and their means (`estimates.DRAWS`, `estimates.MEANS`)."""
         collected = Collector()
-        for probe, scored in self.probes():
-            collected.add(probe, self.cells(scored))
+        with single():
+            for probe, scored in self.probes():
+                collected.add(probe, self.cells(scored))
         return collected.tables()
 
     def probes(self) -> Iterator[tuple[Probe, list[Scored]]]:

@@ -20,7 +20,12 @@ def cores() -> int:
     return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
+def single() -> threadpool_limits:
+    """One thread of the linear algebra library: float32 sums, and so thresholds, depend on their number."""
+    return threadpool_limits(1, "blas")
+
+
 def spread(work: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]) -> list[Result]:
     """`work(*a)` for each a of `arguments`, in order. Results must not depend on who computes which when."""
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
+    with single(), ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(lambda given: work(*given), arguments))
