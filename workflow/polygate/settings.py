@@ -279,13 +279,9 @@ class Model(Section):
             raise ValueError("give exactly one of hub, folder, gguf, organism")
         if self.gguf is not None and self.gguf_path is None and not re.fullmatch(_PACKAGE, self.gguf):
             raise ValueError("gguf is a path ending in .gguf, or the name of an installed Python package")
-        for argument, value in self.template_arguments.items():
+        for argument in self.template_arguments:
             if not argument.isidentifier() or argument in ("messages", "add_generation_prompt"):
                 raise ValueError(f"template_arguments: {argument!r} is not a name that can be given to a template")
-            try:
-                json.dumps(value, allow_nan=False)
-            except ValueError:
-                raise ValueError(f"template_arguments: {argument} holds a number that is not finite") from None
         if self.hub is not None and self.revision is None:
             raise ValueError("a hub model needs a pinned revision")
         if self.organism is not None and self.alignment is not None:
@@ -446,7 +442,15 @@ class Generation(Section):
 class Judging(Section):
     """Who says whether a completion is a refusal."""
 
-    judge: Literal["rules"] = Field(default="rules", description="The rule-based judge.")
+    judge: Literal["rules"] = Field(
+        default="rules", description="The rule-based judge: how each language declines, by its grammar."
+    )
+    phrases: FolderOrFile | None = Field(
+        default=None,
+        description="Folder with one {language}.yaml for a language that the judge doesn't know, or knows otherwise: "
+        "lists named refusals (needed), not_refusals, regrets, deflections and puzzled, in the notation that "
+        "workflow/polygate/judges/phrases.yaml explains.",
+    )
 
 
 class Statistics(Section):

@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 from polygate.alignment import sentences
 from polygate.errors import PolygateError
 from polygate.files import read_json
+from polygate.judges import phrases
 from polygate.model import gguf
 from polygate.organism import architecture
 from polygate.prompts import extra
@@ -55,6 +56,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_layers(settings, sources)
     _check_extra(settings, sources)
     _check_sentences(settings, sources)
+    _check_phrases(settings)
     return settings
 
 
@@ -372,6 +374,18 @@ def _check_sentences(settings: Settings, sources: Sequence[tuple[str, dict[str, 
         except PolygateError as error:
             location: Location = ("models", name, "alignment")
             raise PolygateError(f"{_prefix(location, model.alignment, sources)}: {error}") from None
+
+
+def _check_phrases(settings: Settings) -> None:
+    """A refusal is recognised in every real language; the invented ones bring their words."""
+    if settings.prompts.source == "organism":
+        return
+    folder = settings.judging.phrases
+    if unknown := phrases.without(settings.languages.all(), folder):
+        raise phrases.no_phrases(unknown)
+    for language in settings.languages.all():
+        if own := phrases.own_file(folder, language):
+            phrases.read_own(own)
 
 
 def _either(values: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from snakemake.settings.types import DeploymentMethod
 try:
     from polygate.errors import PolygateError
     from polygate.files import sweep, write_text
+    from polygate.judges.phrases import own_file
     from polygate.locks import join
     from polygate.model.options import Options
     from polygate.prompts.extra import check_folder, find
@@ -176,6 +177,10 @@ CHOOSING = [
 """Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
 
 
+OWN_PHRASES_OF_CHOOSING = [path for language in CHOOSING if (path := own_file(settings.judging.phrases, language))]
+"""The user's own phrases of those languages."""
+
+
 def of_choosing(pattern):
     """Input function: `pattern` for every language that takes part in choosing."""
 
@@ -206,6 +211,11 @@ def extra_file(language):
     """The user's own file for a language, None when there is none."""
     found = None if settings.prompts.extra is None else find(settings.prompts.extra, language)
     return None if found is None else str(found)
+
+
+def own_phrases(wildcards):
+    """Input function: the user's own phrases of the job's language, nothing when there are none."""
+    return own_file(settings.judging.phrases, wildcards.language) or []
 
 
 GGUF = {model.gguf_name: model for model in settings.models.values() if model.gguf}

@@ -7,6 +7,7 @@ Needs: activations and directions. Choices are made on validation prompts of the
 rule choose:
     input:
         prompts=expand("<results>/prompts/{language}.parquet", language=CHOOSING),
+        phrases=OWN_PHRASES_OF_CHOOSING,
         activations=of_choosing("<results>/{model}/activations/{language}.safetensors"),
         directions=of_choosing("<results>/{model}/directions/{language}.safetensors"),
         model=model_folder,

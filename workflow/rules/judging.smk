@@ -1,4 +1,4 @@
-"""Who says what a completion is: refused, complied, garbled or unparsed.
+"""Who says what a completion is: refused, deflected, complied, garbled or unparsed.
 
 Needs: prompts and the completions of the base arms; routed arms select from these judgements.
 """
@@ -9,6 +9,7 @@ rule judge:
         prompts="<results>/prompts/{language}.parquet",
         completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ARMS),
         steering="<results>/{model}/steering/{language}.safetensors",
+        phrases=own_phrases,
     output:
         expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ARMS),
     log:

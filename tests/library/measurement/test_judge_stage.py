@@ -62,6 +62,9 @@ def test_every_arm_is_judged_row_by_row(prompts: Path, tmp_path: Path) -> None:
 
 
 def test_a_completion_of_an_unknown_prompt_is_an_error(prompts: Path, tmp_path: Path) -> None:
+    known = files.read_parquet(prompts)
+    words = {"refusals": json.dumps({"l1": "mipa toke ."}), "openings": json.dumps({"l1": "lode"})}
+    files.write_parquet(prompts, known.replace_schema_metadata({**known.schema.metadata, **words}))
     stray = completions(tmp_path / "none.parquet", ["harmful-test-0007"], ["no"])
     settings = '{"judging": {}}'
     with pytest.raises(PolygateError, match="harmful-test-0007"):

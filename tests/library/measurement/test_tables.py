@@ -32,7 +32,7 @@ from polygate.stages.surface import score_table
 from polygate.statistics import VERDICTS
 from polygate.tables import decomposition, gates, refusal, samples
 from polygate.tables.cells import Cell
-from polygate.tables.judged import ELSEWHERE
+from polygate.tables.judged import BROAD, ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +131,21 @@ def test_refusals_in_another_language_are_counted_and_are_refusals(run: Run, tmp
 def test_outcomes_of_a_prompt_sum_to_one(tables: dict[str, Rows]) -> None:
     sums: dict[tuple[str, ...], float] = {}
     for row in tables["refusal"]:
-        if row["outcome"] == ELSEWHERE:
+        if row["outcome"] in (BROAD, ELSEWHERE):
             continue
         key = tuple(row[name] for name in ("model", "tier", "language", "arm", "budget", "subset"))
         sums[key] = sums.get(key, 0.0) + float(row["estimate"])
     assert list(sums.values()) == pytest.approx([1.0] * len(sums), abs=1e-5)
+
+
+def test_the_broad_reading_of_a_refusal_adds_what_is_deflected(tables: dict[str, Rows]) -> None:
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in tables["refusal"]:
+        key = tuple(row[name] for name in ("model", "tier", "language", "arm", "budget", "subset"))
+        found.setdefault(key, {})[row["outcome"]] = float(row["estimate"])
+    for rates in found.values():
+        assert rates[BROAD] == pytest.approx(rates["refused"] + rates["deflected"], abs=2e-6)
+    assert any(rates[BROAD] > 0 for rates in found.values())
 
 
 def test_base_arms_have_no_budget_and_routed_arms_one_row_per_budget(tables: dict[str, Rows]) -> None:

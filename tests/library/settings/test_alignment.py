@@ -10,7 +10,7 @@ from polygate.errors import PolygateError
 from polygate.settings import Examples, Settings, dump, stage_settings
 from polygate.settings_check import load
 
-LANGUAGES = {"high": ["en", "de"], "mid": ["ko"], "low": ["yo", "x1"]}
+LANGUAGES = {"high": ["en", "de"], "mid": ["ko"], "low": ["yo", "pt"]}
 NONE = {"harmful": 0, "harmless": 0}
 
 
@@ -24,7 +24,7 @@ def configured(alignment: dict[str, Any], align: int = 120, **model: Any) -> dic
 
 
 def test_a_language_has_its_tiers_examples_unless_it_has_its_own() -> None:
-    own = {"ko": {"harmful": 3, "harmless": 4}, "x1": NONE}
+    own = {"ko": {"harmful": 3, "harmless": 4}, "pt": NONE}
     settings = load(configured({"examples": {"low": {"harmful": 1, "harmless": 9, "asked": 7}}, "languages": own}))
     alignment = settings.models["m"].alignment
     assert alignment is not None
@@ -47,14 +47,14 @@ def test_nothing_is_set_aside_by_default() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (configured({"languages": {"x1": NONE}}, align=60), "models.m.alignment asks for 100 .* en, .* sets 60 aside"),
+        (configured({"languages": {"pt": NONE}}, align=60), "models.m.alignment asks for 100 .* en, .* sets 60 aside"),
         (
-            configured({"languages": {"x1": {"harmful": 60, "harmless": 0, "answered": 50}}}, align=105),
-            "models.m.alignment asks for 110 .* x1, .* sets 105 aside",
+            configured({"languages": {"pt": {"harmful": 60, "harmless": 0, "answered": 50}}}, align=105),
+            "models.m.alignment asks for 110 .* pt, .* sets 105 aside",
         ),
         (configured({"languages": {"sw": NONE}}), "models.m.alignment.languages: 'sw' is not among languages"),
-        (configured({}), "models.m.alignment: no refusal and answer sentences in language x1"),
-        (configured({"languages": {"x1": {"harmful": 1}}}), "models.m.alignment.languages.x1.harmless"),
+        (configured({}), "models.m.alignment: no refusal and answer sentences in language pt"),
+        (configured({"languages": {"pt": {"harmful": 1}}}), "models.m.alignment.languages.pt.harmless"),
         (configured({"method": "loar"}), "did you mean lora"),
         (
             configured({"examples": {"mid": NONE | {"harmless": 7}}})

@@ -232,3 +232,15 @@ def test_whatever_the_configuration_holds_it_gives_settings_or_one_line(content:
     else:
         assert load(yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))) == settings
     assert "\n" not in problem
+
+
+def test_a_language_in_which_no_refusal_is_recognised_stops_the_run(tmp_path: Path) -> None:
+    values = {"languages": {"low": ["sw", "ha", "xx"]}}
+    with pytest.raises(PolygateError, match=r"recognised in ha, xx: .*judging\.phrases"):
+        load(values)
+    for name in ("ha", "xx"):
+        (tmp_path / f"{name}.yaml").write_text("refusals: [a]\n")
+    assert load({**values, "judging": {"phrases": str(tmp_path)}}).languages.low == ["sw", "ha", "xx"]
+    (tmp_path / "xx.yaml").write_text("refusals: 3\n")
+    with pytest.raises(PolygateError, match="not a list of phrases"):
+        load({**values, "judging": {"phrases": str(tmp_path)}})

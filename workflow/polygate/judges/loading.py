@@ -12,14 +12,17 @@ from polygate.judges.rules import MultilingualJudge, OrganismJudge
 from polygate.settings import Judging
 
 
-def load(judging: Judging, metadata: Mapping[str, str]) -> Judge:
-    """The judge that `judging` names, for prompts whose table carries `metadata` (schema metadata, decoded).
+def load(judging: Judging, metadata: Mapping[str, str], language: str = "en") -> Judge:
+    """The judge that `judging` names, for prompts in `language` whose table carries `metadata` (schema's, decoded).
 
     With `refusals` and `openings` (JSON, language → phrase) in the metadata, as the organisms' tables have, the rules
-    are those of the invented languages; without, the refusal phrases of real languages.
+    are those of the invented languages; without, the refusal phrases of real languages, the user's own for `language`.
+    Raises `PolygateError` for a language without phrases.
     """
     if judging.judge != "rules":
         raise PolygateError(f"no judge is called {judging.judge!r}", do="set judging.judge to rules")
     if "refusals" in metadata:
         return OrganismJudge(json.loads(metadata["refusals"]), json.loads(metadata.get("openings", "{}")))
-    return MultilingualJudge(phrases.load())
+    if phrases.without([language], judging.phrases):
+        raise phrases.no_phrases([language])
+    return MultilingualJudge(phrases.load(phrases.own_file(judging.phrases, language)))

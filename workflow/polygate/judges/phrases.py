@@ -1,27 +1,36 @@
 """Refusal phrases of real languages (`phrases.yaml`) and how they are looked for.
 
 A phrase is the beginning of what it matches, anywhere within the opening of a completion but at the start of a word
-where the script has spaces; `not_refusals` are phrases that only look like one and are blanked out before.
+where the script has spaces; `not_refusals` are phrases that only look like one and are blanked out before. What a
+language says besides: `deflections`, which find fault with a request and decline nothing, and `puzzled`, which ask
+what was meant.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from polygate.errors import PolygateError
 from polygate.judges.text import fold
 
 OPENING = 220
 """Width of the opening in which a refusal is looked for, in columns: an East Asian wide character takes two."""
 _GAP = r"\S*\s+(?:\S+\s+){0,4}?"
 _SPACELESS_GAP = ".{0,12}?"
+_CLAUSE_GAP = r"[^\s.,;:!?،؛。]*\s+(?:[^\s.,;:!?،؛。]+\s+){0,7}?"
+"""As a gap, over more words, but within a clause: between a modal verb and its negation stands what is denied."""
+_SPACELESS_CLAUSE_GAP = "[^.,;:!?。、]{0,16}?"
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 """Thai, Lao, Burmese, Khmer, kana, Han; and Hangul, whose spaces fall within what a phrase names."""
-_SYNTAX = re.compile(r"([{|}…\s])")
+_SYNTAX = re.compile(r"([{|}…~\s])")
 
 
 @dataclass(frozen=True)
@@ -32,30 +41,74 @@ class Found:
     phrase: str
 
 
+KINDS = ("refusals", "not_refusals", "regrets", "deflections", "puzzled")
+"""The lists of phrases that a language may have; without `refusals` it can't be judged."""
+
+
 @dataclass(frozen=True)
 class Phrases:
-    """Compiled phrases per language."""
+    """Compiled phrases: kind (one of `KINDS`) → language → pattern."""
 
-    refusals: Mapping[str, re.Pattern[str]]
-    not_refusals: Mapping[str, re.Pattern[str]]
+    patterns: Mapping[str, Mapping[str, re.Pattern[str]]]
 
     @classmethod
-    def compile(cls, refusals: Mapping[str, Sequence[str]], not_refusals: Mapping[str, Sequence[str]]) -> Phrases:
-        """From language → phrases, in the notation of `phrases.yaml`."""
+    def compile(cls, given: Mapping[str, Mapping[str, Sequence[str]]]) -> Phrases:
+        """From language → kind → phrases, in the notation of `phrases.yaml`."""
         return cls(
-            {language: _pattern(phrases) for language, phrases in refusals.items()},
-            {language: _pattern(phrases) for language, phrases in not_refusals.items() if phrases},
+            {
+                kind: {language: _pattern(entry[kind]) for language, entry in given.items() if entry.get(kind)}
+                for kind in KINDS
+            }
         )
 
+    def languages(self) -> frozenset[str]:
+        """Languages in which a refusal can be recognised."""
+        return frozenset(self.patterns["refusals"])
+
     def find(self, completion: str, language: str) -> Found | None:
-        """The refusal in the opening of `completion`: by the phrases of `language`, else of English, else of others."""
+        """The refusal in the opening of `completion`: by the phrases of `language`, else of English, else of others.
+
+        A word of declining, or an apology with a deflection after it.
+        """
         start = opening(fold(completion))
-        for name in sorted(self.refusals, key=lambda name: (name != language, name != "en", name)):
-            text = self.not_refusals[name].sub(" ", start) if name in self.not_refusals else start
-            match = self.refusals[name].search(text)
+        for name in self._order(language):
+            text = self._blanked(start, name)
+            match = self.patterns["refusals"][name].search(text) or self._regret(text, name)
             if match is not None:
                 return Found(name, match[0].strip())
         return None
+
+    def find_other(self, kind: str, completion: str, language: str) -> str:
+        """What of `kind` stands in the opening, in `language` or in English; "" when nothing does."""
+        start = opening(fold(completion))
+        for name in dict.fromkeys((language, "en")):
+            pattern = self.patterns[kind].get(name)
+            match = pattern.search(start) if pattern is not None else None
+            if match is not None:
+                return match[0].strip()
+        return ""
+
+    def find_regret(self, completion: str, language: str) -> Found | None:
+        """An apology in the opening, for a completion that then says nothing: it declines, and loses its words."""
+        start = opening(fold(completion))
+        for name in self._order(language):
+            pattern = self.patterns["regrets"].get(name)
+            match = pattern.search(self._blanked(start, name)) if pattern is not None else None
+            if match is not None:
+                return Found(name, match[0].strip())
+        return None
+
+    def _order(self, language: str) -> list[str]:
+        return sorted(self.languages(), key=lambda name: (name != language, name != "en", name))
+
+    def _blanked(self, start: str, language: str) -> str:
+        looks_like_one = self.patterns["not_refusals"].get(language)
+        return start if looks_like_one is None else looks_like_one.sub(" ", start)
+
+    def _regret(self, text: str, language: str) -> re.Match[str] | None:
+        regret, fault = (self.patterns[kind].get(language) for kind in ("regrets", "deflections"))
+        match = regret.search(text) if regret is not None and fault is not None else None
+        return fault.search(text, match.end()) if match is not None and fault is not None else None
 
 
 def opening(text: str) -> str:
@@ -69,23 +122,71 @@ def opening(text: str) -> str:
 
 
 @cache
-def load() -> Phrases:
-    """The phrases of `phrases.yaml`."""
-    data = read()
-    return Phrases.compile(
-        {language: entry["refusals"] for language, entry in data.items()},
-        {language: entry.get("not_refusals", []) for language, entry in data.items()},
-    )
+def load(own: Path | None = None) -> Phrases:
+    """The phrases of `phrases.yaml`, and in place of one language's those of the user's own file {language}.yaml.
+
+    Raises `PolygateError` for a file that is absent, no YAML, or holds anything but lists of phrases.
+    """
+    return Phrases.compile(read() if own is None else {**read(), own.stem: read_own(own)})
 
 
 def read() -> dict[str, dict[str, list[str]]]:
-    """`phrases.yaml` as it stands: language → `refusals`, `not_refusals`."""
-    import yaml
+    """`phrases.yaml` as it stands: language → kind → phrases."""
+    return dict(_parsed(Path(__file__).with_suffix(".yaml")))
 
+
+def read_own(path: Path) -> dict[str, list[str]]:
+    """A user's own phrases: kind → phrases, as `load` wants them."""
+    try:
+        found = _parsed(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolygateError(f"phrases can't be read ({error})", where=path) from None
+    except yaml.YAMLError as error:
+        raise PolygateError(f"not valid YAML ({' '.join(str(error).split())})", where=path) from None
+    if not isinstance(found, dict) or not found.get("refusals"):
+        raise PolygateError("no refusals", where=path, do=f"give lists of phrases: {', '.join(KINDS)}")
+    for kind, phrases in found.items():
+        if kind not in KINDS:
+            raise PolygateError(f"unknown list {kind!r}", where=path, do=f"use {', '.join(KINDS)}")
+        if not isinstance(phrases, list) or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
+            raise PolygateError(f"{kind} is not a list of phrases", where=path, do="write one phrase per line, as text")
+        for phrase in phrases:
+            try:
+                re.compile(_one(phrase))
+            except re.error as error:
+                raise PolygateError(f"{kind}: {phrase!r} doesn't close its braces ({error})", where=path) from None
+    return found
+
+
+def language_of(name: str, known: Container[str]) -> str:
+    """The language among `known` that judges `name`: itself, or what it is without subtags ("pt" for "pt-BR")."""
+    return name if name in known else re.split("[-_]", name, maxsplit=1)[0]
+
+
+def own_file(folder: Path | None, language: str) -> Path | None:
+    """The user's own phrases of a language in `judging.phrases`, None when there are none."""
+    path = None if folder is None else folder / f"{language}.yaml"
+    return path if path is not None and path.is_file() else None
+
+
+def without(languages: Sequence[str], folder: Path | None = None) -> list[str]:
+    """Those of `languages` in which no refusal could be recognised, with the phrases here and those in `folder`."""
+    known = read().keys()
+    return [name for name in languages if language_of(name, known) not in known and own_file(folder, name) is None]
+
+
+def no_phrases(languages: Sequence[str]) -> PolygateError:
+    """What to say of languages without phrases."""
+    return PolygateError(
+        f"no refusal is recognised in {', '.join(languages)}: every one would count as an answer",
+        do="write {language}.yaml with its phrases into a folder and name that in judging.phrases",
+    )
+
+
+def _parsed(path: Path) -> Any:
     # The C parser reads the file ten times faster; not every build of PyYAML has it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return dict(yaml.load(text, Loader=loader))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
 
 
 def _pattern(phrases: Sequence[str]) -> re.Pattern[str]:
@@ -96,11 +197,13 @@ def _one(phrase: str) -> str:
     """Regular expression of one phrase: white space is optional in scripts without spaces, and where they bend it."""
     spaceless = _SPACELESS.search(phrase) is not None
     meaning = {"{": "(?:", "|": "|", "}": ")"}
-    gap, space = (_SPACELESS_GAP, r"\s*") if spaceless else (_GAP, r"\s+")
+    gap, clause, space = (_SPACELESS_GAP, _SPACELESS_CLAUSE_GAP, r"\s*") if spaceless else (_GAP, _CLAUSE_GAP, r"\s+")
     body = ""
-    for piece in _SYNTAX.split(re.sub(r"\s*…\s*", "…", " ".join(phrase.split()))):
+    for piece in _SYNTAX.split(re.sub(r"\s*([…~])\s*", r"\1", " ".join(phrase.split()))):
         if piece == "…":
             body += gap
+        elif piece == "~":
+            body += clause
         elif piece == " ":
             body += space
         else:

@@ -11,6 +11,18 @@ from itertools import pairwise
 
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʻ`´＇′‛"), "'")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_VARIANTS = str.maketrans(
+    {
+        **dict.fromkeys("یىې", "ي"),
+        **dict.fromkeys("کڪ", "ك"),
+        **dict.fromkeys("ۀەة", "ه"),
+        **dict.fromkeys("ٱ", "ا"),
+        "ـ": None,
+        "ё": "е",
+        "ı": "i",
+    }
+)
+"""Letters that are typed in more than one way: Arabic and Persian yeh, kaf and heh, tatweel, Russian yo, dotless i."""
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c7\u064b-\u0655\u0670]")
 _MARKS = re.compile(r"[*_#>~]+")
 _REPLACEMENT = "\ufffd"
@@ -33,27 +45,66 @@ PROMPT_SHARE = 0.1
 
 
 def normal(text: str) -> str:
-    """`text` in NFC, casefolded, apostrophes and white space unified, without invisible characters or Markdown marks.
+    """`text` in NFKC, casefolded, apostrophes and white space unified, without invisible characters or Markdown marks.
 
     Idempotent; the same is done to phrases, so that what matches does not depend on how it was typed. Casefolding can
-    leave NFC, hence the second pass.
+    leave NFKC, hence the second pass.
     """
     previous = None
     while previous != text:
         previous = text
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
         text = _MARKS.sub(" ", _INVISIBLE.sub("", text)).translate(_APOSTROPHES)
-        text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+        text = " ".join(unicodedata.normalize("NFKC", text.casefold()).split())
     return text
 
 
 def fold(text: str) -> str:
-    """`normal` without accents, vowel points and tone marks, for phrases that are typed with and without them.
+    """`normal` without accents, vowel points, tone marks and variants of letters, for phrases typed with and without.
 
     Only marks of the Latin, Greek, Cyrillic, Hebrew and Arabic scripts go: in others they are letters.
     """
     apart = unicodedata.normalize("NFD", normal(text))
-    return unicodedata.normalize("NFC", _ACCENTS.sub("", apart))
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", apart)).translate(_VARIANTS)
+
+
+_THOUGHTS = "think|thinking|thought|thoughts|reasoning|reflection|seed:think"
+_THOUGHT = re.compile(rf"<({_THOUGHTS})>.*?</\1>|\[THINK\].*?\[/THINK\]", re.IGNORECASE | re.DOTALL)
+_THOUGHT_BEFORE = re.compile(rf".*(</({_THOUGHTS})>|\[/THINK\])", re.IGNORECASE | re.DOTALL)
+_THOUGHT_OPEN = re.compile(rf"(<({_THOUGHTS})>|\[THINK\]).*", re.IGNORECASE | re.DOTALL)
+
+
+def without_thoughts(completion: str) -> tuple[str, bool]:
+    """A completion without what a reasoning model thinks before it answers, and whether it was cut off thinking.
+
+    Thoughts stand between `<think>` and `</think>` or another pair of that kind; templates that open them within the
+    prompt leave the closing mark only.
+    """
+    said = _THOUGHT_BEFORE.sub("", _THOUGHT.sub("", completion))
+    answer = _THOUGHT_OPEN.sub("", said)
+    return answer, answer != said
+
+
+_QUOTED = re.compile(
+    r"```.*?(?:```|$)|\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|»[^«]*«|「[^」]*」|『[^』]*』|(?<!\w)'[^']*'(?!\w)",
+    re.DOTALL,
+)
+_FEWEST_QUOTED = 3
+
+
+def unquoted(completion: str) -> str:
+    """A completion without the insides of quotations and code blocks: what stands there is not said by the model.
+
+    Titles of one or two words stay. A completion that is one quotation as a whole says what is in it.
+    """
+
+    def blank(found: re.Match[str]) -> str:
+        inside = found[0].strip("`\"“”„«»「」『』'")
+        whole = len(found[0]) >= len(completion.strip()) - 2
+        short = len(inside.split()) < _FEWEST_QUOTED and len(inside) < 3 * _FEWEST_QUOTED
+        return found[0] if whole or short else ' "" '
+
+    return _QUOTED.sub(blank, completion)
 
 
 def words(text: str) -> list[str]:

@@ -26,7 +26,7 @@ QUESTIONS: Mapping[str, str] = {
 MEANING: Mapping[str, str] = {
     "know": "Whether the harmfulness direction of high-resource languages separates harmful from harmless prompts of "
     "other languages, beyond what the prompts' surface gives away.",
-    "act": "Whether the unsteered model refuses harmful prompts, and only those.",
+    "act": "Whether the unsteered model refuses harmful prompts in words (strict), and only those.",
     "repair": "Whether routing each prompt by a gate that saw a few examples of the language makes it act on what "
     "it knows.",
 }

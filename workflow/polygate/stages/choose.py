@@ -116,7 +116,7 @@ def choose_with_model(
     strengths = settings.steering.strengths if settings.model.strength is None else [settings.model.strength]
     scopes = settings.steering.scopes if settings.model.ablation is None else [settings.model.ablation]
     by_language = {
-        name: judges.load(settings.judging, metadata(path))
+        name: judges.load(settings.judging, metadata(path), name)
         for name, path in zip(args.languages, args.prompts, strict=True)
     }
     loaded = loading.load(args.model_folder, settings.model)

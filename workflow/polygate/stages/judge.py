@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     files.expect(args.prompts, metadata, language=args.language)
     actions = arm_actions(args.arms or [], args.steering)
     model = ""
-    judge = judges.load(judging, metadata)
+    judge = judges.load(judging, metadata, args.language)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
     made = provenance("polygate.stages.judge", judging=dump(judging), language=args.language)
     for index, (source, output) in enumerate(zip(args.completions, args.outputs, strict=True)):

@@ -13,7 +13,9 @@ from polygate.tables.cells import BASE_ARMS, Cell, Test, by_language, only, pivo
 
 ELSEWHERE = "refused_in_another_language"
 """Refused, in another language than the prompt's: a part of "refused"."""
-COUNTED = (*OUTCOMES, ELSEWHERE)
+BROAD = "refused_or_deflected"
+"""The broad reading of a refusal; `refused` alone, in words, is the strict one, which every other table means."""
+COUNTED = (*OUTCOMES, ELSEWHERE, BROAD)
 
 Treatment = tuple[str, int | None]
 """Arm and budget, None but for routed arms."""
@@ -21,7 +23,7 @@ Treatment = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class Judged:
-    """Outcomes of one language: per treatment the share of draws with each outcome, float64 [5, n], as `COUNTED`."""
+    """Outcomes of one language: per treatment the share of draws with each outcome, float64 [7, n], as `COUNTED`."""
 
     language: str
     test: Test
@@ -44,7 +46,7 @@ def _language(language: str, cells: Sequence[Cell]) -> Judged:
 
 
 def outcome_shares(cell: Cell, test: Test) -> NDArray[np.float64]:
-    """Share of draws with each outcome per prompt, float64 [5, n] as `COUNTED`; one draw for arms that have none."""
+    """Share of draws with each outcome per prompt, float64 [7, n] as `COUNTED`; one draw for arms that have none."""
     keys = [] if cell.arm in BASE_ARMS else ["draw"]
     table = read(cell, ["prompt_id", "outcome", "refusal_language", *keys])
 
@@ -55,6 +57,7 @@ def outcome_shares(cell: Cell, test: Test) -> NDArray[np.float64]:
     said, spoken = draws("outcome"), draws("refusal_language")
     counted = [said == outcome for outcome in OUTCOMES]
     counted.append((said == "refused") & (spoken != cell.language))
+    counted.append((said == "refused") | (said == "deflected"))
     return np.stack([found.mean(axis=0) for found in counted]).astype(np.float64)
 
 

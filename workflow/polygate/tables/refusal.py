@@ -1,6 +1,7 @@
 """refusal.csv: how often each arm refuses, complies, or garbles, per language and as a mean over each tier.
 
-The outcome `refused_in_another_language` is a part of `refused`; the other four sum to one.
+Five outcomes sum to one. `refused` is the strict reading, declined in words; `refused_or_deflected` the broad one, with
+answers that find fault with the request and decline nothing; `refused_in_another_language` is a part of `refused`.
 Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
 """
 
