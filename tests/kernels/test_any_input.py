@@ -231,6 +231,8 @@ import sys, threading, time, os, signal
 import numpy as np
 from polygate import kernels
 path = sys.argv[1]
+# A shell that starts something in the background has it ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 x, y = np.random.default_rng(0).normal(size=(40, 2000)), np.arange(2000) % 2 == 0
 def interrupt():
     time.sleep(0.5)
