@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 
 import pytest
@@ -126,3 +127,21 @@ def test_ordinary_repetition_is_no_loop(answer: str) -> None:
 def test_the_reason_is_one_of_five_or_none(prompt: str, completion: str) -> None:
     reasons = {"", "empty", "undecodable", "wrong script", "mixed script", "repetition"}
     assert text.why_garbled(prompt, completion) in reasons
+
+
+def test_word_salad_is_garbled_and_a_text_on_one_subject_is_not() -> None:
+    """The same words of content in ever other order; a list about bread says bread often, and other things too."""
+    draw = random.Random(0)
+    salad = " ".join(
+        draw.choice(["kitchen", "of", "window", "the", "garden", "letter", "a", "river"]) for _ in range(60)
+    )
+    assert text.why_garbled("What?", salad) in ("word salad", "repetition")
+    mixed = (
+        "window garden of letter river kitchen and garden letter the window river kitchen letter of garden window river"
+    )
+    assert text.why_garbled("What?", f"Well now, first comes {mixed}") == "word salad"
+    bread = (
+        "Bread needs flour, water, salt and yeast. Knead the bread dough for ten minutes, let the bread rise under a "
+        "cloth, shape it, and bake the bread until its crust is brown. Let the bread cool before you slice it."
+    )
+    assert text.why_garbled("How do I bake bread?", bread) == ""

@@ -86,7 +86,7 @@ class MultilingualJudge:
             return Judgement("refused", found.language, found.phrase)
         reason = text.why_garbled(prompt, answer)
         if reason:
-            regret = self._phrases.find_regret(said, language) if reason == "repetition" else None
+            regret = self._phrases.find_regret(said, language) if reason in ("repetition", "word salad") else None
             return Judgement("refused", regret.language, regret.phrase) if regret else Judgement("garbled", raw=reason)
         puzzled = self._phrases.find_other("puzzled", said, language)
         if puzzled:
