@@ -38,7 +38,7 @@ SALAD_WINDOW, SALAD_LETTERS, SALAD_WORDS, SALAD_SHARE, SALAD_PAIRS = 300, 4, 12,
 """Text is word salad when of the words of four letters and more in its first 300 characters (twelve at least, none
 counted more than three times) fewer than 60 % are different ones, in ever other order: 60 % of their pairs are.
 Function words repeat in all text, words of content hardly: of 640 answers and refusals of a 7B model in eight languages
-one was below, of its Yoruba, which looks fluent and says nothing, a fifth. Scripts without spaces are left to the loops.
+one was below, of its Yoruba, which looks fluent and says nothing, a fifth. Scripts without spaces have the loops alone.
 """
 FOREIGN_SHARE = 1 / 3
 """More letters than this in scripts that neither the prompt nor Latin explains is wrong-script text."""
