@@ -57,9 +57,11 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chain]:
 
 def judged(chain: Chain) -> None:
     arms = ["addition", "ablation"]
+    # The language of this chain is nobody's, so it brings its phrases.
+    (chain.folder / "t.yaml").write_text("refusals: [w0]\n")
     call(
         judge,
-        settings=dump({"judging": Judging(judge="rules")}),
+        settings=dump({"judging": Judging(phrases=chain.folder)}),
         language="t",
         prompts=chain.table("t"),
         completions=[chain.path(f"completions/{arm}", "t.parquet") for arm in arms],
