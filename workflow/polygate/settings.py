@@ -448,7 +448,7 @@ class Judging(Section):
     phrases: FolderOrFile | None = Field(
         default=None,
         description="Folder with one {language}.yaml for a language that the judge doesn't know, or knows otherwise: "
-        "lists named refusals (needed), not_refusals, regrets, deflections and puzzled, in the notation that "
+        "lists named refusals (needed), not_refusals, regrets, deflections, puzzled and letters, in the notation that "
         "workflow/polygate/judges/phrases.yaml explains.",
     )
 
