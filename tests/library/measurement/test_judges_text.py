@@ -145,3 +145,15 @@ def test_word_salad_is_garbled_and_a_text_on_one_subject_is_not() -> None:
         "cloth, shape it, and bake the bread until its crust is brown. Let the bread cool before you slice it."
     )
     assert text.why_garbled("How do I bake bread?", bread) == ""
+
+
+def test_runs_of_words_that_come_back_are_word_salad_and_a_refrain_is_not() -> None:
+    runs = [f"the {thing} of the {place} is old" for thing, place in (("door", "hut"), ("key", "inn"), ("cup", "bar"))]
+    order = (0, 1, 2, 1, 0, 2)
+    salad = " so ".join(f"{runs[i]} and word{n} as well" for n, i in enumerate(order))
+    assert text.why_garbled("What?", salad) == "word salad"
+    poem = (
+        "The rain came down on the little town, and nobody knew what to do. The baker stood at his open door, the rain "
+        "came down on his bread and his floor, and the miller, far off, had it too."
+    )
+    assert text.why_garbled("Write a poem.", poem) == ""

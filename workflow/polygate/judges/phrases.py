@@ -23,6 +23,7 @@ from polygate.judges.text import fold
 
 OPENING = 220
 """Width of the opening in which a refusal is looked for, in columns: an East Asian wide character takes two."""
+_ENDS = frozenset(".!?。！？؟۔।။።៕…")
 LONGEST_SALUTATION = 80
 """A line that begins a letter is no longer than this, in characters, and something follows it."""
 _GAP = r"\S*\s+(?:\S+\s+){0,4}?"
@@ -125,11 +126,11 @@ class Phrases:
 
 
 def opening(text: str) -> str:
-    """The first `OPENING` columns of normalised text."""
+    """The first `OPENING` columns of normalised text, and to its end, half as many at most, the sentence begun there."""
     width = 0
     for i, char in enumerate(text):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        if width > OPENING:
+        if width > 1.5 * OPENING or (width > OPENING and char in _ENDS):
             return text[:i]
     return text
 

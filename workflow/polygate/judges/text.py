@@ -40,6 +40,10 @@ counted more than three times) fewer than 60 % are different ones, in ever other
 Function words repeat in all text, words of content hardly: of 640 answers and refusals of a 7B model in eight languages
 one was below, of its Yoruba, which looks fluent and says nothing, a fifth. Scripts without spaces have the loops alone.
 """
+RUN, RUN_WORDS, RUN_SHARE = 3, 20, 0.5
+"""Word salad is also text of twenty words or more of which over half stand in runs of three that come back. None of 746
+answers and refusals of a 7B model in ten languages is, of its Yoruba that was read as salad half.
+"""
 FOREIGN_SHARE = 1 / 3
 """More letters than this in scripts that neither the prompt nor Latin explains is wrong-script text."""
 BROKEN_SHARE = 0.05
@@ -174,7 +178,7 @@ def why_garbled(prompt: str, completion: str) -> str:
         return "mixed script"
     if _loops(completion):
         return "repetition"
-    return "word salad" if _is_salad(completion) else ""
+    return "word salad" if _is_salad(completion) or _comes_back(completion) else ""
 
 
 def _allowed(prompt: str) -> set[str]:
@@ -208,6 +212,15 @@ def _is_salad(completion: str) -> bool:
     counts, pairs = Counter(said), list(pairwise(said))
     few = len(counts) < SALAD_SHARE * sum(min(count, 3) for count in counts.values())
     return few and len(set(pairs)) >= SALAD_PAIRS * len(pairs)
+
+
+def _comes_back(completion: str) -> bool:
+    """Whether most words stand in runs that come back, at whatever distance."""
+    said = words(completion)
+    runs = [tuple(said[i : i + RUN]) for i in range(len(said) - RUN + 1)]
+    counts = Counter(runs)
+    again = {i + k for i, run in enumerate(runs) if counts[run] > 1 for k in range(RUN)}
+    return len(said) >= RUN_WORDS and len(again) > RUN_SHARE * len(said)
 
 
 def _periodic(items: list[str], fewest: int) -> bool:
