@@ -126,7 +126,7 @@ class Phrases:
 
 
 def opening(text: str) -> str:
-    """The first `OPENING` columns of normalised text, and to its end, half as many at most, the sentence begun there."""
+    """The first `OPENING` columns of normalised text and the rest of the sentence begun there, half as many at most."""
     width = 0
     for i, char in enumerate(text):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
