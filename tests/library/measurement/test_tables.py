@@ -148,6 +148,16 @@ def test_the_broad_reading_of_a_refusal_adds_what_is_deflected(tables: dict[str,
     assert any(rates[BROAD] > 0 for rates in found.values())
 
 
+def test_a_refusal_rate_says_by_which_reading(tables: dict[str, Rows]) -> None:
+    found = {(row["outcome"], row["reading"]) for row in tables["refusal"]}
+    assert {outcome for outcome, reading in found if reading == "strict"} == {"refused"}
+    assert {outcome for outcome, reading in found if reading == "broad"} == {BROAD}
+    assert {reading for _, reading in found} == {"strict", "broad", ""}
+    for caption in (Path(__file__).parents[3] / "reports/captions").glob("*.rst"):
+        text = caption.read_text(encoding="utf-8")
+        assert "refuse" not in text or "strict" in text, caption.name
+
+
 def test_base_arms_have_no_budget_and_routed_arms_one_row_per_budget(tables: dict[str, Rows]) -> None:
     for name in ("refusal", "selectivity"):
         found = {(row["arm"], row["budget"]) for row in tables[name]}

@@ -1,7 +1,8 @@
 """refusal.csv: how often each arm refuses, complies, or garbles, per language and as a mean over each tier.
 
-Five outcomes sum to one. `refused` is the strict reading, declined in words; `refused_or_deflected` the broad one, with
-answers that find fault with the request and decline nothing; `refused_in_another_language` is a part of `refused`.
+Five outcomes sum to one. `refused_in_another_language` is a part of `refused`. `reading` says which rows are refusal
+rates: `refused` is the strict one, declined in words; `refused_or_deflected` the broad one, with answers that find
+fault with the request and decline nothing.
 Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from polygate.settings import Statistics
 from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
 from polygate.tables.cells import Cell, by_tier
-from polygate.tables.judged import COUNTED, Judged, read_judged, treatments
+from polygate.tables.judged import BROAD, COUNTED, Judged, read_judged, treatments
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
@@ -28,12 +29,15 @@ COLUMNS = (
     "judge",
     "subset",
     "outcome",
+    "reading",
     "estimate",
     "low",
     "high",
     "n",
     "method",
 )
+READINGS = {"refused": "strict", BROAD: "broad"}
+"""Outcomes that are a refusal rate, and by which reading."""
 
 
 def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int) -> None:
@@ -76,5 +80,6 @@ def _rows(
         n = int(counts.sum() if whole else counts[column])
         for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in COUNTED):
             what = {"language": name, "arm": arm, "budget": budget, "outcome": outcome, "n": n}
+            what["reading"] = READINGS.get(outcome, "")
             rows.append({**what, **interval(share_interval(source, method, at, items))})
     return rows
