@@ -80,7 +80,7 @@ def fold(text: str) -> str:
 
 _THOUGHTS = "think|thinking|thought|thoughts|reasoning|reflection|seed:think"
 _THOUGHT = re.compile(rf"<({_THOUGHTS})>.*?</\1>|\[THINK\].*?\[/THINK\]", re.IGNORECASE | re.DOTALL)
-_THOUGHT_BEFORE = re.compile(rf".*(</({_THOUGHTS})>|\[/THINK\])", re.IGNORECASE | re.DOTALL)
+_THOUGHT_CLOSE = re.compile(rf"</({_THOUGHTS})>|\[/THINK\]", re.IGNORECASE)
 _THOUGHT_OPEN = re.compile(rf"(<({_THOUGHTS})>|\[THINK\]).*", re.IGNORECASE | re.DOTALL)
 
 
@@ -90,7 +90,8 @@ def without_thoughts(completion: str) -> tuple[str, bool]:
     Thoughts stand between `<think>` and `</think>` or another pair of that kind; templates that open them within the
     prompt leave the closing mark only.
     """
-    said = _THOUGHT_BEFORE.sub("", _THOUGHT.sub("", completion))
+    said = _THOUGHT.sub("", completion)
+    said = said[max((close.end() for close in _THOUGHT_CLOSE.finditer(said)), default=0) :]
     answer = _THOUGHT_OPEN.sub("", said)
     return answer, answer != said
 
