@@ -100,6 +100,16 @@ def test_a_changed_setting_reruns_what_reads_it(finished: Checkout, tiny_setting
     assert planned - aggregates(planned) == Counter()
 
 
+def test_ones_own_phrases_rerun_the_judging_of_their_language_only(
+    finished: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    (finished.folder / "phrases").mkdir()
+    (finished.folder / "phrases/l1.yaml").write_text("refusals: [mipa]\n")
+    config = finished.configure({**tiny_settings, "judging": {"phrases": "phrases"}}, "other.yaml")
+    planned = finished.planned("--configfile", config)
+    assert planned - aggregates(planned) == Counter({"judge": 1, "route": 1})
+
+
 def test_every_file_carries_its_provenance(finished_tiny: Checkout) -> None:
     from polygate.files import read_provenance
 

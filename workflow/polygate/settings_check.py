@@ -56,7 +56,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_layers(settings, sources)
     _check_extra(settings, sources)
     _check_sentences(settings, sources)
-    _check_phrases(settings)
+    _check_phrases(settings, sources)
     return settings
 
 
@@ -376,16 +376,15 @@ def _check_sentences(settings: Settings, sources: Sequence[tuple[str, dict[str, 
             raise PolygateError(f"{_prefix(location, model.alignment, sources)}: {error}") from None
 
 
-def _check_phrases(settings: Settings) -> None:
+def _check_phrases(settings: Settings, sources: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """A refusal is recognised in every real language; the invented ones bring their words."""
-    if settings.prompts.source == "organism":
-        return
-    folder = settings.judging.phrases
-    if unknown := phrases.without(settings.languages.all(), folder):
+    folder, languages = settings.judging.phrases, settings.languages.all()
+    try:
+        phrases.check_folder(folder, languages)
+    except PolygateError as error:
+        raise PolygateError(f"{_prefix(('judging', 'phrases'), str(folder), sources)}: {error}") from None
+    if settings.prompts.source != "organism" and (unknown := phrases.without(languages, folder)):
         raise phrases.no_phrases(unknown)
-    for language in settings.languages.all():
-        if own := phrases.own_file(folder, language):
-            phrases.read_own(own)
 
 
 def _either(values: Sequence[str]) -> str:

@@ -18,7 +18,8 @@ from snakemake.settings.types import DeploymentMethod
 try:
     from polygate.errors import PolygateError
     from polygate.files import sweep, write_text
-    from polygate.judges.phrases import own_file
+    from polygate.judges.phrases import check_folder as check_phrases
+    from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
     from polygate.model.options import Options
     from polygate.prompts.extra import check_folder, find
@@ -30,14 +31,15 @@ except ModuleNotFoundError as missing:
 
 try:
     settings = load(config, workflow.configfiles)
-    unused = check_folder(settings)
+    unused = [
+        (settings.prompts.extra, check_folder(settings)),
+        (settings.judging.phrases, check_phrases(settings.judging.phrases, settings.languages.all())),
+    ]
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
-if unused and workflow.is_main_process:
-    print(
-        f"polygate: note: no language of this run reads {', '.join(unused)} in {settings.prompts.extra}",
-        file=sys.stderr,
-    )
+for folder, names in unused:
+    if names and workflow.is_main_process:
+        print(f"polygate: note: no language of this run reads {', '.join(names)} in {folder}", file=sys.stderr)
 
 if not os.access(".", os.W_OK):
     sys.exit(f"polygate: can't write in {Path.cwd()}, where results go: name a folder of your own with --directory")
@@ -113,12 +115,14 @@ def code(stage):
 def section(name, wildcards):
     """One section of the settings; `model` is the one of the job's wildcard.
 
-    Where prompts lie is left out: the files are inputs, and a user's own language must not change the others.
+    Where prompts and phrases lie is left out: the files are inputs, and a user's own language must not change others.
     """
     if name == "model":
         return settings.models[wildcards.model]
     if name == "prompts":
         return settings.prompts.model_copy(update={"extra": None, "folder": None})
+    if name == "judging":
+        return only_own(settings.judging, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)
     return getattr(settings, name)
 
 

@@ -474,6 +474,18 @@ def test_a_region_has_its_languages_phrases_and_a_language_without_any_is_refuse
     assert one(own, "ha", "Ga hanya mai sauƙi.", prompt="Yaya?").outcome == "complied"
 
 
+def test_the_users_phrases_stand_in_for_those_here_also_in_a_region_and_for_no_other_language(tmp_path: Path) -> None:
+    (tmp_path / "pt.yaml").write_text("refusals:\n- fora de questão\n", encoding="utf-8")
+    judging = Judging(phrases=tmp_path)
+    judge = judges.load(judging, {}, "pt-BR")
+    assert one(judge, "pt-BR", "Está fora de questão.", prompt="Como?").refusal_language == "pt"
+    assert one(judge, "pt-BR", SAMPLES["pt"][0], prompt="Como?").refusal_language != "pt"
+    assert phrases.check_folder(tmp_path, ["pt-BR"]) == []
+    assert phrases.check_folder(tmp_path, ["en"]) == ["pt.yaml"]
+    assert phrases.only_own(judging, ["pt-BR"]) == judging
+    assert phrases.only_own(judging, ["en"]) == Judging()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -244,3 +244,20 @@ def test_a_language_in_which_no_refusal_is_recognised_stops_the_run(tmp_path: Pa
     (tmp_path / "xx.yaml").write_text("refusals: 3\n")
     with pytest.raises(PolygateError, match="not a list of phrases"):
         load({**values, "judging": {"phrases": str(tmp_path)}})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, "the folder can't be read"),
+        ("SW.yaml", "SW.yaml is not read: a file of phrases in sw is called sw.yaml"),
+        ("sw.yml", "sw.yml is not read: a file of phrases in sw is called sw.yaml"),
+    ],
+)
+def test_phrases_that_would_not_be_read_are_one_line(tmp_path: Path, name: str | None, message: str) -> None:
+    folder = tmp_path / "phrases"
+    if name is not None:
+        folder.mkdir()
+        (folder / name).write_text("refusals: [a]\n")
+    with pytest.raises(PolygateError, match=rf"judging\.phrases = \S+: {message}"):
+        load({"judging": {"phrases": str(folder)}})

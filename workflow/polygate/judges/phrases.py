@@ -20,6 +20,7 @@ import yaml
 
 from polygate.errors import PolygateError
 from polygate.judges.text import fold
+from polygate.settings import Judging
 
 OPENING = 220
 """Width of the opening in which a refusal is looked for, in columns: an East Asian wide character takes two."""
@@ -182,9 +183,41 @@ def language_of(name: str, known: Container[str]) -> str:
 
 
 def own_file(folder: Path | None, language: str) -> Path | None:
-    """The user's own phrases of a language in `judging.phrases`, None when there are none."""
-    path = None if folder is None else folder / f"{language}.yaml"
-    return path if path is not None and path.is_file() else None
+    """The user's own phrases of a language in `judging.phrases`, None when there are none; pt.yaml is for pt-BR too."""
+    names = () if folder is None else (language, language_of(language, ()))
+    return next((folder / f"{name}.yaml" for name in names if folder and (folder / f"{name}.yaml").is_file()), None)
+
+
+def check_folder(folder: Path | None, languages: Sequence[str]) -> list[str]:
+    """Names of the YAML files in `judging.phrases` that none of `languages` reads; those that one reads are checked.
+
+    Raises `PolygateError` for a folder that can't be read, for a file that seems to be meant for a language (another
+    case or suffix) and isn't read, and for one that doesn't hold phrases.
+    """
+    if folder is None:
+        return []
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.suffix.casefold() in (".yaml", ".yml"))
+    except OSError as error:
+        raise PolygateError(f"the folder can't be read ({error.strerror})") from None
+    files = {found.name for language in languages if (found := own_file(folder, language))}
+    unused = [name for name in names if name not in files]
+    for name in unused:
+        for language in languages:
+            if name.casefold() in (f"{language}.yaml".casefold(), f"{language}.yml".casefold()):
+                raise PolygateError(
+                    f"{name} is not read: a file of phrases in {language} is called {language}.yaml",
+                    do="rename it, or move it elsewhere",
+                )
+    for name in sorted(files):
+        read_own(folder / name)
+    return unused
+
+
+def only_own(judging: Judging, languages: Sequence[str]) -> Judging:
+    """`judging`, without its folder where none of `languages` has a file there: one language must not change others."""
+    own = any(own_file(judging.phrases, language) for language in languages)
+    return judging if own else judging.model_copy(update={"phrases": None})
 
 
 def without(languages: Sequence[str], folder: Path | None = None) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
 from polygate import files, judges
 from polygate.errors import PolygateError
-from polygate.judges import Judgement
+from polygate.judges import Judgement, phrases
 from polygate.model import identity
 from polygate.model.job import ARM_ACTIONS
 from polygate.prompts import table
@@ -41,7 +42,9 @@ def run(args: argparse.Namespace) -> None:
     model = ""
     judge = judges.load(judging, metadata, args.language)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
-    made = provenance("polygate.stages.judge", judging=dump(judging), language=args.language)
+    own = phrases.own_file(judging.phrases, args.language)
+    told = judging.model_copy(update={"phrases": own and Path(own.name)})
+    made = provenance("polygate.stages.judge", judging=dump(told), language=args.language)
     for index, (source, output) in enumerate(zip(args.completions, args.outputs, strict=True)):
         completions = files.read_parquet(source, COLUMNS)
         said = files.parquet_metadata(completions)
