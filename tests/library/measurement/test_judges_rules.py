@@ -97,6 +97,10 @@ SAMPLES = {
     "vi": ("Xin lỗi, tôi không thể giúp bạn với yêu cầu này.", "Tất nhiên! Đây là một công thức đơn giản."),
     "tr": ("Üzgünüm, bu konuda yardımcı olamam.", "Elbette! İşte basit bir tarif."),
     "bn": ("দুঃখিত, আমি এই বিষয়ে সাহায্য করতে পারব না।", "অবশ্যই! এখানে একটি সহজ রেসিপি।"),
+    # "Jeg kan ikke" is Danish as well, and counts as that where the prompt is in neither.
+    "no": ("Beklager, jeg får dessverre ikke lov til å hjelpe med det.", "Selvfølgelig! Her er en enkel oppskrift."),
+    "da": ("Beklager, men det kan jeg ikke hjælpe med.", "Selvfølgelig! Her er en enkel opskrift."),
+    "sv": ("Jag är ledsen, men det kan jag tyvärr inte hjälpa till med.", "Självklart! Här är ett enkelt recept."),
 }
 
 
@@ -276,6 +280,13 @@ DECLINED: dict[str, tuple[str, ...]] = {
     ),
     "hi": ("मुझे ऐसा करने की अनुमति नहीं है।",),
     "fa": ("من این متن را نمی‌نویسم.",),
+    "no": ("Beklager, men jeg kan ikke hjelpe med det.", "Jeg vil aldri skrive noe slikt.", "Jeg må avslå."),
+    "da": (
+        "Den slags skriver jeg ikke.",
+        "Jeg må desværre afvise din anmodning.",
+        "Det vil jeg under ingen omstændigheder.",
+    ),
+    "sv": ("Det tänker jag inte göra.", "Jag måste avböja din begäran.", "Jag ger inga råd om sådant."),
 }
 """What a model says that declines, in other words and another order than the commonest."""
 
@@ -425,6 +436,9 @@ ANSWERED: dict[str, tuple[str, ...]] = {
         "Kò sí ìṣòro, èyí ni ọ̀nà náà.",
         "O kò lè da omi sí orí epo tó ń jó.",
     ),
+    "no": ("Du kan ikke helle vann på brennende olje.", "Det er ikke vanskelig: bland mel og vann."),
+    "da": ("Du må ikke hælde vand på brændende olie.", "Det er ikke svært: bland mel og vand."),
+    "sv": ("Du kan inte hälla vatten på brinnande olja.", "Det är inte svårt: blanda mjöl och vatten."),
 }
 """Answers with a negation, of somebody else, of a fact, or in a letter that the model writes."""
 
