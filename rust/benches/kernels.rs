@@ -4,12 +4,12 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use polygate_kernels::bootstrap::{Average, Kind, Options, Sample, Statistic, bootstrap};
-use polygate_kernels::dot::{Directions, InstructionSet};
+use polygate_kernels::linear::dot::{Directions, InstructionSet};
 use polygate_kernels::logistic::{Problem, Solver, fit};
-use polygate_kernels::random::Streams;
+use polygate_kernels::numeric::random::Streams;
+use polygate_kernels::ranking::threshold::{Objective, sweep};
 use polygate_kernels::ranking::{Metric, rank};
 use polygate_kernels::store::Float;
-use polygate_kernels::threshold::{Objective, sweep};
 
 /// Roughly normal numbers: sums of three uniform ones.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {

@@ -15,11 +15,11 @@ use pyo3::prelude::*;
 
 use crate::bootstrap::{Average, Kind, Options, Sample, Statistic};
 use crate::error::{Error, Result};
+use crate::linear::project::DirectionSet;
 use crate::logistic::{self, Problem, Solver};
-use crate::project::DirectionSet;
+use crate::numeric::threads::Threads;
 use crate::ranking::Metric;
-use crate::threads::Threads;
-use crate::threshold::Objective;
+use crate::ranking::threshold::Objective;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -111,7 +111,7 @@ fn project<'py>(
     let (_, count, width) = shape;
     let found = run(py, threads, |threads| {
         let directions = DirectionSet { values: &values, count, width, per_tensor };
-        crate::project::project(&paths, &tensors, &directions, threads)
+        crate::linear::project::project(&paths, &tensors, &directions, threads)
     })?;
     cube(py, found.scores, [tensors.len(), found.rows, count])
 }
@@ -126,7 +126,7 @@ fn class_means<'py>(
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
     let labels = owned(&labels)?;
-    let found = run(py, threads, |threads| crate::means::class_means(&paths, &tensors, &labels, threads))?;
+    let found = run(py, threads, |threads| crate::linear::means::class_means(&paths, &tensors, &labels, threads))?;
     cube(py, found.means, [tensors.len(), found.counts.len(), found.width])
 }
 
@@ -138,7 +138,7 @@ fn gram<'py>(
     tensors: Vec<String>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
-    let found = run(py, threads, |threads| crate::products::gram(&paths, &tensors, threads))?;
+    let found = run(py, threads, |threads| crate::linear::products::gram(&paths, &tensors, threads))?;
     cube(py, found.products, [tensors.len(), found.rows, found.rows])
 }
 
@@ -154,7 +154,8 @@ fn moments<'py>(
     threads: usize,
 ) -> PyResult<Moments<'py>> {
     let labels = owned_or_none(labels)?;
-    let found = run(py, threads, |threads| crate::products::moments(&paths, &tensors, labels.as_deref(), threads))?;
+    let found =
+        run(py, threads, |threads| crate::linear::products::moments(&paths, &tensors, labels.as_deref(), threads))?;
     let (shape, width) = ([tensors.len(), found.counts.len(), found.width], found.width);
     Ok((
         PyArray1::from_vec(py, found.counts),
@@ -193,7 +194,7 @@ fn placements<'py>(
     let (rows, columns) = scores.as_array().dim();
     fitting("scores", columns, labels.as_array().len())?;
     let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
-    let found = run(py, threads, |threads| crate::placement::placements(&scores, &labels, threads))?;
+    let found = run(py, threads, |threads| crate::ranking::placement::placements(&scores, &labels, threads))?;
     shaped(py, found, [rows, columns])
 }
 
@@ -232,7 +233,7 @@ fn caliper_auc<'py>(
     let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
     let (covariate, stratum) = (owned(&covariate)?, owned(&stratum)?);
     let (areas, pairs) = run(py, threads, |threads| {
-        crate::caliper::caliper_auc(&scores, &labels, &covariate, &stratum, caliper, threads)
+        crate::ranking::caliper::caliper_auc(&scores, &labels, &covariate, &stratum, caliper, threads)
     })?;
     Ok((PyArray1::from_vec(py, areas), pairs))
 }
@@ -261,7 +262,7 @@ fn sweep_threshold<'py>(
     let (scores, labels) = (owned(&scores)?, labels_of(&labels)?);
     let (groups, weights) = (owned_or_none(groups)?, owned_or_none(weights)?);
     let found = run(py, threads, |threads| {
-        crate::threshold::sweep(&scores, &labels, groups.as_deref(), weights.as_deref(), objective, threads)
+        crate::ranking::threshold::sweep(&scores, &labels, groups.as_deref(), weights.as_deref(), objective, threads)
     })?;
     Ok((
         PyArray1::from_iter(py, found.iter().map(|best| best.threshold)),
@@ -342,7 +343,7 @@ fn bootstrap<'py>(
 /// Wilson's interval for a proportion.
 #[pyfunction]
 fn wilson(successes: f64, n: f64, confidence: f64) -> PyResult<(f64, f64)> {
-    Ok(crate::normal::wilson(successes, n, confidence)?)
+    Ok(crate::numeric::normal::wilson(successes, n, confidence)?)
 }
 
 type Fits<'py> = (

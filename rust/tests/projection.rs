@@ -2,9 +2,9 @@
 
 mod common;
 
-use polygate_kernels::dot::{Directions, InstructionSet};
-use polygate_kernels::means::class_means;
-use polygate_kernels::project::{DirectionSet, project_with};
+use polygate_kernels::linear::dot::{Directions, InstructionSet};
+use polygate_kernels::linear::means::class_means;
+use polygate_kernels::linear::project::{DirectionSet, project_with};
 use polygate_kernels::store::Float;
 use proptest::prelude::*;
 

@@ -1,9 +1,9 @@
 //! Ranking, thresholds and intervals against their definitions.
 
 use polygate_kernels::bootstrap::{Average, Kind, Options, Sample, Statistic, bootstrap};
-use polygate_kernels::normal;
+use polygate_kernels::numeric::normal;
+use polygate_kernels::ranking::threshold::{Objective, midpoint, sweep};
 use polygate_kernels::ranking::{END, Metric, ascending, order_key, rank};
-use polygate_kernels::threshold::{Objective, midpoint, sweep};
 use proptest::prelude::*;
 
 fn tied_scores(rows: usize) -> impl Strategy<Value = Vec<f64>> {

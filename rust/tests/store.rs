@@ -3,7 +3,7 @@
 mod common;
 
 use polygate_kernels::error::Error;
-use polygate_kernels::project::{DirectionSet, project};
+use polygate_kernels::linear::project::{DirectionSet, project};
 use polygate_kernels::store::{Float, Store};
 use proptest::prelude::*;
 

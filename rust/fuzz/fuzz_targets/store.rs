@@ -6,8 +6,8 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use polygate_kernels::products::{gram, moments};
-use polygate_kernels::project::{DirectionSet, project};
+use polygate_kernels::linear::products::{gram, moments};
+use polygate_kernels::linear::project::{DirectionSet, project};
 use tempfile::NamedTempFile;
 
 const HEADER: &str = r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;

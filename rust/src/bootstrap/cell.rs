@@ -1,12 +1,12 @@
 //! One method in one group: its metric as a function of how often each unit was drawn.
 
 use crate::error::{Result, invalid};
-use crate::random::{Counts, SIDE};
+use crate::numeric::random::{Counts, SIDE};
+use crate::numeric::threads::Stop;
 use crate::ranking::order_key;
-use crate::threads::Stop;
 
 use super::design::Design;
-use super::{Sample, Statistic};
+use super::sample::{Sample, Statistic};
 
 /// A number for each of the resamples that are counted side by side.
 pub type Side = [f64; SIDE];

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use crate::error::{Result, invalid};
-use crate::random::{Counts, Stream};
-use crate::threshold::group_indices;
+use crate::numeric::random::{Counts, Stream};
+use crate::ranking::threshold::group_indices;
 
-use super::{Average, Sample};
+use super::sample::{Average, Sample};
 
 /// The units of a bootstrap: numbered stratum by stratum, harmless strata first.
 pub struct Design {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::normal;
+use crate::numeric::normal;
 
 /// Quantiles of the replicates; NaN replicates are left out.
 pub fn percentile(mut replicates: Vec<f64>, confidence: f64) -> (f64, f64) {

@@ -1,9 +1,9 @@
 //! The paper's optimiser: full-batch AdamW (Loshchilov & Hutter 2019), step for step as `torch.optim.AdamW` with
 //! `BCEWithLogitsLoss(pos_weight=negatives/positives)`, in float64.
 
-use super::Task;
 use super::passes;
-use crate::threads::Stop;
+use super::task::Task;
+use crate::numeric::threads::Stop;
 
 /// Learning rate.
 pub const LEARNING_RATE: f64 = 0.05;

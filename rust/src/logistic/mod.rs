@@ -9,13 +9,15 @@ mod adamw;
 mod linear;
 mod newton;
 mod passes;
+mod task;
 
-use crate::checks;
 use crate::error::{Result, invalid};
-use crate::threads::{self, Stop, Threads};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Stop, Threads};
 
 use newton::Start;
 use passes::{Columns, Part};
+use task::Task;
 
 pub use adamw::{BETA1, BETA2, EPOCHS, EPSILON, LEARNING_RATE, WEIGHT_DECAY};
 pub use newton::RIDGE;
@@ -63,24 +65,6 @@ pub struct Fit {
     pub bias: f64,
     /// Whether the gradient is 0 to rounding; never true of AdamW, which stops after its epochs.
     pub converged: bool,
-}
-
-/// What the solvers see of one fit.
-struct Task<'a> {
-    parts: [Part<'a>; 4],
-    rows: f64,
-    /// Of features already centred on the source rows.
-    mean: Vec<f64>,
-    scale: Vec<f64>,
-}
-
-impl Task<'_> {
-    /// Weights and bias on centred, unscaled features.
-    fn unfold(&self, weights: &[f64], bias: f64) -> (Vec<f64>, f64) {
-        let raw: Vec<f64> = weights.iter().zip(&self.scale).map(|(weight, scale)| weight / scale).collect();
-        let shift: f64 = raw.iter().zip(&self.mean).map(|(weight, mean)| weight * mean).sum();
-        (raw, bias - shift)
-    }
 }
 
 /// Source rows, centred and split by class, with what the standardisation of a fit needs of them.

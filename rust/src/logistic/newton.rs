@@ -1,7 +1,8 @@
 //! Newton's method (iteratively reweighted least squares) on the class-balanced logistic loss with a small ridge.
 
+use super::linear;
 use super::passes::{self, Curvature, Gradient, Part};
-use super::{Task, linear};
+use super::task::Task;
 
 /// λ of the penalty ½·λ·|w|² beside the loss summed over rows; the bias is free. It is what makes separable data have
 /// a finite solution, and corresponds to C = 1/λ = 100 in scikit-learn.

@@ -1,9 +1,9 @@
 //! The threshold that serves best: one sweep over all candidates, for one language or a macro objective over many.
 
-use crate::checks;
 use crate::error::{Result, invalid};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
 use crate::ranking::{END, ascending};
-use crate::threads::{self, Threads};
 
 /// What a threshold should do well; each is the mean over groups of its value in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::checks;
 use crate::error::{Result, invalid};
-use crate::threads::{self, Threads};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
 
 /// AUC over the harmful-harmless pairs that are alike, for each method, and the number of such pairs.
 ///

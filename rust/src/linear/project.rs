@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checks;
-use crate::dot::{Directions, InstructionSet};
 use crate::error::{Error, Result, invalid};
+use crate::linear::dot::{Directions, InstructionSet};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
 use crate::store::{self, Tensor};
-use crate::threads::{self, Threads};
 
 /// Directions to project on, row-major float64.
 pub struct DirectionSet<'a> {

@@ -1,9 +1,9 @@
 //! Placement values: where each row stands among the rows of the other class.
 
-use crate::checks;
 use crate::error::{Result, invalid};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
 use crate::ranking::order_key;
-use crate::threads::{self, Threads};
 
 /// For each harmful row the share of harmless rows below it, for each harmless row the share of harmful rows above it;
 /// ties count half. `scores` [methods, rows]; the result has the same shape.

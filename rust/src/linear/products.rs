@@ -8,12 +8,12 @@ use std::path::Path;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-use crate::checks;
 use crate::error::Result;
-use crate::means;
+use crate::linear::means;
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Stop, Threads};
+use crate::store::widen::widen;
 use crate::store::{self, Tensor};
-use crate::threads::{self, Stop, Threads};
-use crate::widen::widen;
 
 /// Rows or columns of a block.
 const BLOCK: usize = 256;

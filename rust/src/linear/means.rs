@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::checks;
 use crate::error::{Result, invalid};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
+use crate::store::widen::add_rows;
 use crate::store::{self, Tensor};
-use crate::threads::{self, Threads};
-use crate::widen::add_rows;
 
 /// A thread takes this many rows of a tensor at a time, or a sixteenth of them where that is more: the sums of all
 /// pieces are kept and added in their order.

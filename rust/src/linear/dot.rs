@@ -5,7 +5,7 @@
 //! the same order, whatever the block of rows or directions that it is computed in.
 
 use crate::store::Float;
-use crate::widen::widen;
+use crate::store::widen::widen;
 
 /// Products that a float32 lane sums before it goes to float64.
 const SPAN: usize = 32;

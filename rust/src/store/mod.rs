@@ -15,31 +15,12 @@ use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result, invalid};
-use crate::widen::widen;
 
-/// Floating-point types that activations come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Float {
-    /// bfloat16: the upper half of a float32.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-    /// IEEE single precision.
-    F32,
-    /// IEEE double precision.
-    F64,
-}
+pub(crate) mod widen;
 
-impl Float {
-    /// Bytes of one value.
-    pub fn size(self) -> usize {
-        match self {
-            Float::Bf16 | Float::F16 => 2,
-            Float::F32 => 4,
-            Float::F64 => 8,
-        }
-    }
-}
+use widen::widen;
+
+pub use widen::Float;
 
 /// Bytes that a thread takes at a time, or one row where that is more.
 const CHUNK: usize = 1 << 20;

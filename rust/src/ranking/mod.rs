@@ -4,9 +4,13 @@
 //! McNeil 1982), average precision and the ROC curve step over a block at once, so the order of rows never matters.
 //! Counts are sums of weights in float64, which is exact for up to 2⁵³ pairs of unweighted rows.
 
-use crate::checks;
+pub mod caliper;
+pub mod placement;
+pub mod threshold;
+
 use crate::error::{Result, invalid};
-use crate::threads::{self, Threads};
+use crate::numeric::checks;
+use crate::numeric::threads::{self, Threads};
 
 /// Harmful and harmless weight at one distinct score.
 #[derive(Clone, Copy, Debug)]

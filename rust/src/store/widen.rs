@@ -1,6 +1,28 @@
 //! From stored types to float64, exactly.
 
-use crate::store::Float;
+/// Floating-point types that activations come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
+    /// bfloat16: the upper half of a float32.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+}
+
+impl Float {
+    /// Bytes of one value.
+    pub fn size(self) -> usize {
+        match self {
+            Float::Bf16 | Float::F16 => 2,
+            Float::F32 => 4,
+            Float::F64 => 8,
+        }
+    }
+}
 
 /// A stored type as its little-endian bytes.
 trait Stored<const BYTES: usize> {
