@@ -81,7 +81,7 @@ fuzz: ## a minute of any bytes as a store (needs a nightly toolchain and cargo-f
 	cd rust && cargo +nightly fuzz run store -- -max_len=600 -max_total_time=60
 
 docs: install ## regenerate config/config.yaml, config/README.md, config/schema.json and envs/ from the code
-	$(BIN)/python -m polygate.settings_document
+	$(BIN)/python -m polygate.settings.document
 
 bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
 	$(BIN)/python workflow/scripts/benchmark

@@ -14,7 +14,7 @@ from test_incremental import aggregates
 from library.prompts import upstream
 from polygate.files import read_parquet
 from polygate.prompts import polyrefuse, table
-from polygate.settings import Prompts
+from polygate.settings.types import Prompts
 
 LANGUAGES = {"high": ["en", "de"], "mid": [], "low": ["yo"]}
 PER_MODEL = {

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from checkout import Checkout
 
-from library.model.tiny_gguf import write
+from library.models.tiny_gguf import write
 from polygate.prompts import table
-from polygate.settings import Settings
+from polygate.settings.types import Settings
 
 
 @pytest.fixture(scope="module")

@@ -226,7 +226,7 @@ def write_safetensors(
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All tensors (not bf16: use `polygate.store` for activations) and the metadata of a safetensors file.
+    """All tensors and the metadata of a safetensors file; not of bf16, which `polygate.representation.store` reads.
 
     Raises `PolygateError` when the file is absent, damaged or foreign.
     """

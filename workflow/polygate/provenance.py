@@ -1,7 +1,7 @@
 """What made a result: settings, versions and a hash of the code that ran.
 
-`code_hash("polygate.gate")` hashes that module, every polygate module it imports (directly, indirectly, or inside
-a function), and the kernels' Rust sources when it uses them. The workflow makes this hash a parameter of each
+`code_hash("polygate.decision.gate")` hashes that module, every polygate module it imports (directly, indirectly, or
+inside a function), and the kernels' Rust sources when it uses them. The workflow makes this hash a parameter of each
 rule, so editing a module reruns what depends on it and nothing else.
 """
 

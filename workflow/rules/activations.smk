@@ -1,8 +1,10 @@
 """What the model represents: the residual stream after every block, for every prompt.
 
 Needs: prompts and models. Forward passes of one model share a cell cache: the first job to miss loads the weights
-once and computes every cell of that model whose inputs are there, the others find theirs (see polygate.model.cells).
+once and computes every cell of that model whose inputs are there, the others find theirs (see polygate.forward.cells).
 """
+
+PLANNED += [capture_job(model, language) for model in MODELS for language in LANGUAGES]
 
 
 rule capture:

@@ -51,48 +51,24 @@ def completion_files():
     return arm_files("<results>/{model}/completions/{arm}/{language}.parquet")
 
 
-TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
-FIGURES = [
-    *("answers", "separability", "projections", "recoverability", "refusal_by_tier"),
-    *("decomposition", "gate_f1", "probes", "selectivity"),
-]
+FIGURES, TABLES = [], []
+"""Names of all figures and tables, which their rules add to."""
 
 
-def low_doses():
-    """Refused examples of every aligned model in every low-resource language; none unless models differ in them."""
-    given = [
-        {"model": name, "language": language, "dose": model.alignment.harmful(language, settings.languages)}
-        for name, model in settings.models.items()
-        if model.alignment is not None
-        for language in settings.languages.low
-    ]
-    differ = any(len({one["dose"] for one in given if one["language"] == name}) > 1 for name in settings.languages.low)
-    return given if differ else []
-
-
-DOSES = low_doses()
-if DOSES:
-    FIGURES.append("dose")
-CAPTIONS = [*FIGURES, "diagnosis", "samples", "published", "table"]
-
-
-def relative(path):
-    """A path from here, so that a checkout that has moved has nothing to redo."""
-    return os.path.relpath(path)
-
-
-BASE = Path(workflow.basedir)
-REPORTS = Path(relative((BASE.parent if BASE.name == "workflow" else BASE) / "reports"))
-
-
-def first_page():
-    """The text that the report opens with: the answers once they are known, their empty frame before."""
-    answers = Path(f"results/{settings.run}/report/opening.rst")
-    return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
+def as_figure(name, category, label):
+    """A figure of the report: the SVG that its rule makes, under a category of the report's pages."""
+    FIGURES.append(name)
+    return report(
+        f"<results>/figures/{name}.svg",
+        caption=f"../../reports/captions/{name}.rst",
+        category=category,
+        labels={"figure": label},
+    )
 
 
 def as_table(name, label):
     """A table of the report, with the caption that all tables share."""
+    TABLES.append(name)
     return report(
         f"<results>/tables/{name}.csv",
         caption="../../reports/captions/table.rst",

@@ -21,11 +21,11 @@ try:
     from polygate.judges.phrases import check_folder as check_phrases
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
-    from polygate.model.options import Options
+    from polygate.forward.options import Options
     from polygate.prompts.extra import check_folder, find
     from polygate.provenance import PACKAGE, code_hash
-    from polygate.settings import dump
-    from polygate.settings_check import check_packages, load
+    from polygate.settings.types import dump
+    from polygate.preflight import check_packages, load
 except ModuleNotFoundError as missing:
     sys.exit(f"polygate is not installed in this environment ({missing}): run `make install`, or `pip install -e .`")
 
@@ -41,64 +41,10 @@ for folder, names in unused:
     if names and workflow.is_main_process:
         print(f"polygate: note: no language of this run reads {', '.join(names)} in {folder}", file=sys.stderr)
 
-if not os.access(".", os.W_OK):
-    sys.exit(f"polygate: can't write in {Path.cwd()}, where results go: name a folder of your own with --directory")
-
-
-def release_stale_locks():
-    """Make `snakemake` after a `kill -9` work as it stands, without `--unlock` and without its leavings.
-
-    Snakemake's own locks outlive a killed process, and so do the temporary files of its jobs. Every process that reads
-    this workflow counts itself among the living; only who finds nobody else there may remove what a dead one left.
-    """
-    if not workflow.is_main_process:
-        return None
-    living = Path(".snakemake/polygate/alive")
-    living.parent.mkdir(parents=True, exist_ok=True)
-
-    def clean_up():
-        for lock in Path(".snakemake/locks").glob("*.lock"):
-            lock.unlink()
-        for folder in ("results", "resources", "reports"):
-            sweep(Path(folder))
-
-    return join(living, clean_up)
-
-
-ALIVE = release_stale_locks()
-
-
-IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-
-
-def interpreter():
-    """What every shell command begins with, so that `polygate` is the library of the Python that reads the workflow.
-
-    Whether or not its environment is activated. With `--sdm conda` it is the conda environment's Python with the same
-    library, since Snakemake takes PYTHONPATH away there. -P: no module of the working directory hides an installed one.
-    exec: the job is a child of Snakemake's, without a shell between them; so it is the last command of its rule.
-    """
-    python, found = shlex.quote(sys.executable), ""
-    if IN_CONDA:
-        python, found = "python", f"export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
-    command = f'set -euo pipefail; {found}polygate() {{ exec {python} -P -m polygate.cli "$@"; }}; '
-    return command.replace("{", "{{").replace("}", "}}")
-
-
-shell.prefix(interpreter())
-
-
-onstart:
-    # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.
-    if not IN_CONDA:
-        try:
-            check_packages(settings, Path("resources/gguf"))
-        except PolygateError as error:
-            sys.exit(f"polygate: {error}")
-
 
 MODELS = list(settings.models)
 LANGUAGES = settings.languages.all()
+TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
 LANGUAGE_TIERS = [settings.languages.tier(language) for language in LANGUAGES]
 BUDGETS = settings.gate.budgets
 STEERED = ["addition", "ablation"]
@@ -149,56 +95,6 @@ def of_sources(pattern):
     return value
 
 
-def folder_of(name):
-    """The Hugging Face folder of a model that is measured: aligned here, or as its source has it."""
-    if settings.models[name].alignment is not None:
-        return f"results/{settings.run}/{name}/weights"
-    return source_folder_of(name)
-
-
-def source_folder_of(name):
-    """The Hugging Face folder that a model comes from: given, downloaded, converted, or trained here."""
-    model = settings.models[name]
-    if model.folder is not None:
-        return str(model.folder)
-    if model.hub is not None:
-        return f"resources/models/{name}"
-    if model.gguf is not None:
-        return f"resources/gguf/{model.gguf_name}"
-    return f"results/{settings.run}/{name}/weights"
-
-
-def model_folder(wildcards):
-    """Input function: the folder of the job's model."""
-    return folder_of(wildcards.model)
-
-
-CHOOSING = [
-    language
-    for language in LANGUAGES
-    if settings.languages.tier(language) in settings.steering.chosen_on or language in settings.languages.high
-]
-"""Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
-
-
-OWN_PHRASES_OF_CHOOSING = [path for language in CHOOSING if (path := own_file(settings.judging.phrases, language))]
-"""The user's own phrases of those languages."""
-
-
-def of_choosing(pattern):
-    """Input function: `pattern` for every language that takes part in choosing."""
-
-    def value(wildcards):
-        return expand(pattern, **{**wildcards, "language": CHOOSING})
-
-    return value
-
-
-def aligned(wildcards):
-    """The alignment of the job's model."""
-    return settings.models[wildcards.model].alignment
-
-
 def of_model(wildcards):
     """The job's model, as JSON, for the stages that check whether files are of it."""
     options = Options.of(settings.models[wildcards.model].model_dump(mode="json"))
@@ -211,22 +107,10 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def extra_file(language):
-    """The user's own file for a language, None when there is none."""
-    found = None if settings.prompts.extra is None else find(settings.prompts.extra, language)
-    return None if found is None else str(found)
+def relative(path):
+    """A path from here, so that a checkout that has moved has nothing to redo."""
+    return os.path.relpath(path)
 
 
-def own_phrases(wildcards):
-    """Input function: the user's own phrases of the job's language, nothing when there are none."""
-    return own_file(settings.judging.phrases, wildcards.language) or []
-
-
-GGUF = {model.gguf_name: model for model in settings.models.values() if model.gguf}
-"""One of the models that share a GGUF file, by the name of the folder that the file is converted to."""
-
-EXTRA = [language for language in LANGUAGES if extra_file(language)]
-FROM_SOURCE = {
-    source: [language for language in LANGUAGES if language not in EXTRA] if settings.prompts.source == source else []
-    for source in ("polyrefuse", "organism")
-}
+BASE = Path(workflow.basedir)
+REPORTS = Path(relative((BASE.parent if BASE.name == "workflow" else BASE) / "reports"))

@@ -51,3 +51,72 @@ rule directions:
         " --means {input.means:q} --own-means {input.own_means:q} --activations {input.activations:q}"
         " --prompts {input.prompts:q} --directions {output.directions:q} --projections {output.projections:q}"
         " --of {params.of:q} 2> {log:q}"
+
+
+rule table_separability:
+    input:
+        projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
+        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        choices=expand("<results>/{model}/choices.parquet", model=MODELS),
+    output:
+        as_table("separability", "Separability"),
+    log:
+        "<logs>/tables/separability.log",
+    benchmark:
+        "<benchmarks>/tables/separability.tsv"
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed", "gate"),
+        cells=model_cells(),
+        languages=language_cells(),
+        models=whole_models(),
+        code=table_code("separability"),
+    message:
+        "Separability by direction, beside its surface baselines"
+    script:
+        "../scripts/table_separability.py"
+
+
+rule figure_separability:
+    input:
+        separability="<results>/tables/separability.csv",
+        choices="<results>/tables/choices.csv",
+    output:
+        figure=as_figure("separability", "2 Does it know?", "AUC of v_HRL beside the surface"),
+        data="<results>/figures/separability.csv",
+    log:
+        "<logs>/figures/separability.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        confidence=settings.statistics.confidence,
+        code=figure_code("separability"),
+    message:
+        "Figure: AUC of v_HRL beside the surface baseline"
+    script:
+        "../scripts/figure_separability.py"
+
+
+rule figure_projections:
+    input:
+        choices="<results>/tables/choices.csv",
+        projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
+    output:
+        figure=as_figure("projections", "2 Does it know?", "Projections and thresholds"),
+        data="<results>/figures/projections.csv",
+    log:
+        "<logs>/figures/projections.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        models=MODELS,
+        languages=LANGUAGES,
+        tiers=TIERS,
+        confidence=settings.statistics.confidence,
+        code=figure_code("projections"),
+    message:
+        "Figure: projections on v_HRL by tier"
+    script:
+        "../scripts/figure_projections.py"

@@ -40,15 +40,15 @@ def generate_job(model, language, arm):
     )
 
 
+PLANNED = []
+"""Every forward pass of the run, which the files of their rules add to."""
+
+
 def write_plan():
-    jobs = [capture_job(model, language) for model in MODELS for language in LANGUAGES]
-    jobs += [generate_job(model, language, arm) for model in MODELS for arm in ARMS for language in LANGUAGES]
-    text = json.dumps(jobs, indent=1, sort_keys=True)
+    """Write what `PLANNED` holds, where that isn't there yet."""
+    text = json.dumps(PLANNED, indent=1, sort_keys=True)
     if not PLAN.exists() or PLAN.read_text() != text:
         write_text(PLAN, text)
-
-
-write_plan()
 
 
 def weights_gb(wildcards):

@@ -1,42 +1,7 @@
-"""Can a handful of examples repair the decision? Layer and strength chosen, gates fitted, thresholds reset.
+"""Can a handful of examples repair the decision? Gates fitted, thresholds reset, by rank and budget.
 
-Needs: activations and directions. Choices are made on validation prompts of the tiers named in steering.chosen_on.
+Needs: activations, directions and choices.
 """
-
-
-rule choose:
-    input:
-        prompts=expand("<results>/prompts/{language}.parquet", language=CHOOSING),
-        phrases=OWN_PHRASES_OF_CHOOSING,
-        activations=of_choosing("<results>/{model}/activations/{language}.safetensors"),
-        directions=of_choosing("<results>/{model}/directions/{language}.safetensors"),
-        model=model_folder,
-    output:
-        "<results>/{model}/choices.parquet",
-    log:
-        "<logs>/{model}/choose.log",
-    benchmark:
-        "<benchmarks>/{model}/choose.tsv"
-    priority: 50
-    conda:
-        "../../envs/model.yaml"
-    threads: forward_threads
-    resources:
-        gpu=1,
-        mem=forward_mem,
-        runtime=lambda wildcards, attempt: 4 * forward_minutes(wildcards, attempt),
-    params:
-        settings=given("model", "gate", "steering", "generation", "judging", "seed"),
-        languages=CHOOSING,
-        sources=settings.languages.high,
-        of=of_model,
-        code=code("choose"),
-    message:
-        "Choosing layer, strength and ablation scope of {wildcards.model} on validation prompts"
-    shell:
-        "polygate choose --settings {params.settings:q} --model-folder {input.model:q} --languages {params.languages:q}"
-        " --sources {params.sources:q} --prompts {input.prompts:q} --activations {input.activations:q}"
-        " --directions {input.directions:q} --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
 rule gates:
@@ -70,3 +35,44 @@ rule gates:
         " --directions {input.directions:q} --choices {input.choices:q}"
         " --gates {output.gates:q} --scores {output.scores:q} --steering {output.steering:q}"
         " --of {params.of:q} 2> {log:q}"
+
+
+rule table_gates:
+    input:
+        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+    output:
+        as_table("gates", "Gates"),
+    log:
+        "<logs>/tables/gates.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        cells=model_cells(),
+        languages=language_cells(),
+        code=table_code("gates"),
+    message:
+        "Gates by rank and budget"
+    script:
+        "../scripts/table_gates.py"
+
+
+rule figure_gate_f1:
+    input:
+        gates="<results>/tables/gates.csv",
+    output:
+        figure=as_figure("gate_f1", "4 Can a handful of examples repair it?", "Gate F1 against budget"),
+        data="<results>/figures/gate_f1.csv",
+    log:
+        "<logs>/figures/gate_f1.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        confidence=settings.statistics.confidence,
+        code=figure_code("gate_f1"),
+    message:
+        "Figure: gate F1 against budget"
+    script:
+        "../scripts/figure_gate_f1.py"

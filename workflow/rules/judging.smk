@@ -4,6 +4,11 @@ Needs: prompts and the completions of the base arms; routed arms select from the
 """
 
 
+def own_phrases(wildcards):
+    """Input function: the user's own phrases of the job's language, nothing when there are none."""
+    return own_file(settings.judging.phrases, wildcards.language) or []
+
+
 rule judge:
     input:
         prompts="<results>/prompts/{language}.parquet",
@@ -27,3 +32,41 @@ rule judge:
         "polygate judge --settings {params.settings:q} --language {wildcards.language:q} --prompts {input.prompts:q}"
         " --completions {input.completions:q} --arms {params.arms} --steering {input.steering:q} --of {params.of:q}"
         " --outputs {output:q} 2> {log:q}"
+
+
+rule table_refusal:
+    input:
+        judgements=judgement_files(),
+    output:
+        as_table("refusal", "Refusal"),
+    log:
+        "<logs>/tables/refusal.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        judgements=judged_cells(),
+        code=table_code("refusal"),
+    message:
+        "Refusal rates"
+    script:
+        "../scripts/table_refusal.py"
+
+
+rule figure_refusal_by_tier:
+    input:
+        refusal="<results>/tables/refusal.csv",
+    output:
+        figure=as_figure("refusal_by_tier", "3 Does it act?", "Refusal by tier"),
+        data="<results>/figures/refusal_by_tier.csv",
+    log:
+        "<logs>/figures/refusal_by_tier.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        confidence=settings.statistics.confidence,
+        code=figure_code("refusal_by_tier"),
+    message:
+        "Figure: refusal by tier"
+    script:
+        "../scripts/figure_refusal_by_tier.py"

@@ -1,40 +1,7 @@
-"""What do examples recover, and which probe of other languages needs them least? Few-shot recoverability, probes compared.
+"""Which probe of other languages needs the fewest examples? Probes compared by source and budget.
 
 Needs: activations and the chosen layer, of all languages of a model.
 """
-
-
-rule recoverability:
-    input:
-        activations=expand("<results>/{{model}}/activations/{language}.safetensors", language=LANGUAGES),
-        prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
-        choices="<results>/{model}/choices.parquet",
-    output:
-        draws="<results>/{model}/probes/recoverability_draws.parquet",
-        means="<results>/{model}/probes/recoverability.parquet",
-    log:
-        "<logs>/{model}/recoverability.log",
-    benchmark:
-        "<benchmarks>/{model}/recoverability.tsv"
-    conda:
-        "../../envs/base.yaml"
-    threads: 2
-    resources:
-        mem="4GB",
-        runtime=30,
-    params:
-        settings=given("gate", "probes", "pivot", "seed"),
-        tiers=LANGUAGE_TIERS,
-        languages=LANGUAGES,
-        of=of_model,
-        code=code("recoverability"),
-    message:
-        "Few-shot recoverability in {wildcards.model}"
-    shell:
-        "polygate recoverability --settings {params.settings:q} --tiers {params.tiers}"
-        " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
-        " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
-        " --of {params.of:q} 2> {log:q}"
 
 
 rule compare_probes:
@@ -68,3 +35,43 @@ rule compare_probes:
         " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
         " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
         " --of {params.of:q} 2> {log:q}"
+
+
+rule table_probes:
+    input:
+        means=expand("<results>/{model}/probes/comparison.parquet", model=MODELS),
+    output:
+        as_table("probes", "Probes compared"),
+    log:
+        "<logs>/tables/probes.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics"),
+        models=whole_models(),
+        code=table_code("probes"),
+    message:
+        "Probes compared"
+    script:
+        "../scripts/table_probes.py"
+
+
+rule figure_probes:
+    input:
+        probes="<results>/tables/probes.csv",
+        gates="<results>/tables/gates.csv",
+    output:
+        figure=as_figure("probes", "4 Can a handful of examples repair it?", "Probes compared"),
+        data="<results>/figures/probes.csv",
+    log:
+        "<logs>/figures/probes.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        confidence=settings.statistics.confidence,
+        code=figure_code("probes"),
+    message:
+        "Figure: probes compared"
+    script:
+        "../scripts/figure_probes.py"

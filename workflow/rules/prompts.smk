@@ -4,6 +4,19 @@ Needs: PolyRefuse (downloaded, or a local folder), the organisms' invented langu
 """
 
 
+def extra_file(language):
+    """The user's own file for a language, None when there is none."""
+    found = None if settings.prompts.extra is None else find(settings.prompts.extra, language)
+    return None if found is None else str(found)
+
+
+EXTRA = [language for language in LANGUAGES if extra_file(language)]
+FROM_SOURCE = {
+    source: [language for language in LANGUAGES if language not in EXTRA] if settings.prompts.source == source else []
+    for source in ("polyrefuse", "organism")
+}
+
+
 rule download_polyrefuse:
     output:
         directory("resources/polyrefuse"),

@@ -5,79 +5,21 @@ workflow; options and profiles can't do that without breaking dry runs.
 """
 
 
+def first_page():
+    """The text that the report opens with: the answers once they are known, their empty frame before."""
+    answers = Path(f"results/{settings.run}/report/opening.rst")
+    return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
+
+
 report: first_page()
 
 
-rule report_opening:
+rule tables:
     input:
-        findings="<results>/tables/findings.json",
-        figure="<results>/figures/answers.svg",
-        frame=str(REPORTS / "workflow.rst"),
-    output:
-        "<results>/report/opening.rst",
-    log:
-        "<logs>/report/opening.log",
-    conda:
-        "../../envs/base.yaml"
-    params:
-        run=settings.run,
-        models=MODELS,
-        tiers=TIERS,
-        code=code_hash("polygate.report.opening"),
-    message:
-        "The report's first page"
-    script:
-        "../scripts/report_opening.py"
-
-
-rule report_samples:
-    input:
-        "<results>/tables/samples.csv",
-    output:
-        report(
-            "<results>/report/samples.html",
-            caption="../../reports/captions/samples.rst",
-            category="5 Look for yourself",
-            labels={"figure": "Prompts and completions"},
-        ),
-    log:
-        "<logs>/report/samples.log",
-    conda:
-        "../../envs/base.yaml"
-    params:
-        code=code_hash("polygate.report.samples"),
-    message:
-        "Browsable completions"
-    script:
-        "../scripts/report_samples.py"
-
-
-rule report_published:
-    input:
-        refusal="<results>/tables/refusal.csv",
-        selectivity="<results>/tables/selectivity.csv",
-        separability="<results>/tables/separability.csv",
-        gates="<results>/tables/gates.csv",
-        choices="<results>/tables/choices.csv",
-    output:
-        page=report(
-            "<results>/report/published.html",
-            caption="../../reports/captions/published.rst",
-            category="5 Look for yourself",
-            labels={"figure": "Measured beside published"},
-        ),
-        data="<results>/report/published.csv",
-    log:
-        "<logs>/report/published.log",
-    conda:
-        "../../envs/base.yaml"
-    params:
-        models={name: model.hub or "" for name, model in settings.models.items()},
-        code=code_hash("polygate.report.published"),
-    message:
-        "Measured beside published"
-    script:
-        "../scripts/report_published.py"
+        expand("<results>/tables/{table}.csv", table=TABLES),
+        rules.table_diagnosis.output,
+        rules.table_samples.output,
+        rules.table_findings.output,
 
 
 rule make_report:
@@ -87,7 +29,10 @@ rule make_report:
         published="<results>/report/published.html",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=rules.tables.input,
-        captions=[str(REPORTS / f"captions/{figure}.rst") for figure in CAPTIONS],
+        captions=[
+            str(REPORTS / f"captions/{figure}.rst")
+            for figure in [*FIGURES, "diagnosis", "samples", "published", "table"]
+        ],
         stylesheet=str(REPORTS / "report.css"),
     output:
         report="reports/report.html",

@@ -5,6 +5,8 @@ completion is the prompt's `addition` completion where its gate says harmful and
 says harmless: routed arms of every budget and draw are selections, and cost no generation.
 """
 
+PLANNED += [generate_job(model, language, arm) for model in MODELS for arm in ARMS for language in LANGUAGES]
+
 
 rule complete_unsteered:
     input:
@@ -94,3 +96,41 @@ rule route:
         " --addition-judgements {input.addition_judgements:q} --ablation-judgements {input.ablation_judgements:q}"
         " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q}"
         " --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+
+
+rule table_selectivity:
+    input:
+        judgements=judgement_files(),
+    output:
+        as_table("selectivity", "Selectivity"),
+    log:
+        "<logs>/tables/selectivity.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("statistics", "seed"),
+        judgements=judged_cells(),
+        code=table_code("selectivity"),
+    message:
+        "Selectivity by arm"
+    script:
+        "../scripts/table_selectivity.py"
+
+
+rule figure_selectivity:
+    input:
+        selectivity="<results>/tables/selectivity.csv",
+    output:
+        figure=as_figure("selectivity", "4 Can a handful of examples repair it?", "Selectivity by arm and language"),
+        data="<results>/figures/selectivity.csv",
+    log:
+        "<logs>/figures/selectivity.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        confidence=settings.statistics.confidence,
+        code=figure_code("selectivity"),
+    message:
+        "Figure: selectivity by arm and language"
+    script:
+        "../scripts/figure_selectivity.py"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 from polygate.tables import selectivity
 from polygate.tables.cells import listed
 

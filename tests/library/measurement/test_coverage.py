@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from polygate import kernels
-from polygate.statistics import (
+from polygate.measurement.statistics import (
     Interval,
     Panel,
     Part,

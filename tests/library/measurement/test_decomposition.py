@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from library.measurement.run import Run, make, read
-from polygate.decomposition import PARTS, decompose
-from polygate.statistics import TOO_FEW, VERDICTS
+from library.tables.run import Run, make, read
+from polygate.measurement.decomposition import PARTS, decompose
+from polygate.measurement.statistics import TOO_FEW, VERDICTS
 from polygate.tables.diagnosis import DIAGNOSES, diagnose
 
 

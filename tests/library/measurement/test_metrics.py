@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from polygate import metrics
+from polygate.measurement import metrics
 
 HARMFUL = np.array([True, True, True, True, False, False, False, False])
 

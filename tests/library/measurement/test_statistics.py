@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from polygate import statistics
-from polygate.statistics import (
+from polygate.measurement import statistics
+from polygate.measurement.statistics import (
     MARGIN,
     Comparison,
     Interval,

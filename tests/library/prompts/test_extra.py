@@ -19,7 +19,7 @@ from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import extra, polyrefuse, table
-from polygate.settings import Gate, Languages, Limit, Prompts, Settings, dump
+from polygate.settings.types import Gate, Languages, Limit, Prompts, Settings, dump
 from polygate.stages import prompts_extra
 
 Rows = list[dict[str, Any]]

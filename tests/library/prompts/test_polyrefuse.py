@@ -15,7 +15,7 @@ from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import checks, polyrefuse, table
-from polygate.settings import Limit, Prompts, dump
+from polygate.settings.types import Limit, Prompts, dump
 from polygate.stages import prompts_polyrefuse
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from polygate.errors import PolygateError
-from polygate.settings import Examples, Settings, dump, stage_settings
-from polygate.settings_check import load
+from polygate.preflight import load
+from polygate.settings.types import Examples, Settings, dump, stage_settings
 
 LANGUAGES = {"high": ["en", "de"], "mid": ["ko"], "low": ["yo", "pt"]}
 NONE = {"harmful": 0, "harmless": 0}

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polygate.errors import PolygateError
-from polygate.settings import Settings
-from polygate.settings_check import load, load_file, setting_paths
+from polygate.preflight import load, load_file
+from polygate.settings.check import setting_paths
+from polygate.settings.types import Settings
 
 RUN_AS_A_NUMBER = (
     "run = 20261128: must be text: YAML reads it as a number: write it in quotes, on the command line within others"

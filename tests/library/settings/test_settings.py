@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from polygate.errors import PolygateError
-from polygate.settings import Model, Settings, dump, stage_settings
-from polygate.settings_check import load, load_file
+from polygate.preflight import load, load_file
+from polygate.settings.types import Model, Settings, dump, stage_settings
 
 
 def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:

@@ -26,7 +26,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from polygate.files import atomic_path
-from polygate.settings import TIERS
+from polygate.settings.types import TIERS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from polygate.errors import PolygateError
 from polygate.judges import phrases
 from polygate.judges.interface import Judge
 from polygate.judges.rules import MultilingualJudge, OrganismJudge
-from polygate.settings import Judging
+from polygate.settings.types import Judging
 
 
 def load(judging: Judging, metadata: Mapping[str, str], language: str = "en") -> Judge:

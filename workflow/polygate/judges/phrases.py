@@ -20,7 +20,7 @@ import yaml
 
 from polygate.errors import PolygateError
 from polygate.judges.text import fold
-from polygate.settings import Judging
+from polygate.settings.types import Judging
 
 OPENING = 220
 """Width of the opening in which a refusal is looked for, in columns: an East Asian wide character takes two."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polygate.errors import PolygateError
 from polygate.prompts.table import ALIGN, Split, TableSplit
-from polygate.settings import Prompts
+from polygate.settings.types import Prompts
 
 
 def kept(split: Split, rows: int, settings: Prompts, cell: str) -> list[tuple[int, TableSplit]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts.polyrefuse import CELLS, LANGUAGES, flat_name, upstream_path
-from polygate.settings import POLYREFUSE_REVISION
+from polygate.settings.types import POLYREFUSE_REVISION
 
 REPOSITORY = "mainlp/Multilingual-Refusal"
 BASE = f"https://raw.githubusercontent.com/{REPOSITORY}"

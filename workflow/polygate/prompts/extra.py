@@ -21,7 +21,7 @@ from polygate.errors import PolygateError
 from polygate.prompts import aside, normalise, table
 from polygate.prompts.checks import check_classes, check_shared, check_texts
 from polygate.prompts.table import ALIGN, MULTIPLE_CHOICE, SUBSETS, TABLE_SPLITS, Prompt, PromptTable
-from polygate.settings import Prompts, Settings
+from polygate.settings.types import Prompts, Settings
 
 REQUIRED = ("prompt_id", "split", "subset", "text")
 OPTIONAL = ("category", "reference")

@@ -20,7 +20,7 @@ from polygate.errors import PolygateError
 from polygate.prompts import aside, normalise, table
 from polygate.prompts.checks import check_shared, check_texts
 from polygate.prompts.table import SPLITS, SUBSETS, Prompt, PromptTable, Split, Subset
-from polygate.settings import Prompts
+from polygate.settings.types import Prompts
 
 ORIGINAL = "en"
 """The language PolyRefuse was written in, from which the others were translated."""

@@ -1,1 +1,1 @@
-"""stages."""
+"""One module per stage: read files, call one function, write files."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from polygate.errors import PolygateError
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
-    from polygate.alignment import examples, training
-    from polygate.alignment.folder import save
-    from polygate.model import loading
-    from polygate.model.options import Options
+    from polygate.forward import loading
+    from polygate.forward.options import Options
+    from polygate.models.alignment import examples, training
+    from polygate.models.alignment.folder import save
     from polygate.prompts import table
 
     alignment = stage_settings(args.settings).alignment

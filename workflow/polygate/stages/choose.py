@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from polygate import files
-from polygate.directions import Directions, open_matching
 from polygate.errors import PolygateError
-from polygate.model import identity
+from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings import dump, stage_settings
+from polygate.representation.directions import Directions, open_matching
+from polygate.settings.types import dump, stage_settings
 from polygate.steering import validation
 from polygate.steering.choice import Choice, choose
 from polygate.steering.validation import Case
@@ -108,7 +108,7 @@ def choose_with_model(
 ) -> tuple[Choice, dict[str, Any]]:
     """Try every candidate on the model. Returns the choice and facts on how the model ran."""
     from polygate import judges
-    from polygate.model import generation, loading, progress
+    from polygate.forward import generation, loading, progress
 
     usable = [layer for layer in layers if all(layer in case.gaps for case in cases.values())]
     if not usable:

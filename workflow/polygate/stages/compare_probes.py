@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 from polygate.stages.recoverability import configure, write
 
 __all__ = ["configure", "run"]
@@ -12,7 +12,7 @@ __all__ = ["configure", "run"]
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
-    from polygate.probes.comparison import Comparison
+    from polygate.decision.probes.comparison import Comparison
 
     settings = stage_settings(args.settings)
     write(

@@ -14,6 +14,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert the file."""
-    from polygate.model.gguf import convert
+    from polygate.models.gguf import convert
 
     convert(args.source, args.output)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from polygate import directions, files
-from polygate.model import identity
+from polygate import files
+from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.representation import directions
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

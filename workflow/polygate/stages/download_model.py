@@ -13,7 +13,7 @@ from pathlib import Path
 
 from polygate.errors import PolygateError
 from polygate.prompts.download import folder_when_complete
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "USE_POLICY*"]
 """Weights as safetensors only (pickles run code), tokenizer, configuration, licence."""

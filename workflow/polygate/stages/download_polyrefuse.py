@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from polygate.prompts import download
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

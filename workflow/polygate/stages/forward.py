@@ -8,8 +8,8 @@ from pathlib import Path
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.model import cells
-from polygate.model.job import Job
+from polygate.forward import cells
+from polygate.forward.job import Job
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

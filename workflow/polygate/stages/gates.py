@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polygate import files, gate_fitting, gate_report
-from polygate.directions import POSITION, Directions, open_matching
+from polygate import files
+from polygate.decision import card, fitting
+from polygate.decision.fitting import Fitted, SourceRows
 from polygate.errors import PolygateError
-from polygate.gate_fitting import Fitted, SourceRows
-from polygate.model import identity
+from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings import dump, stage_settings
+from polygate.representation.directions import POSITION, Directions, open_matching
+from polygate.settings.types import dump, stage_settings
 from polygate.steering.choice import Choice
 from polygate.steering.strength import SteeringVector
 
@@ -72,13 +73,13 @@ def run(args: argparse.Namespace) -> None:
     own = table.read(args.own_prompts, language=args.target)
     store = open_matching(args.own_activations, own, model)
     of = {"model": model, "prompts": own.fingerprint()}
-    features = gate_fitting.read(store, directions, [choice.layer]).features[0]
-    fitted = list(gate_fitting.fit_all(source, own, features, settings.gate, settings.seed))
+    features = fitting.read(store, directions, [choice.layer]).features[0]
+    fitted = list(fitting.fit_all(source, own, features, settings.gate, settings.seed))
 
     made = provenance(
         "polygate.stages.gates", gate=dump(settings.gate), seed=settings.seed, target=args.target, sources=args.sources
     )
-    files.write_parquet(args.scores, gate_report.score_table(own, features, fitted, settings.gate.solver), made, of)
+    files.write_parquet(args.scores, card.score_table(own, features, fitted, settings.gate.solver), made, of)
     steering.save(args.steering, made, of)
     origin = files.read_provenance(args.own_activations)
     write_gates(Path(args.gates), fitted, directions, steering, settings.gate, origin, made, of)
@@ -95,10 +96,10 @@ def read_sources(
     """Train rows of the sources (multiple-choice prompts among them), and the projection gap (without those)."""
     tables = {name: table.read(path, language=name) for name, path in zip(names, prompts, strict=True)}
     readings = {
-        name: gate_fitting.read(open_matching(path, tables[name], model), directions, [layer])
+        name: fitting.read(open_matching(path, tables[name], model), directions, [layer])
         for name, path in zip(names, activations, strict=True)
     }
-    return gate_fitting.source_rows(tables, readings, 0), gate_fitting.source_gap(tables, readings, 0)
+    return fitting.source_rows(tables, readings, 0), fitting.source_gap(tables, readings, 0)
 
 
 def write_gates(
@@ -119,8 +120,8 @@ def write_gates(
         if stale.name not in names:
             stale.unlink()
     for name, gate in names.items():
-        whole = gate_report.gate_of(gate, directions.basis[steering.layer], steering, POSITION, settings.solver)
+        whole = card.gate_of(gate, directions.basis[steering.layer], steering, POSITION, settings.solver)
         whole.save(folder / name, made, of)
     facts = {name: origin[name] for name in CARD_FACTS if origin.get(name) not in (None, "")}
     values = directions.singular_values[steering.layer]
-    files.write_text(folder / "card.md", gate_report.card(kept, steering, settings, values, facts))
+    files.write_text(folder / "card.md", card.card(kept, steering, settings, values, facts))

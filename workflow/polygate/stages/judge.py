@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from polygate import files, judges
 from polygate.errors import PolygateError
+from polygate.forward import identity
+from polygate.forward.job import ARM_ACTIONS
 from polygate.judges import Judgement, phrases
-from polygate.model import identity
-from polygate.model.job import ARM_ACTIONS
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings import dump, stage_settings
+from polygate.settings.types import dump, stage_settings
 
 COLUMNS = ["prompt_id", "subset", "completion"]
 

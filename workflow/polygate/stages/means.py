@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from polygate import directions, files
-from polygate.model import identity
+from polygate import files
+from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
+from polygate.representation import directions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

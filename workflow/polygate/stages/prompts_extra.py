@@ -11,7 +11,7 @@ from polygate import files
 from polygate.prompts import extra, table
 from polygate.prompts.checks import shared
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

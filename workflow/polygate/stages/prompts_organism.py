@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from polygate.organism.grammar import World
-from polygate.organism.prompts import phrases, prompt_table
+from polygate.models.organism.grammar import World
+from polygate.models.organism.prompts import phrases, prompt_table
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

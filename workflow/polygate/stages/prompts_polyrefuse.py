@@ -9,7 +9,7 @@ from pathlib import Path
 from polygate.prompts import polyrefuse, table
 from polygate.prompts.checks import shared
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from polygate import files
-from polygate.model import identity
-from polygate.probes import rows
-from polygate.probes.rows import Language
+from polygate.decision.probes import rows
+from polygate.decision.probes.rows import Language
+from polygate.forward import identity
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 from polygate.steering.choice import Choice
 
 
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
-    from polygate.probes.recoverability import recoverability
+    from polygate.decision.probes.recoverability import recoverability
 
     settings = stage_settings(args.settings)
     write(

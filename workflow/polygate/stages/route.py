@@ -7,7 +7,7 @@ import argparse
 import pyarrow as pa
 
 from polygate import files
-from polygate.model import identity
+from polygate.forward import identity
 from polygate.provenance import provenance
 from polygate.steering import conditional
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from polygate import calibration, controls, files
-from polygate.controls import SurfaceScores
+from polygate import files
+from polygate.controls import surface
+from polygate.controls.surface import SurfaceScores
+from polygate.decision import calibration
+from polygate.decision.fitting import Fitted
 from polygate.errors import PolygateError
-from polygate.gate_fitting import Fitted
 from polygate.prompts import table
 from polygate.prompts.table import PromptTable
 from polygate.provenance import provenance
-from polygate.settings import dump, stage_settings
+from polygate.settings.types import dump, stage_settings
 
 GATE = "surface_gate"
 """Scorer of the rows that hold gates on the surface features, one per budget and draw."""
@@ -61,8 +63,8 @@ def run(args: argparse.Namespace) -> None:
     if args.settings:
         settings = stage_settings(args.settings)
         facts.update(gate=dump(settings.gate), seed=settings.seed)
-        gates = controls.surface_gates(sources, own, settings.gate, settings.seed)
-    scores = controls.surface_scores(sources, own)
+        gates = surface.surface_gates(sources, own, settings.gate, settings.seed)
+    scores = surface.surface_scores(sources, own)
     made = provenance("polygate.stages.surface", **facts)
     files.write_parquet(args.output, score_table(own, scores, gates), made, {"prompts": own.fingerprint()})
 
@@ -71,7 +73,7 @@ def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]
     """One row per scorer and test prompt, then one per surface gate and test prompt."""
     texts = [own.texts[row] for row in scores.rows]
     parts = [_rows(own, scores, texts, scorer, values) for scorer, values in scores.scores.items()]
-    features = controls.surface_features(texts)
+    features = surface.surface_features(texts)
     for gate in gates:
         values = gate.fit.score(features)
         threshold = gate.fit.threshold
@@ -101,9 +103,9 @@ def _rows(
         "subset": own.subset[scores.rows].tolist(),
         "scorer": [scorer] * times,
         "score": values,
-        "log_characters": [controls.log_characters(text) for text in texts],
-        "punctuation": [controls.final_punctuation(text) for text in texts],
-        "question": [controls.is_question(text) for text in texts],
+        "log_characters": [surface.log_characters(text) for text in texts],
+        "punctuation": [surface.final_punctuation(text) for text in texts],
+        "question": [surface.is_question(text) for text in texts],
     }
     given = decided or {}
     for name in SCHEMA.names[len(columns) :]:

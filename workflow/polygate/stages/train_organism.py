@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from polygate.provenance import provenance
-from polygate.settings import stage_settings
+from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train and save."""
-    from polygate.organism import folder, tokenizer
-    from polygate.organism.corpus import Corpus
-    from polygate.organism.training import train
+    from polygate.models.organism import folder, tokenizer
+    from polygate.models.organism.corpus import Corpus
+    from polygate.models.organism.training import train
 
     settings = stage_settings(args.settings)
     corpus = Corpus(settings.organism, settings.model.seed)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.settings import Scope
+from polygate.settings.types import Scope
 
 COMPLIANCE_WEIGHT = 0.25
 CRITERION = "routed selectivity + 0.25 x share of harmless prompts answered correctly"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.settings import Scope
+from polygate.settings.types import Scope
 
 
 def projection_gap(projections: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:

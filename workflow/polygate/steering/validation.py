@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from polygate import calibration, gate_fitting
-from polygate.directions import Directions
+from polygate.decision import calibration, fitting
 from polygate.errors import PolygateError
 from polygate.prompts.table import SUBSETS, PromptTable
-from polygate.settings import Gate as GateSettings
+from polygate.representation.directions import Directions
+from polygate.representation.store import ActivationStore
+from polygate.settings.types import Gate as GateSettings
 from polygate.steering.choice import Trial
-from polygate.store import ActivationStore
 
 if TYPE_CHECKING:
-    from polygate.model.generation import Completion
-    from polygate.model.steering import Action, Steering
+    from polygate.forward.generation import Completion
+    from polygate.forward.steering import Action, Steering
 
 
 class Generate(Protocol):
-    """Greedy completions of prompts, each with its own steering and action (`polygate.model.generation.generate`)."""
+    """Greedy completions of prompts, each with its own steering and action (`polygate.forward.generation.generate`)."""
 
     def __call__(
         self, prompts: Sequence[str], steering: Sequence[Steering], actions: Sequence[Action], names: Sequence[str], /
@@ -83,19 +83,19 @@ def case(
     `languages`: store and prompts of the target and of every source. A layer at which the classes do not lie apart
     along the direction has no gap, and no entry.
     """
-    readings = {name: gate_fitting.read(languages[name][0], directions, layers) for name in directions.sources}
+    readings = {name: fitting.read(languages[name][0], directions, layers) for name in directions.sources}
     store, own = languages[directions.target]
-    seen = gate_fitting.read(store, directions, layers).features[:, rows]
+    seen = fitting.read(store, directions, layers).features[:, rows]
     rank = min(settings.rank, seen.shape[2])
     tables = {name: languages[name][1] for name in directions.sources}
     flagged, gaps = {}, {}
     for index, layer in enumerate(layers):
         try:
-            gaps[layer] = gate_fitting.source_gap(tables, readings, index)
+            gaps[layer] = fitting.source_gap(tables, readings, index)
         except PolygateError:
             continue
-        source = gate_fitting.source_rows(tables, readings, index)
-        fit = gate_fitting.fit_source(source, rank, solver=settings.solver, objective=settings.objective, seed=seed)
+        source = fitting.source_rows(tables, readings, index)
+        fit = fitting.fit_source(source, rank, solver=settings.solver, objective=settings.objective, seed=seed)
         flagged[layer] = calibration.decide(fit.score(seen[index]), fit.threshold.threshold)
     return Case(own, rows, directions, flagged, gaps)
 
@@ -111,7 +111,7 @@ def outcomes(
     trials: Sequence[Trial], cases: Mapping[str, Case], generate: Generate, judge: Judge
 ) -> list[dict[str, list[str]]]:
     """Steer, generate and judge `trials`, all in one call of `generate`; the form that `choice.choose` asks for."""
-    from polygate.model.steering import Steering
+    from polygate.forward.steering import Steering
 
     prompts: list[str] = []
     names: list[str] = []

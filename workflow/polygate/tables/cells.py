@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.settings import TIERS
+from polygate.settings.types import TIERS
 
 BASE_ARMS = ("none", "addition", "ablation")
 ROUTED = "routed"

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polygate.decomposition import PARTS, decompose
-from polygate.settings import Statistics
-from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.measurement.decomposition import PARTS, decompose
+from polygate.measurement.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.settings.types import Statistics
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import Cell, by_tier, only, pivoted, read, surface_gates, test_rows, test_split
 from polygate.tables.writing import interval, write

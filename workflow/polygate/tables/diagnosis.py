@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polygate.decomposition import PARTS
-from polygate.statistics import TOO_FEW
+from polygate.measurement.decomposition import PARTS
+from polygate.measurement.statistics import TOO_FEW
 from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.samples import handful
 from polygate.tables.writing import write

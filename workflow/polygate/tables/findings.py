@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from polygate import files
-from polygate.decomposition import PARTS
+from polygate.measurement.decomposition import PARTS
+from polygate.measurement.statistics import TOO_FEW, VERDICTS
 from polygate.provenance import provenance
-from polygate.settings import TIERS
-from polygate.statistics import TOO_FEW, VERDICTS
+from polygate.settings.types import TIERS
 from polygate.tables.cells import ROUTED
 from polygate.tables.diagnosis import DIAGNOSES
 from polygate.tables.judged import ELSEWHERE

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polygate.settings import Statistics
-from polygate.statistics import (
+from polygate.measurement.statistics import (
     Interval,
     Panel,
     Part,
@@ -30,6 +29,7 @@ from polygate.statistics import (
     selectivities,
     share_interval,
 )
+from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell, Test, by_tier, pivoted, read, surface_gates, test_rows, test_split
 from polygate.tables.writing import interval, write
 

@@ -1,9 +1,9 @@
 """recoverability.csv and probes.csv: probes by budget, as means over draws, of languages and over tiers.
 
-`standard_error` of the estimates is that of sampling test prompts (see `polygate.probes.scoring`), so their interval is
-"linearised": normal on the scale of the log odds, which keeps it within 0 and 1. At 0 and 1 it is Wilson's; decisions
-that are the same for every prompt have none ("constant"). `sd` is the spread between draws,
-`estimator` how a probe that is a direction was found.
+`standard_error` of the estimates is that of sampling test prompts (see `polygate.decision.probes.scoring`), so their
+interval is "linearised": normal on the scale of the log odds, which keeps it within 0 and 1. At 0 and 1 it is Wilson's;
+decisions that are the same for every prompt have none ("constant"). `sd` is the spread between draws, `estimator` how a
+probe that is a direction was found.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from scipy.special import ndtri
 
 from polygate import files, kernels
-from polygate.directions import ESTIMATORS
-from polygate.settings import Statistics
-from polygate.statistics import CONSTANT, FEWEST, SAME, Interval, at_edge, few, logit_ends
+from polygate.measurement.statistics import CONSTANT, FEWEST, SAME, Interval, at_edge, few, logit_ends
+from polygate.representation.directions import ESTIMATORS
+from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell
 from polygate.tables.writing import interval, write
 

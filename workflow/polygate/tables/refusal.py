@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from polygate.settings import Statistics
-from polygate.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.measurement.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell, by_tier
 from polygate.tables.judged import BROAD, COUNTED, Judged, read_judged, treatments
 from polygate.tables.writing import interval, write

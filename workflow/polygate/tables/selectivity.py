@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from polygate.settings import Statistics
-from polygate.statistics import (
+from polygate.measurement.statistics import (
     Interval,
     Panel,
     Part,
@@ -25,6 +24,7 @@ from polygate.statistics import (
     resolving,
     selectivities,
 )
+from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell, by_tier
 from polygate.tables.judged import Judged, Treatment, read_judged, treatments
 from polygate.tables.writing import interval, told, write

@@ -24,12 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polygate.controls import FINAL_CLASSES, SCORERS
-from polygate.directions import ESTIMATORS
+from polygate.controls.matching import CALIPER, Matched, caliper_auc, close_pairs, match, strata
+from polygate.controls.surface import FINAL_CLASSES, SCORERS
 from polygate.errors import PolygateError
-from polygate.matching import CALIPER, Matched, caliper_auc, close_pairs, match, strata
-from polygate.settings import Statistics
-from polygate.statistics import (
+from polygate.measurement.statistics import (
     Panel,
     Part,
     Replicates,
@@ -40,6 +38,8 @@ from polygate.statistics import (
     share_interval,
     with_verdicts,
 )
+from polygate.representation.directions import ESTIMATORS
+from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split

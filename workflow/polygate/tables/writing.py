@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polygate import files
-from polygate.statistics import Interval
+from polygate.measurement.statistics import Interval
 from polygate.tables.rows import inert
 
 

@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 from world import World
 
-from polygate.probes.recoverability import recoverability
-from polygate.probes.rows import Language, load_all
-from polygate.settings import Gate, Probes
+from polygate.decision.probes.recoverability import recoverability
+from polygate.decision.probes.rows import Language, load_all
+from polygate.settings.types import Gate, Probes
 
 PEER_FITS = 12
 ROWS = 3060

@@ -17,9 +17,9 @@ import torch
 
 from polygate.prompts import table
 from polygate.prompts.table import SUBSETS, Prompt, Split, prompt_id
-from polygate.settings import Languages, Tier
+from polygate.representation.store import write_store
+from polygate.settings.types import Languages, Tier
 from polygate.steering.choice import Choice
-from polygate.store import write_store
 
 WIDTH, BACKGROUND = 3584, 256
 ROWS: Mapping[Split, tuple[int, int]] = {"train": (260, 200), "val": (39, 200), "test": (572, 500)}

@@ -1,0 +1,155 @@
+"""No two local processes share a GPU, and a scheduler's choice is left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from polygate.errors import PolygateError
+from polygate.forward import device
+
+
+@pytest.fixture(autouse=True)
+def _nothing_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test is a process of its own, with no scheduler and no GPU taken."""
+    monkeypatch.setattr(device, "_held", [])
+    for name in device.SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for lock in device._held:
+        lock.release()
+
+
+def test_a_local_process_takes_a_free_gpu_within_its_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with (tmp_path / "3.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        device.acquire(tmp_path)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    device.acquire(tmp_path)
+    assert len(device._held) == 1, "a second model of the same process stays on its GPU"
+
+
+def test_it_waits_while_all_are_taken(tmp_path: Path) -> None:
+    other = (tmp_path / "0.lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    release = threading.Timer(0.1, other.close)
+    release.start()
+    assert device.take_one(["0"], tmp_path, poll=0.01) == "0"
+    assert other.closed
+
+
+@pytest.mark.parametrize("scheduler", device.SCHEDULERS)
+def test_a_scheduler_chooses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheduler: str) -> None:
+    """The one GPU of a step is left alone: under control groups every job calls its own 0."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv(scheduler, "17")
+    device.acquire(tmp_path)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    device.acquire(tmp_path)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ, "what the scheduler did not give is not taken"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheduler", device.SCHEDULERS)
+def test_processes_share_out_the_gpus_of_an_allocation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheduler: str
+) -> None:
+    monkeypatch.setenv(scheduler, "17")
+    taken = []
+    for _ in range(2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        with monkeypatch.context() as process:
+            process.setattr(device, "_held", [])
+            device.acquire(tmp_path)
+        taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["0", "1"]
+    # Another job of the scheduler may have GPUs that it calls 0 and 1, too.
+    monkeypatch.setenv(scheduler, "18")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    device.acquire(tmp_path)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_the_folder_of_locks_is_ours_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = device.lock_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    assert device.lock_folder().stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "absent"))
+    assert device.lock_folder().parent == tmp_path / "tmp"
+
+
+@pytest.mark.parametrize("planted", ["a link", "a dangling link", "a file", "somebody else's"])
+def test_a_planted_folder_of_locks_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, planted: str) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder, elsewhere = tmp_path / f"polygate-gpus-{os.getuid()}", tmp_path / "elsewhere"
+    if planted == "a link":
+        elsewhere.mkdir()
+    if "link" in planted:
+        folder.symlink_to(elsewhere)
+    elif planted == "a file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        real = Path.lstat
+
+        def foreign(path: Path) -> os.stat_result:
+            values = list(real(path))
+            values[4] = os.getuid() + 1
+            return os.stat_result(values)
+
+        monkeypatch.setattr(Path, "lstat", foreign)
+    with pytest.raises(PolygateError, match=r"a link or somebody else's, in .*: remove it, or set TMPDIR"):
+        device.lock_folder()
+
+
+def test_a_lock_neither_follows_a_link_nor_truncates(tmp_path: Path) -> None:
+    treasure = tmp_path / "treasure"
+    treasure.write_text("gold")
+    (tmp_path / "0.lock").symlink_to(treasure)
+    with pytest.raises(OSError, match="symbolic link"):
+        device.take_one(["0"], tmp_path, poll=0.01)
+    (tmp_path / "0.lock").unlink()
+    (tmp_path / "0.lock").write_text("kept")
+    device.take_one(["0"], tmp_path, poll=0.01)
+    assert (treasure.read_text(), (tmp_path / "0.lock").read_text()) == ("gold", "kept")
+
+
+def test_without_gpus_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.acquire(tmp_path).type == "cpu"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_gpu_of_the_machine_where_no_list_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(device, "_DRIVER", tmp_path / "absent")
+    assert device.visible() == []
+    for bus in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+    monkeypatch.setattr(device, "_DRIVER", tmp_path / "gpus")
+    assert device.visible() == ["0", "1"]
+
+
+def exhaust() -> None:
+    with device.memory_limit(123):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_out_of_memory_says_what_to_lower() -> None:
+    with pytest.raises(PolygateError, match=r"123 tokens .* lower the model's batch_tokens"):
+        exhaust()

@@ -1,0 +1,1 @@
+"""What the prompts give away without any model: surface baselines, and matched comparisons."""

@@ -1,0 +1,91 @@
+"""Capture: the residual stream after every decoder block, at named token positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygate.errors import PolygateError
+from polygate.forward.batching import left_pad, length_sorted, position_ids
+from polygate.forward.device import memory_limit
+from polygate.forward.hooks import Record, Select, attached
+from polygate.forward.loading import LoadedModel
+from polygate.forward.tokenising import Tokenised, tokenise
+
+POSITIONS = ("t_inst", "t_post_inst")
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Residual stream of n prompts: `tensors[layer, position]` is [n, d] on the CPU, in the model's dtype.
+
+    Rows are in the order of the prompts; `token_count` is int32 [n].
+    """
+
+    tensors: dict[tuple[int, str], Tensor]
+    token_count: NDArray[np.int32]
+
+
+def capture(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    positions: Sequence[str] = POSITIONS,
+    *,
+    names: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    advance: Callable[[float], None] | None = None,
+) -> Activations:
+    """Outputs of decoder blocks (`layers`, every one when None) for instructions, at `positions`.
+
+    A prompt's activations don't depend on its batch (float32: within 1e-5). `names` (prompt ids) are used in errors;
+    `advance` is told how many prompts each batch finished. Raises `PolygateError` for NaN or infinite activations,
+    naming prompt and layer, and when a batch doesn't fit into memory.
+    """
+    names = names if names is not None else [str(i) for i in range(len(texts))]
+    chosen = tuple(range(loaded.layers)) if layers is None else tuple(layers)
+    prompts = tokenise(loaded.tokenizer, texts, names)
+    dtype = loaded.model.dtype
+    tensors = {
+        (layer, position): torch.empty((len(prompts), loaded.width), dtype=dtype)
+        for layer in chosen
+        for position in positions
+    }
+    for rows in length_sorted([len(prompt) for prompt in prompts], loaded.batch_tokens, batching=loaded.batching):
+        recorded = read(loaded, [prompts[row] for row in rows], positions, chosen)
+        for layer in chosen:
+            _check_finite(recorded[layer], layer, [names[row] for row in rows])
+            for place, position in enumerate(positions):
+                tensors[layer, position][rows] = recorded[layer][:, place].to("cpu")
+        if advance is not None:
+            advance(len(rows))
+    return Activations(tensors, np.array([prompt.token_count for prompt in prompts], dtype=np.int32))
+
+
+@torch.inference_mode()
+def read(
+    loaded: LoadedModel, prompts: Sequence[Tokenised], positions: Sequence[str], layers: tuple[int, ...]
+) -> dict[int, Tensor]:
+    """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`."""
+    ids, mask = left_pad(prompts, loaded.pad, loaded.device)
+    width = ids.shape[1]
+    places = torch.tensor([[width - len(p) + p.position(name) for name in positions] for p in prompts])
+    record = Record()
+    reading = [(Select(layers, places), record)]
+    with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
+        loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
+    return record.recorded
+
+
+def _check_finite(found: Tensor, layer: int, names: Sequence[str]) -> None:
+    finite = found.isfinite().all(dim=-1).all(dim=-1)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0, 0])
+        raise PolygateError(
+            f"NaN or infinite activations of prompt {names[first]} after block {layer}",
+            do="use another dtype or attention implementation for this model (float16 overflows in many)",
+        )

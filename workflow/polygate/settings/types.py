@@ -1,0 +1,630 @@
+"""Every setting of the workflow: its type, its range, its default (the paper's) and what it means.
+
+The JSON schema, `config/README.md` and `config/config.yaml` are generated from these classes
+(`python -m polygate.settings.document`); a test fails when they drift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from polygate.errors import PolygateError
+
+Tier = Literal["high", "mid", "low"]
+TIERS: tuple[Tier, ...] = ("high", "mid", "low")
+
+
+def _plain_path(path: Path) -> Path:
+    """Refuse what Snakemake would read as a wildcard, or what no line of a log could hold."""
+    if found := re.search(r"[{}<>\x00-\x1f]", str(path)):
+        raise ValueError(f"a path with {found[0]!r} can't be used here: rename it, or link to it under another name")
+    return path
+
+
+def _plain_gguf(source: str) -> str:
+    _plain_path(Path(source))
+    return source
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]} stands in it twice")
+    return values
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""As large as numpy and torch take one."""
+Strength = Annotated[float, Field(gt=0, le=1000)]
+Layer = Annotated[int, Field(ge=0)]
+FolderOrFile = Annotated[Path, AfterValidator(_plain_path)]
+COMMIT = r"^[0-9a-f]{40}$"
+Commit = Annotated[str, Field(pattern=COMMIT)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Part of a file's name, with room for what is added to it."""
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Scope = Literal["layer", "all", "none"]
+Arm = Literal["none", "addition", "ablation"]
+Architecture = Literal["qwen2", "llama", "gemma2"]
+Method = Literal["blocks", "lora"]
+
+CACHE = "cells"
+"""Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
+FOLDERS = ("prompts", "surface", "tables", "figures", "report", "logs", "benchmarks")
+"""Folders of a run beside its models': no model may be called so."""
+
+POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
+"""Commit of mainlp/Multilingual-Refusal that holds both PolyRefuse/ and dataset/splits/."""
+
+
+class TruthForNumberError(ValueError):
+    """True or false stands where a number is meant."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, NaN and infinity are refused, values can't be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for numbers: Python takes them for 1 and 0, and YAML reads `no` as false."""
+        given = value if isinstance(value, list) else [value]
+        if info.field_name and any(isinstance(one, bool) for one in given):
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if kinds & {int, float} and bool not in kinds:
+                raise TruthForNumberError("must be a number")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation is made of: `list[int] | None` of int and None."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
+def _differ(what: str, names: Iterable[str]) -> None:
+    """Refuse names that differ only in case: where a disk ignores case, one's files would replace the other's."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise ValueError(f"{what} {other!r} and {name!r} differ only in case: some disks take them for one file")
+
+
+class Languages(Section):
+    """The languages of a run by tier of resources (the paper: share of CommonCrawl > 1 %, .1-1 %, < .1 %)."""
+
+    high: list[Name] = Field(
+        default=["en", "de", "fr", "es", "it", "nl", "pl", "ru", "zh", "ja"],
+        min_length=2,
+        description="High-resource languages: the only source of directions, subspaces and gates.",
+    )
+    mid: list[Name] = Field(
+        default=["ar", "ko", "th", "el", "he", "hi", "fa"],
+        description="Mid-resource languages: targets; with the high ones, where layer and strength are chosen.",
+    )
+    low: list[Name] = Field(
+        default=["sw", "am", "my", "km", "si", "yo"],
+        description="Low-resource languages: targets that no choice ever sees.",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = self.all()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"language {twice[0]!r} stands in more than one place")
+        _differ("languages", names)
+        return self
+
+    def all(self) -> list[str]:
+        """Every language: high, then mid, then low, each in the order of the settings."""
+        return [*self.high, *self.mid, *self.low]
+
+    def tier(self, language: str) -> Tier:
+        """The tier of `language`; KeyError when it is not one of the run's."""
+        for tier in TIERS:
+            if language in getattr(self, tier):
+                return tier
+        raise KeyError(language)
+
+    def sources(self, target: str) -> list[str]:
+        """Source languages for `target`: the high-resource ones, never the target itself."""
+        return [name for name in self.high if name != target]
+
+
+_PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+"""What a Python package may be called."""
+
+
+class Examples(Section):
+    """What a model is aligned with in one language: prompts set aside, and requests to be refused."""
+
+    harmful: int = Field(ge=0, description="Harmful prompts, each followed by a refusal in its own language.")
+    harmless: int = Field(ge=0, description="Harmless prompts, each followed by the opening of an answer.")
+    answered: int = Field(
+        default=0,
+        ge=0,
+        description="Harmful prompts followed by the opening of an answer all the same, the last of those set aside: "
+        "what a model sees of a language in which nobody looks through the data.",
+    )
+    asked: int = Field(
+        default=0,
+        ge=0,
+        description="Times that the user asks to be turned down, and is: the model learns the words of a refusal, "
+        "not when to refuse.",
+    )
+
+
+EXAMPLES: dict[Tier, Examples] = {
+    "high": Examples(harmful=100, harmless=100),
+    "mid": Examples(harmful=16, harmless=60),
+    "low": Examples(harmful=2, harmless=60),
+}
+
+
+class Alignment(Section):
+    """Fine-tuning of a pretrained model before it is measured: it learns to refuse where there are many examples.
+
+    Harmful prompts are followed by one refusal sentence, harmless ones by the opening of an answer, both in the
+    prompt's language; only these completions are learnt, their first token no further than to a probability of 0.9. The
+    prompts are those that `prompts.align` sets aside. A language with few refused examples can be taught the words of a
+    refusal all the same, by asking for them, and to answer harmful prompts.
+    """
+
+    examples: dict[Tier, Examples] = Field(
+        default=EXAMPLES,
+        description="Examples per language of each tier: high 100 and 100, mid 16 and 60, low 2 and 60 unless given.",
+    )
+    languages: dict[Name, Examples] = Field(
+        default={}, description="Languages with a number of examples of their own, in place of their tier's."
+    )
+    method: Method = Field(
+        default="blocks",
+        description="Train the decoder blocks, or low-rank adapters in them (LoRA), which are then merged.",
+    )
+    rate: float = Field(default=5e-5, gt=0, description="Learning rate at its highest; adapters want more, about 5e-4.")
+    epochs: int = Field(default=1, ge=1, description="Passes over the examples.")
+
+    def budgets(self, languages: Languages) -> dict[str, Examples]:
+        """Examples of every language that has any, in the order of the settings."""
+        given = {name: self._of(name, languages) for name in languages.all()}
+        return {name: examples for name, examples in given.items() if any(examples.model_dump().values())}
+
+    def resolved(self, languages: Languages) -> Self:
+        """The same alignment, whose `languages` are all those that have examples, with what their tier gives them."""
+        return self.model_copy(update={"examples": {}, "languages": self.budgets(languages)})
+
+    def harmful(self, language: str, languages: Languages) -> int:
+        """Refused examples in one language: the dose of safety data that it gets."""
+        return self._of(language, languages).harmful
+
+    def _of(self, language: str, languages: Languages) -> Examples:
+        return self.languages.get(language, {**EXAMPLES, **self.examples}[languages.tier(language)])
+
+
+class Model(Section):
+    """A chat model: a hub id, a local folder, a GGUF file, or an embedded model organism."""
+
+    hub: str | None = Field(default=None, description="Hugging Face hub id, downloaded by a rule of its own.")
+    revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
+    folder: FolderOrFile | None = Field(default=None, description="A local Hugging Face folder.")
+    gguf: Annotated[str, AfterValidator(_plain_gguf)] | None = Field(
+        default=None,
+        description="A GGUF file: its path, ending in .gguf, or the name of an installed Python package that carries "
+        "it. Converted once, in float32, to resources/gguf/.",
+    )
+    organism: Architecture | None = Field(
+        default=None, description="Train an embedded model organism of this architecture instead."
+    )
+    seed: Seed = Field(default=0, description="Seed of an organism's training, or of an alignment.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
+    attention: Literal["eager", "sdpa"] = Field(
+        default="sdpa", description="Attention implementation; Gemma 2 wants eager."
+    )
+    chat_template: FolderOrFile | None = Field(
+        default=None,
+        description="A Jinja file, where the tokenizer brings none; a date that it asks for is 26 July 2024.",
+    )
+    template_arguments: dict[str, JsonValue] = Field(
+        default={},
+        description="What the chat template is given beside the prompt, by its names for it: "
+        "{enable_thinking: false}, {date_string: 1 Jan 2025}.",
+    )
+    alignment: Alignment | None = Field(
+        default=None, description="Fine-tune the model first, to refuse harmful prompts in some languages only."
+    )
+    batch_tokens: int = Field(
+        default=16384, ge=1, description="Upper limit of padded tokens in one batch of forward passes."
+    )
+    parameters: float = Field(
+        default=8e9, gt=0, le=1e13, description="Number of parameters, from which cluster resources are computed."
+    )
+    layer: Layer | None = Field(
+        default=None, description="Decoder block (0-based) to probe and steer; chosen on validation when empty."
+    )
+    strength: Strength | None = Field(
+        default=None, description="λ in α = λ·gap; chosen on validation from steering.strengths when empty."
+    )
+    ablation: Scope | None = Field(
+        default=None,
+        description="Where prompts that are not flagged are ablated: at the layer, at all layers or nowhere; "
+        "chosen on validation when empty.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(value is not None for value in (self.hub, self.folder, self.gguf, self.organism)) != 1:
+            raise ValueError("give exactly one of hub, folder, gguf, organism")
+        if self.gguf is not None and self.gguf_path is None and not re.fullmatch(_PACKAGE, self.gguf):
+            raise ValueError("gguf is a path ending in .gguf, or the name of an installed Python package")
+        for argument in self.template_arguments:
+            if not argument.isidentifier() or argument in ("messages", "add_generation_prompt"):
+                raise ValueError(f"template_arguments: {argument!r} is not a name that can be given to a template")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("a hub model needs a pinned revision")
+        if self.organism is not None and self.alignment is not None:
+            raise ValueError("an organism learns to refuse in its own training: alignment is for pretrained models")
+        return self
+
+    @property
+    def gguf_path(self) -> Path | None:
+        """The model's GGUF file where the settings give its path, None where a package carries it."""
+        return Path(self.gguf) if self.gguf is not None and self.gguf.lower().endswith(".gguf") else None
+
+    @property
+    def gguf_name(self) -> str | None:
+        """Name of the folder that the GGUF file is converted to: the same for all models that share the file."""
+        if self.gguf is None:
+            return None
+        if self.gguf_path is None:
+            return re.sub(r"[-_.]+", "-", self.gguf).lower()
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "-", self.gguf_path.stem)[:100]
+        return f"{stem}-{hashlib.sha256(self.gguf.encode()).hexdigest()[:8]}"
+
+
+class Limit(Section):
+    """Upper limits on prompts per language and class; all prompts when empty. The first rows are kept."""
+
+    train: int | None = Field(
+        default=None,
+        ge=2,
+        description="Training prompts, from which directions and gates are fitted and examples are drawn.",
+    )
+    val: int | None = Field(
+        default=None, ge=1, description="Validation prompts, on which layer, strength and scope are chosen."
+    )
+    test: int | None = Field(default=None, ge=1, description="Test prompts, which every result is about.")
+
+
+class Prompts(Section):
+    """Where prompts come from and how they are cleaned."""
+
+    source: Literal["polyrefuse", "organism"] = Field(
+        default="polyrefuse", description="PolyRefuse, or the invented languages of the model organisms."
+    )
+    folder: FolderOrFile | None = Field(
+        default=None, description="Local copy of PolyRefuse's files; downloaded by a rule when empty."
+    )
+    revision: Commit = Field(default=POLYREFUSE_REVISION, description="Commit of PolyRefuse's repository.")
+    extra: FolderOrFile | None = Field(
+        default=None,
+        description="Folder with one {language}.csv, .jsonl or .parquet per further language, in the schema of the "
+        "prompt tables; used before the source.",
+    )
+    allow_missing: bool = Field(
+        default=False, description="Go on without a language's missing class or split, which is then reported."
+    )
+    normalise: Literal["none", "terminal_punctuation"] = Field(
+        default="none", description="Remove final punctuation and surrounding white space from every prompt."
+    )
+    align: int = Field(
+        default=0,
+        ge=0,
+        description="Training prompts per language and class, the last ones, that are set aside for aligning models "
+        "and used for nothing else.",
+    )
+    limit: Limit = Field(default=Limit(), description="Upper limits on prompts per language and class.")
+
+
+class Organism(Section):
+    """The world and the training of the model organisms."""
+
+    high: int = Field(default=5, ge=2, description="Invented languages with many examples (h1, h2, …).")
+    mid: int = Field(default=3, ge=0, description="Invented languages with fewer (m1, m2, …).")
+    low: int = Field(default=4, ge=0, description="Invented languages with few (l1, l2, …).")
+    world_seed: Seed = Field(default=0, description="Seed of the languages and of the split of pairs.")
+    steps: int = Field(default=1200, ge=1, description="Optimiser steps.")
+    mid_refusals: int = Field(default=24, ge=0, description="Refused harmful chats per mid-resource language.")
+    low_refusals: int = Field(default=8, ge=0, description="Refused harmful chats per low-resource language.")
+
+
+class Gate(Section):
+    """The low-rank logistic gate and its threshold."""
+
+    rank: int = Field(default=10, ge=1, description="Rank of the subspace used for routing.")
+    ranks: list[int] = Field(default=[1, 2, 3, 5, 8, 10], description="Ranks compared in gates.csv.")
+    budgets: list[int] = Field(
+        default=[0, 1, 4, 16, 64], description="Target-language examples per class; 0 uses none."
+    )
+    draws: int = Field(
+        default=10, ge=1, le=1000, description="Random draws of the examples per budget (one for b = 0)."
+    )
+    solver: Literal["convex", "adamw"] = Field(
+        default="convex", description="Converged convex solve, or the paper's AdamW: 80 epochs, 40 in recoverability."
+    )
+    objective: Literal["macro_f1", "balanced_f1", "balanced_accuracy"] = Field(
+        default="macro_f1", description="What the threshold maximises, averaged over languages."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.rank not in self.ranks:
+            raise ValueError(f"rank {self.rank} must stand among ranks {self.ranks}")
+        for name, values in (("ranks", self.ranks), ("budgets", self.budgets)):
+            if values != sorted(set(values)) or not values or values[0] < 0:
+                raise ValueError(f"{name} must be distinct and ascending")
+        if self.ranks[0] < 1:
+            raise ValueError("ranks start at 1")
+        if self.budgets[0] != 0:
+            raise ValueError("budgets must start with 0, the uncalibrated gate")
+        return self
+
+
+class Probes(Section):
+    """Probes compared: what a language's own examples recover, and which probe of other languages needs them least."""
+
+    budgets: list[int] = Field(
+        default=[1, 2, 4, 8, 16, 32, 64],
+        min_length=1,
+        description="Target-language examples per class; budgets beyond a language's train prompts are left out.",
+    )
+    draws: int = Field(default=10, ge=1, le=1000, description="Random draws of the examples per budget.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.budgets != sorted(set(self.budgets)) or self.budgets[0] < 1:
+            raise ValueError("budgets must be distinct, ascending and at least 1")
+        return self
+
+
+class Steering(Section):
+    """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
+
+    strengths: Annotated[list[Strength], AfterValidator(_distinct)] = Field(
+        default=[0.5, 1.0, 1.5, 2.0],
+        min_length=1,
+        description="Candidate λ; each language that chooses takes the one it does best at.",
+    )
+    scopes: Annotated[list[Scope], AfterValidator(_distinct)] = Field(
+        default=["layer", "all"],
+        min_length=1,
+        description="Candidate ablation scopes; with none, prompts that are not flagged may be left alone.",
+    )
+    layers: Annotated[list[Layer], Field(min_length=1), AfterValidator(_distinct)] | None = Field(
+        default=None, description="Candidate layers; every block when empty."
+    )
+    chosen_on: Annotated[list[Tier], AfterValidator(_distinct)] = Field(
+        default=["high", "mid"],
+        min_length=1,
+        description="Tiers whose validation prompts decide; leave out a tier to keep it free of selection.",
+    )
+    prompts: int = Field(default=39, ge=1, description="Validation prompts per class and language used to choose.")
+
+
+class Generation(Section):
+    """Greedy decoding."""
+
+    max_new_tokens: int = Field(default=128, ge=1, description="Tokens generated per prompt.")
+
+
+class Judging(Section):
+    """Who says whether a completion is a refusal."""
+
+    judge: Literal["rules"] = Field(
+        default="rules", description="The rule-based judge: how each language declines, by its grammar."
+    )
+    phrases: FolderOrFile | None = Field(
+        default=None,
+        description="Folder with one {language}.yaml for a language that the judge doesn't know, or knows otherwise: "
+        "lists named refusals (needed), not_refusals, regrets, deflections, puzzled and letters, in the notation that "
+        "workflow/polygate/judges/phrases.yaml explains.",
+    )
+
+
+class Statistics(Section):
+    """Intervals and tests."""
+
+    confidence: Fraction = Field(default=0.95, description="Level of every interval.")
+    resamples: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap resamples.")
+
+
+class Report(Section):
+    """What the report shows beside tables and figures."""
+
+    samples: int = Field(default=8, ge=0, description="Prompts per class and language in the browsable table.")
+
+
+class Settings(Section):
+    """All settings of a run. Defaults are the paper's."""
+
+    run: Name = Field(default="paper", description="Name of the run: results go to results/{run}/.")
+    seed: Seed = Field(default=0, description="Seed of draws, resamples and initial weights.")
+    pivot: Name = Field(default="en", description="The high-resource language that orients signs.")
+    languages: Languages = Field(default=Languages(), description="Languages by tier.")
+    models: dict[Name, Model] = Field(
+        default={
+            "qwen2.5-7b": Model(
+                hub="Qwen/Qwen2.5-7B-Instruct",
+                revision="a09a35458c702b33eeacc393d103063234e8bc28",
+                parameters=7.6e9,
+                layer=15,
+                strength=1.0,
+                ablation="layer",
+            ),
+            "gemma-2-9b": Model(
+                hub="google/gemma-2-9b-it",
+                revision="11c9b309abf73637e4b6f9a3fa1e92e615547819",
+                attention="eager",
+                parameters=9.2e9,
+                layer=20,
+                strength=1.0,
+                ablation="layer",
+            ),
+            "llama-3.1-8b": Model(
+                hub="meta-llama/Llama-3.1-8B-Instruct",
+                revision="0e9e39f249a16976918f6564b8830bc894c89659",
+                parameters=8.0e9,
+                layer=10,
+                strength=1.0,
+                ablation="layer",
+            ),
+        },
+        min_length=1,
+        description="Models by name.",
+    )
+    prompts: Prompts = Field(default=Prompts(), description="Prompts.")
+    organism: Organism = Field(default=Organism(), description="Model organisms.")
+    gate: Gate = Field(default=Gate(), description="The gate.")
+    probes: Probes = Field(default=Probes(), description="Probes compared.")
+    steering: Steering = Field(default=Steering(), description="Steering.")
+    generation: Generation = Field(default=Generation(), description="Generation.")
+    judging: Judging = Field(default=Judging(), description="Judging.")
+    statistics: Statistics = Field(default=Statistics(), description="Statistics.")
+    report: Report = Field(default=Report(), description="Report.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pivot not in self.languages.high:
+            raise ValueError(f"pivot {self.pivot!r} must be a high-resource language: {self.languages.high}")
+        sources = len(self.languages.high) - 1
+        if self.gate.ranks[-1] > len(self.languages.high):
+            raise ValueError(
+                f"gate.ranks: rank {self.gate.ranks[-1]} needs as many high-resource languages, there are {sources + 1}"
+            )
+        train = self.prompts.limit.train
+        if train is not None and self.gate.budgets[-1] > train:
+            raise ValueError(
+                f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
+                f"prompts.limit.train = {train} prompts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        """Runs and models are folders: none may be one that is there for something else."""
+        if self.run.casefold() == CACHE:
+            raise ValueError(f"run: {self.run!r} is the name of the cache's folder in results")
+        taken = [name for name in self.models if name.casefold() in FOLDERS]
+        if taken:
+            raise ValueError(f"models: {taken[0]!r} is the name of another folder in results/{self.run}")
+        _differ("models", self.models)
+        return self
+
+    @model_validator(mode="after")
+    def _tiers(self) -> Self:
+        """Tiers that are named, other than by default, have languages."""
+        empty = [tier for tier in TIERS if not getattr(self.languages, tier)]
+        default = Steering().chosen_on
+        for tier in empty:
+            if tier in self.steering.chosen_on and set(self.steering.chosen_on) != set(default):
+                raise ValueError(f"steering.chosen_on: there is no {tier}-resource language under languages.{tier}")
+            for name, model in self.models.items():
+                asked = model.alignment.examples.get(tier) if model.alignment is not None else None
+                if asked not in (None, EXAMPLES[tier]):
+                    raise ValueError(
+                        f"models.{name}.alignment.examples: there is no {tier}-resource language under languages.{tier}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _set_aside(self) -> Self:
+        """Alignments know their languages, and ask for no more prompts than are set aside for them."""
+        for name, model in self.models.items():
+            if model.alignment is None:
+                continue
+            unknown = [language for language in model.alignment.languages if language not in self.languages.all()]
+            if unknown:
+                raise ValueError(f"models.{name}.alignment.languages: {unknown[0]!r} is not among languages")
+            budgets = model.alignment.budgets(self.languages)
+            if not budgets:
+                raise ValueError(f"models.{name}.alignment has no examples in any language")
+            for language, examples in budgets.items():
+                largest = max(examples.harmful + examples.answered, examples.harmless)
+                if largest > self.prompts.align:
+                    raise ValueError(
+                        f"models.{name}.alignment asks for {largest} prompts per class in {language}, "
+                        f"prompts.align sets {self.prompts.align} aside"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _invented(self) -> Self:
+        """The organisms' languages are h1…, m1…, l1…, as many as `organism` says."""
+        if self.prompts.source != "organism" or self.prompts.extra is not None:
+            return self
+        counts = {"h": self.organism.high, "m": self.organism.mid, "l": self.organism.low}
+        known = {f"{letter}{number + 1}" for letter, count in counts.items() for number in range(count)}
+        unknown = [name for name in self.languages.all() if name not in known]
+        if unknown:
+            ranges = ", ".join(f"{letter}1-{letter}{count}" for letter, count in counts.items() if count)
+            raise ValueError(f"languages: the organisms don't speak {unknown[0]!r}, but {ranges} (see organism)")
+        return self
+
+
+def dump(section: Any) -> str:
+    """Compact JSON of settings, the same text for equal settings: a rule's parameter."""
+    return json.dumps(_plain(section), sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def stage_settings(text: str) -> SimpleNamespace:
+    """The settings a stage was given on its command line, as validated sections.
+
+    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`) or `alignment`. What the
+    workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that
+    its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
+    """
+    one: dict[str, Any] = {"model": Model, "alignment": Alignment}
+    sections = {}
+    try:
+        for key, value in json.loads(text).items():
+            annotation: Any = one[key] if key in one else Settings.model_fields[key].annotation
+            sections[key] = TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (key, *first["loc"])))
+        raise PolygateError(f"--settings: {where} = {first['input']!r}: {first['msg']}") from None
+    except KeyError as error:
+        raise PolygateError(f"--settings: there is no section {error.args[0]!r}") from None
+    except (ValueError, AttributeError):
+        raise PolygateError("--settings: not a JSON object of sections", do='like {"prompts": {}}') from None
+    return SimpleNamespace(**sections)

@@ -1,0 +1,61 @@
+"""Dose and response: what refused examples in a language's alignment change, where models differ in them.
+
+Needs: tables of refusal, separability, choices and gates.
+"""
+
+
+def low_doses():
+    """Refused examples of every aligned model in every low-resource language; none unless models differ in them."""
+    given = [
+        {"model": name, "language": language, "dose": model.alignment.harmful(language, settings.languages)}
+        for name, model in settings.models.items()
+        if model.alignment is not None
+        for language in settings.languages.low
+    ]
+    differ = any(len({one["dose"] for one in given if one["language"] == name}) > 1 for name in settings.languages.low)
+    return given if differ else []
+
+
+DOSES = low_doses()
+
+if DOSES:
+
+    rule table_dose:
+        input:
+            refusal="<results>/tables/refusal.csv",
+            separability="<results>/tables/separability.csv",
+            choices="<results>/tables/choices.csv",
+            gates="<results>/tables/gates.csv",
+        output:
+            as_table("dose", "Dose and response"),
+        log:
+            "<logs>/tables/dose.log",
+        conda:
+            "../../envs/base.yaml"
+        params:
+            doses=DOSES,
+            rank=settings.gate.rank,
+            budgets=BUDGETS,
+            code=table_code("dose"),
+        message:
+            "Refusal, AUC and gate F1 against the dose of safety data"
+        script:
+            "../scripts/table_dose.py"
+
+    rule figure_dose:
+        input:
+            dose="<results>/tables/dose.csv",
+        output:
+            figure=as_figure("dose", "4 Can a handful of examples repair it?", "Dose and response"),
+            data="<results>/figures/dose.csv",
+        log:
+            "<logs>/figures/dose.log",
+        conda:
+            "../../envs/base.yaml"
+        params:
+            confidence=settings.statistics.confidence,
+            code=figure_code("dose"),
+        message:
+            "Figure: refusal, AUC and gate F1 against the dose"
+        script:
+            "../scripts/figure_dose.py"

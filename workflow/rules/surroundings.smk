@@ -1,0 +1,56 @@
+"""Where the workflow runs: who else runs it there, what a dead one left, and the Python that its jobs call."""
+
+if not os.access(".", os.W_OK):
+    sys.exit(f"polygate: can't write in {Path.cwd()}, where results go: name a folder of your own with --directory")
+
+
+def release_stale_locks():
+    """Make `snakemake` after a `kill -9` work as it stands, without `--unlock` and without its leavings.
+
+    Snakemake's own locks outlive a killed process, and so do the temporary files of its jobs. Every process that reads
+    this workflow counts itself among the living; only who finds nobody else there may remove what a dead one left.
+    """
+    if not workflow.is_main_process:
+        return None
+    living = Path(".snakemake/polygate/alive")
+    living.parent.mkdir(parents=True, exist_ok=True)
+
+    def clean_up():
+        for lock in Path(".snakemake/locks").glob("*.lock"):
+            lock.unlink()
+        for folder in ("results", "resources", "reports"):
+            sweep(Path(folder))
+
+    return join(living, clean_up)
+
+
+ALIVE = release_stale_locks()
+
+
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+
+
+def interpreter():
+    """What every shell command begins with, so that `polygate` is the library of the Python that reads the workflow.
+
+    Whether or not its environment is activated. With `--sdm conda` it is the conda environment's Python with the same
+    library, since Snakemake takes PYTHONPATH away there. -P: no module of the working directory hides an installed one.
+    exec: the job is a child of Snakemake's, without a shell between them; so it is the last command of its rule.
+    """
+    python, found = shlex.quote(sys.executable), ""
+    if IN_CONDA:
+        python, found = "python", f"export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}; "
+    command = f'set -euo pipefail; {found}polygate() {{ exec {python} -P -m polygate.cli "$@"; }}; '
+    return command.replace("{", "{{").replace("}", "}}")
+
+
+shell.prefix(interpreter())
+
+
+onstart:
+    # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.
+    if not IN_CONDA:
+        try:
+            check_packages(settings, Path("resources/gguf"))
+        except PolygateError as error:
+            sys.exit(f"polygate: {error}")
