@@ -95,7 +95,7 @@ def test_it_ends_in_a_report_and_leaves_nothing_to_do(run: Checkout) -> None:
 
 def test_prompts_used_for_alignment_are_in_no_result(run: Checkout) -> None:
     results = run.folder / "results/aligned"
-    whole = table.read(results / "prompts/yo.parquet", align=True)
+    whole = table.read(results / "prompts/polyrefuse/yo.parquet", align=True)
     assert sorted({name for name in whole.ids if "align" in name}) == [
         f"{subset}-align-{number:04d}" for subset in table.SUBSETS for number in range(8, 12)
     ]
@@ -104,7 +104,7 @@ def test_prompts_used_for_alignment_are_in_no_result(run: Checkout) -> None:
     ids = {name for found in read if "prompt_id" in found.column_names for name in found["prompt_id"].to_pylist()}
     assert "harmful-test-0000" in ids
     assert not [name for name in ids if "align" in name]
-    stores = [path.read_bytes() for path in results.rglob("activations/*.safetensors")]
+    stores = [path.read_bytes() for path in results.rglob("activations/*/*.safetensors")]
     assert len(stores) == 6
     assert all(b"harmful-train-0007" in store and b"-align-" not in store for store in stores)
 

@@ -100,14 +100,14 @@ def test_a_package_that_is_not_there_stops_before_any_job_and_is_planned_for_all
     assert checkout.planned(*arguments)["convert_gguf"] == 1
     line = message(checkout, "", *arguments)
     assert "models.m.gguf: the Python package no-such-package-anywhere is not installed" in line
-    assert not list(checkout.folder.glob("results/tiny/prompts/*"))
+    assert not list(checkout.folder.glob("results/tiny/prompts/*/*"))
 
 
 def test_a_checkout_that_can_only_be_read_is_run_from_elsewhere(
     fresh: Callable[[], Checkout], tiny_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     checkout = fresh()
-    target = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/h1.parquet")
+    target = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/organism/h1.parquet")
     folder = str(checkout.folder)
     mounted = subprocess.run(["mount", "--bind", folder, folder], check=False).returncode == 0
     if not mounted:
@@ -119,11 +119,11 @@ def test_a_checkout_that_can_only_be_read_is_run_from_elsewhere(
         checkout.snakemake("--directory", str(tmp_path / "elsewhere"), *target)
     finally:
         subprocess.run(["umount", folder], check=True)
-    assert (tmp_path / "elsewhere/results/tiny/prompts/h1.parquet").is_file()
+    assert (tmp_path / "elsewhere/results/tiny/prompts/organism/h1.parquet").is_file()
 
 
 def test_a_truncated_activation_store_is_named(finished: Checkout) -> None:
-    store = finished.folder / "results/tiny/qwen2/activations/l1.safetensors"
+    store = finished.folder / "results/tiny/qwen2/activations/organism/l1.safetensors"
     content = store.read_bytes()
     store.unlink()
     store.write_bytes(content[: len(content) // 2])
@@ -166,7 +166,7 @@ def local_model(finished: Checkout, tiny_settings: dict[str, Any]) -> tuple[Path
 def test_a_model_that_computes_nan_leaves_no_activations(finished: Checkout, tiny_settings: dict[str, Any]) -> None:
     folder, settings = local_model(finished, tiny_settings)
     spoil_weights(folder)
-    target = "results/tiny/mine/activations/l1.safetensors"
+    target = "results/tiny/mine/activations/organism/l1.safetensors"
     line = message(finished, "forward", "--configfile", finished.configure(settings, "nan.yaml"), "--", target)
     assert "NaN" in line
     assert not (finished.folder / target).exists()
@@ -177,7 +177,7 @@ def test_a_model_without_a_chat_template_is_named(finished: Checkout, tiny_setti
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
-    target = "results/tiny/mine/activations/l1.safetensors"
+    target = "results/tiny/mine/activations/organism/l1.safetensors"
     line = message(finished, "forward", "--configfile", finished.configure(settings, "chat.yaml"), "--", target)
     assert "chat template" in line
     assert not (finished.folder / target).exists()
@@ -193,7 +193,7 @@ def test_a_missing_language_is_named_with_what_to_do(
         "languages": {"high": ["en", "de"], "mid": [], "low": ["sw"]},
         "prompts": {"source": "polyrefuse", "folder": str(shared_data / "polyrefuse")},
     }
-    target = "results/tiny/prompts/sw.parquet"
+    target = "results/tiny/prompts/polyrefuse/sw.parquet"
     line = message(checkout, "prompts-polyrefuse", "--configfile", checkout.configure(settings), "--", target)
     assert "sw" in line
     assert "prompts.extra" in line
@@ -210,8 +210,13 @@ def test_a_full_disk_is_one_line_and_no_result(finished: Checkout, tmp_path: Pat
         subprocess.run(["dd", "if=/dev/zero", f"of={small / 'filler'}", "bs=1k"], capture_output=True, check=False)
         done = subprocess.run(
             [
-                *("polygate", "means", "--activations", "results/tiny/qwen2/activations/l1.safetensors"),
-                *("--prompts", "results/tiny/prompts/l1.parquet", "--output", str(small / "means.safetensors")),
+                *("polygate", "means", "--activations", "results/tiny/qwen2/activations/organism/l1.safetensors"),
+                *(
+                    "--prompts",
+                    "results/tiny/prompts/organism/l1.parquet",
+                    "--output",
+                    str(small / "means.safetensors"),
+                ),
             ],
             cwd=finished.folder,
             env=finished.environment(),

@@ -31,7 +31,7 @@ def aggregates(planned: Counter[str]) -> Counter[str]:
 
 def add_language(checkout: Checkout, settings: dict[str, Any], name: str) -> dict[str, Any]:
     """A low-resource language from a plain file: the low language's prompts with their words in reverse order."""
-    table = pq.read_table(checkout.folder / "results/tiny/prompts/l1.parquet").to_pylist()
+    table = pq.read_table(checkout.folder / "results/tiny/prompts/organism/l1.parquet").to_pylist()
     folder = checkout.folder / "mine"
     folder.mkdir()
     lines = []

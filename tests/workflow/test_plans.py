@@ -108,12 +108,12 @@ def test_jobs_run_with_the_python_that_reads_the_workflow_whatever_is_activated(
 ) -> None:
     checkout = fresh()
     (checkout.folder / "json.py").write_text("raise RuntimeError('a file of the working directory was imported')")
-    arguments = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/h1.parquet")
+    arguments = ("--configfile", checkout.configure(tiny_settings), "--", "results/tiny/prompts/organism/h1.parquet")
     command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "1", *arguments]
     environment = {**checkout.environment(), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (checkout.folder / "results/tiny/prompts/h1.parquet").is_file()
+    assert (checkout.folder / "results/tiny/prompts/organism/h1.parquet").is_file()
 
 
 def test_every_command_is_one_call_of_polygate_which_takes_its_shells_place(root: Path) -> None:
@@ -143,9 +143,11 @@ def test_prompts_can_all_be_ones_own_the_pivots_too(
     config = ("--configfile", checkout.configure({**tiny_settings, "prompts": prompts}))
     planned = checkout.planned(*config)
     assert (planned["prompts_extra"], planned["prompts_organism"]) == (4, 0)
-    done = checkout.snakemake(*config, "--", "results/tiny/prompts/l1.parquet")
+    done = checkout.snakemake(*config, "--", "results/tiny/prompts/organism/l1.parquet")
     assert done.stdout.count("polygate: note: no language of this run reads README.md in mine") == 1
-    tables = {name: table.read(checkout.folder / f"results/tiny/prompts/{name}.parquet") for name in ("h1", "l1")}
+    tables = {
+        name: table.read(checkout.folder / f"results/tiny/prompts/organism/{name}.parquet") for name in ("h1", "l1")
+    }
     assert tables["h1"].texts[0] == "h1 harmful train 0"
     assert tables["h1"].ids == tables["l1"].ids
 

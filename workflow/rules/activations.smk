@@ -4,17 +4,17 @@ Needs: prompts and models. Forward passes of one model share a cell cache: the f
 once and computes every cell of that model whose inputs are there, the others find theirs (see polygate.forward.cells).
 """
 
-PLANNED += [capture_job(model, language) for model in MODELS for language in LANGUAGES]
+PLANNED += [capture_job(model, *cell) for model in MODELS for cell in prompt_tables()]
 
 
 rule capture:
     input:
-        prompts="<results>/prompts/{language}.parquet",
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
         model=model_folder,
     output:
-        "<results>/{model}/activations/{language}.safetensors",
+        "<results>/{model}/activations/{dataset}/{language}.safetensors",
     log:
-        "<logs>/{model}/activations/{language}.log",
+        "<logs>/{model}/activations/{dataset}/{language}.log",
     priority: 50
     group:
         "unsteered_{model}"
@@ -26,10 +26,12 @@ rule capture:
         mem=forward_mem,
         runtime=forward_minutes,
     params:
-        job=lambda wildcards: json.dumps(capture_job(wildcards.model, wildcards.language), sort_keys=True),
+        job=lambda wildcards: json.dumps(
+            capture_job(wildcards.model, wildcards.dataset, wildcards.language), sort_keys=True
+        ),
         plan=str(PLAN),
         code=code("forward"),
     message:
-        "Activations of {wildcards.model} in {wildcards.language}"
+        "Activations of {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
     shell:
         "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"

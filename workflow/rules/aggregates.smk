@@ -14,7 +14,7 @@ def figure_code(name):
 def model_cells():
     """Every model and language."""
     return [
-        {"model": model, "tier": settings.languages.tier(language), "language": language}
+        {"model": model, "tier": settings.languages.tier(language), "dataset": MAIN, "language": language}
         for model in MODELS
         for language in LANGUAGES
     ]
@@ -22,7 +22,10 @@ def model_cells():
 
 def language_cells():
     """Every language, for files that no model takes part in."""
-    return [{"model": "", "tier": settings.languages.tier(language), "language": language} for language in LANGUAGES]
+    return [
+        {"model": "", "tier": settings.languages.tier(language), "dataset": MAIN, "language": language}
+        for language in LANGUAGES
+    ]
 
 
 def whole_models():
@@ -43,12 +46,12 @@ def arm_files(pattern):
 
 def judgement_files():
     """Judgements of every model, language and arm."""
-    return arm_files(f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/{{language}}.parquet")
+    return arm_files(f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/<main>/{{language}}.parquet")
 
 
 def completion_files():
     """Completions of every model, language and arm."""
-    return arm_files("<results>/{model}/completions/{arm}/{language}.parquet")
+    return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")
 
 
 FIGURES, TABLES = [], []

@@ -13,7 +13,7 @@ rule align:
     input:
         base=lambda wildcards: source_folder_of(wildcards.model),
         prompts=lambda wildcards: expand(
-            "<results>/prompts/{language}.parquet", language=aligned(wildcards).budgets(settings.languages)
+            "<results>/prompts/<main>/{language}.parquet", language=aligned(wildcards).budgets(settings.languages)
         ),
         template=lambda wildcards: settings.models[wildcards.model].chat_template or [],
     output:

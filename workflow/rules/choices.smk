@@ -26,9 +26,9 @@ def of_choosing(pattern):
 
 rule choose:
     input:
-        prompts=expand("<results>/prompts/{language}.parquet", language=CHOOSING),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=CHOOSING),
         phrases=OWN_PHRASES_OF_CHOOSING,
-        activations=of_choosing("<results>/{model}/activations/{language}.safetensors"),
+        activations=of_choosing("<results>/{model}/activations/<main>/{language}.safetensors"),
         directions=of_choosing("<results>/{model}/directions/{language}.safetensors"),
         model=model_folder,
     output:

@@ -47,10 +47,24 @@ LANGUAGES = settings.languages.all()
 TIERS = {tier: getattr(settings.languages, tier) for tier in ("high", "mid", "low")}
 LANGUAGE_TIERS = [settings.languages.tier(language) for language in LANGUAGES]
 BUDGETS = settings.gate.budgets
+MAIN = settings.prompts.source
+"""The data set that everything is fitted and chosen on."""
+DATASETS = {MAIN: LANGUAGES}
+"""Every data set of the run, with the languages of the run that it has."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
 JUDGE = settings.judging.judge
+
+
+def prompt_tables():
+    """Data set and language of every prompt table."""
+    return [(dataset, language) for dataset, languages in DATASETS.items() for language in languages]
+
+
+def arms_of(dataset):
+    """The ways of steering that generate text of a data set's prompts."""
+    return ARMS if dataset == MAIN else ["none"]
 
 
 def code(stage):

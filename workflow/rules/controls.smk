@@ -6,8 +6,8 @@ Needs: prompts.
 
 rule surface:
     input:
-        prompts=of_sources("<results>/prompts/{language}.parquet"),
-        own_prompts="<results>/prompts/{language}.parquet",
+        prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
+        own_prompts="<results>/prompts/<main>/{language}.parquet",
     output:
         "<results>/surface/{language}.parquet",
     log:

@@ -7,7 +7,9 @@ Needs: judgements of unsteered completions, gate scores, surface baselines.
 rule table_decomposition:
     input:
         judgements=expand(
-            f"<results>/{{model}}/judgements/{JUDGE}/none/{{language}}.parquet", model=MODELS, language=LANGUAGES
+            f"<results>/{{model}}/judgements/{JUDGE}/none/<main>/{{language}}.parquet",
+            model=MODELS,
+            language=LANGUAGES,
         ),
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),

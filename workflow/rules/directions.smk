@@ -6,8 +6,8 @@ Needs: activations. The sources of a target language are the high-resource langu
 
 rule means:
     input:
-        activations="<results>/{model}/activations/{language}.safetensors",
-        prompts="<results>/prompts/{language}.parquet",
+        activations="<results>/{model}/activations/<main>/{language}.safetensors",
+        prompts="<results>/prompts/<main>/{language}.parquet",
     output:
         "<results>/{model}/means/{language}.safetensors",
     log:
@@ -29,8 +29,8 @@ rule directions:
     input:
         means=of_sources("<results>/{{model}}/means/{language}.safetensors"),
         own_means="<results>/{model}/means/{language}.safetensors",
-        activations="<results>/{model}/activations/{language}.safetensors",
-        prompts="<results>/prompts/{language}.parquet",
+        activations="<results>/{model}/activations/<main>/{language}.safetensors",
+        prompts="<results>/prompts/<main>/{language}.parquet",
     output:
         directions="<results>/{model}/directions/{language}.safetensors",
         projections="<results>/{model}/projections/{language}.parquet",

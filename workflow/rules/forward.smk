@@ -8,35 +8,37 @@ passes, and everything that steering vectors need before steered completions.
 PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")
 
 
-def forward_job(task, model, language, **more):
+def forward_job(task, model, dataset, language, **more):
     """One forward pass as its job and the plan describe it: what to compute, from which files, to which file."""
     results = f"results/{settings.run}"
     return {
         "task": task,
+        "dataset": dataset,
         "language": language,
         "model": settings.models[model].model_dump(mode="json"),
         "model_folder": folder_of(model),
-        "prompts": f"{results}/prompts/{language}.parquet",
+        "prompts": f"{results}/prompts/{dataset}/{language}.parquet",
         "cache": "results/cells",
         **more,
     }
 
 
-def capture_job(model, language):
-    output = f"results/{settings.run}/{model}/activations/{language}.safetensors"
-    return forward_job("capture", model, language, positions=["t_inst", "t_post_inst"], output=output)
+def capture_job(model, dataset, language):
+    output = f"results/{settings.run}/{model}/activations/{dataset}/{language}.safetensors"
+    return forward_job("capture", model, dataset, language, positions=["t_inst", "t_post_inst"], output=output)
 
 
-def generate_job(model, language, arm):
+def generate_job(model, dataset, language, arm):
     results = f"results/{settings.run}/{model}"
     return forward_job(
         "generate",
         model,
+        dataset,
         language,
         arm=arm,
         steering=None if arm == "none" else f"{results}/steering/{language}.safetensors",
         max_new_tokens=settings.generation.max_new_tokens,
-        output=f"{results}/completions/{arm}/{language}.parquet",
+        output=f"{results}/completions/{arm}/{dataset}/{language}.parquet",
     )
 
 

@@ -6,10 +6,10 @@ Needs: activations, directions and choices.
 
 rule gates:
     input:
-        activations=of_sources("<results>/{{model}}/activations/{language}.safetensors"),
-        prompts=of_sources("<results>/prompts/{language}.parquet"),
-        own_activations="<results>/{model}/activations/{language}.safetensors",
-        own_prompts="<results>/prompts/{language}.parquet",
+        activations=of_sources("<results>/{{model}}/activations/<main>/{language}.safetensors"),
+        prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
+        own_activations="<results>/{model}/activations/<main>/{language}.safetensors",
+        own_prompts="<results>/prompts/<main>/{language}.parquet",
         directions="<results>/{model}/directions/{language}.safetensors",
         choices="<results>/{model}/choices.parquet",
     output:

@@ -11,12 +11,12 @@ def own_phrases(wildcards):
 
 rule judge:
     input:
-        prompts="<results>/prompts/{language}.parquet",
-        completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ARMS),
+        prompts="<results>/prompts/<main>/{language}.parquet",
+        completions=expand("<results>/{{model}}/completions/{arm}/<main>/{{language}}.parquet", arm=ARMS),
         steering="<results>/{model}/steering/{language}.safetensors",
         phrases=own_phrases,
     output:
-        expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ARMS),
+        expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ARMS),
     log:
         f"<logs>/{{model}}/judge/{JUDGE}/{{language}}.log",
     conda:
@@ -24,14 +24,15 @@ rule judge:
     params:
         settings=given("judging"),
         arms=ARMS,
+        dataset=MAIN,
         of=of_model,
         code=code("judge"),
     message:
         "Judging {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate judge --settings {params.settings:q} --language {wildcards.language:q} --prompts {input.prompts:q}"
-        " --completions {input.completions:q} --arms {params.arms} --steering {input.steering:q} --of {params.of:q}"
-        " --outputs {output:q} 2> {log:q}"
+        "polygate judge --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
+        " --prompts {input.prompts:q} --completions {input.completions:q} --arms {params.arms}"
+        " --steering {input.steering:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 rule table_refusal:

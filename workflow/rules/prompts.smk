@@ -38,9 +38,9 @@ rule prompts_polyrefuse:
     input:
         folder=str(settings.prompts.folder or "resources/polyrefuse"),
     output:
-        "<results>/prompts/{language}.parquet",
+        "<results>/prompts/<main>/{language}.parquet",
     log:
-        "<logs>/prompts/{language}.log",
+        "<logs>/prompts/<main>/{language}.log",
     wildcard_constraints:
         language=any_of(FROM_SOURCE["polyrefuse"]),
     priority: 200
@@ -49,19 +49,20 @@ rule prompts_polyrefuse:
     params:
         settings=given("prompts"),
         pivot=settings.pivot,
+        dataset=MAIN,
         code=code("prompts_polyrefuse"),
     message:
         "Prompts of PolyRefuse in {wildcards.language}"
     shell:
-        "polygate prompts-polyrefuse --settings {params.settings:q} --language {wildcards.language:q}"
+        "polygate prompts-polyrefuse --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --folder {input.folder:q} --pivot {params.pivot:q} --output {output:q} 2> {log:q}"
 
 
 rule prompts_organism:
     output:
-        "<results>/prompts/{language}.parquet",
+        "<results>/prompts/<main>/{language}.parquet",
     log:
-        "<logs>/prompts/{language}.log",
+        "<logs>/prompts/<main>/{language}.log",
     wildcard_constraints:
         language=any_of(FROM_SOURCE["organism"]),
     priority: 200
@@ -69,11 +70,12 @@ rule prompts_organism:
         "../../envs/base.yaml"
     params:
         settings=given("organism", "prompts"),
+        dataset=MAIN,
         code=code("prompts_organism"),
     message:
         "Prompts in the invented language {wildcards.language}"
     shell:
-        "polygate prompts-organism --settings {params.settings:q} --language {wildcards.language:q}"
+        "polygate prompts-organism --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --output {output:q} 2> {log:q}"
 
 
@@ -81,12 +83,12 @@ rule prompts_extra:
     input:
         file=lambda wildcards: extra_file(wildcards.language),
         pivot=lambda wildcards: (
-            [] if wildcards.language == settings.pivot else f"<results>/prompts/{settings.pivot}.parquet"
+            [] if wildcards.language == settings.pivot else f"<results>/prompts/<main>/{settings.pivot}.parquet"
         ),
     output:
-        "<results>/prompts/{language}.parquet",
+        "<results>/prompts/<main>/{language}.parquet",
     log:
-        "<logs>/prompts/{language}.log",
+        "<logs>/prompts/<main>/{language}.log",
     wildcard_constraints:
         language=any_of(EXTRA),
     priority: 200
@@ -94,9 +96,10 @@ rule prompts_extra:
         "../../envs/base.yaml"
     params:
         settings=given("prompts"),
+        dataset=MAIN,
         code=code("prompts_extra"),
     message:
         "Prompts of your own in {wildcards.language}"
     shell:
-        "polygate prompts-extra --settings {params.settings:q} --language {wildcards.language:q}"
+        "polygate prompts-extra --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --file {input.file:q} --pivot-table {input.pivot:q} --output {output:q} 2> {log:q}"

@@ -6,8 +6,8 @@ Needs: activations and the chosen layer, of all languages of a model.
 
 rule recoverability:
     input:
-        activations=expand("<results>/{{model}}/activations/{language}.safetensors", language=LANGUAGES),
-        prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
+        activations=expand("<results>/{{model}}/activations/<main>/{language}.safetensors", language=LANGUAGES),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
         choices="<results>/{model}/choices.parquet",
     output:
         draws="<results>/{model}/probes/recoverability_draws.parquet",

@@ -6,7 +6,7 @@ Needs: prompts, completions and judgements.
 
 rule table_samples:
     input:
-        prompts=expand("<results>/prompts/{language}.parquet", language=LANGUAGES),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
         completions=completion_files(),
         judgements=judgement_files(),
     output:

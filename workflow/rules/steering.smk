@@ -5,17 +5,23 @@ completion is the prompt's `addition` completion where its gate says harmful and
 says harmless: routed arms of every budget and draw are selections, and cost no generation.
 """
 
-PLANNED += [generate_job(model, language, arm) for model in MODELS for arm in ARMS for language in LANGUAGES]
+PLANNED += [
+    generate_job(model, dataset, language, arm)
+    for model in MODELS
+    for arm in ARMS
+    for dataset, language in prompt_tables()
+    if arm in arms_of(dataset)
+]
 
 
 rule complete_unsteered:
     input:
-        prompts="<results>/prompts/{language}.parquet",
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
         model=model_folder,
     output:
-        "<results>/{model}/completions/none/{language}.parquet",
+        "<results>/{model}/completions/none/{dataset}/{language}.parquet",
     log:
-        "<logs>/{model}/completions/none/{language}.log",
+        "<logs>/{model}/completions/none/{dataset}/{language}.log",
     priority: 40
     group:
         "unsteered_{model}"
@@ -27,24 +33,26 @@ rule complete_unsteered:
         mem=forward_mem,
         runtime=forward_minutes,
     params:
-        job=lambda wildcards: json.dumps(generate_job(wildcards.model, wildcards.language, "none"), sort_keys=True),
+        job=lambda wildcards: json.dumps(
+            generate_job(wildcards.model, wildcards.dataset, wildcards.language, "none"), sort_keys=True
+        ),
         plan=str(PLAN),
         code=code("forward"),
     message:
-        "Completions of {wildcards.model} in {wildcards.language}, no steering"
+        "Completions of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, no steering"
     shell:
         "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
 
 
 rule complete_steered:
     input:
-        prompts="<results>/prompts/{language}.parquet",
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
         model=model_folder,
         steering="<results>/{model}/steering/{language}.safetensors",
     output:
-        "<results>/{model}/completions/{arm}/{language}.parquet",
+        "<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
     log:
-        "<logs>/{model}/completions/{arm}/{language}.log",
+        "<logs>/{model}/completions/{arm}/{dataset}/{language}.log",
     wildcard_constraints:
         arm="|".join(STEERED),
     priority: 40
@@ -59,12 +67,12 @@ rule complete_steered:
         runtime=forward_minutes,
     params:
         job=lambda wildcards: json.dumps(
-            generate_job(wildcards.model, wildcards.language, wildcards.arm), sort_keys=True
+            generate_job(wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm), sort_keys=True
         ),
         plan=str(PLAN),
         code=code("forward"),
     message:
-        "Completions of {wildcards.model} in {wildcards.language}, {wildcards.arm} on every prompt"
+        "Completions of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm} on every prompt"
     shell:
         "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
 
@@ -72,13 +80,15 @@ rule complete_steered:
 rule route:
     input:
         scores="<results>/{model}/gate_scores/{language}.parquet",
-        addition_completions="<results>/{model}/completions/addition/{language}.parquet",
-        ablation_completions="<results>/{model}/completions/ablation/{language}.parquet",
-        addition_judgements=f"<results>/{{model}}/judgements/{JUDGE}/addition/{{language}}.parquet",
-        ablation_judgements=f"<results>/{{model}}/judgements/{JUDGE}/ablation/{{language}}.parquet",
+        addition_completions="<results>/{model}/completions/addition/<main>/{language}.parquet",
+        ablation_completions="<results>/{model}/completions/ablation/<main>/{language}.parquet",
+        addition_judgements=f"<results>/{{model}}/judgements/{JUDGE}/addition/<main>/{{language}}.parquet",
+        ablation_judgements=f"<results>/{{model}}/judgements/{JUDGE}/ablation/<main>/{{language}}.parquet",
     output:
-        completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ROUTED),
-        judgements=expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ROUTED),
+        completions=expand("<results>/{{model}}/completions/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
+        judgements=expand(
+            f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ROUTED
+        ),
     log:
         "<logs>/{model}/route/{language}.log",
     conda:
@@ -86,6 +96,7 @@ rule route:
     params:
         rank=settings.gate.rank,
         budgets=BUDGETS,
+        dataset=MAIN,
         of=of_model,
         code=code("route"),
     message:
@@ -95,7 +106,7 @@ rule route:
         " --addition-completions {input.addition_completions:q} --ablation-completions {input.ablation_completions:q}"
         " --addition-judgements {input.addition_judgements:q} --ablation-judgements {input.ablation_judgements:q}"
         " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q}"
-        " --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_selectivity:

@@ -53,6 +53,7 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "chat_template": None if options.chat_template is None else read_template(options.chat_template),
         "template_arguments": dict(options.template_arguments),
         "task": job.task,
+        "dataset": inputs.prompts.dataset,
         "language": inputs.prompts.language,
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
         "positions": job.positions,

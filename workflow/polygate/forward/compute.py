@@ -39,6 +39,7 @@ def compute(
     language, ids, texts = inputs.prompts.language, inputs.ids, inputs.texts
     of = {
         "model": identity.of(job.options, loaded.fingerprint),
+        "dataset": inputs.prompts.dataset,
         "prompts": inputs.prompts.fingerprint(inputs.rows),
     }
     if job.task == CAPTURE:

@@ -24,7 +24,7 @@ ARM_ACTIONS: dict[str, Action] = {"none": "none", "addition": "add", "ablation":
 class Job:
     """A forward pass. `positions` belong to capture; `arm`, `steering` and `max_new_tokens` to generate.
 
-    `language` is that of the prompts, "" where nobody says.
+    `dataset` and `language` are those of the prompts, "" where nobody says.
     """
 
     task: str
@@ -37,6 +37,7 @@ class Job:
     arm: str = "none"
     steering: Path | None = None
     max_new_tokens: int = 0
+    dataset: str = ""
     language: str = ""
 
     @classmethod
@@ -55,6 +56,7 @@ class Job:
                 arm=given["arm"] if given["task"] == GENERATE else "none",
                 steering=None if steering is None else Path(steering),
                 max_new_tokens=int(given["max_new_tokens"]) if given["task"] == GENERATE else 0,
+                dataset=str(given.get("dataset", "")),
                 language=str(given.get("language", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -68,10 +70,10 @@ class Job:
     def read(self, model: str | None = None) -> Inputs:
         """What is in the job's input files, read once: an input may be written anew while the model runs.
 
-        Raises `PolygateError` when a file is of another language, or the steering vector of another model than
-        `model` (see `polygate.forward.identity`), where these are given.
+        Raises `PolygateError` when a file is of another data set or language, or the steering vector of another model
+        than `model` (see `polygate.forward.identity`), where these are given.
         """
-        prompts = table.read(self.prompts, language=self.language)
+        prompts = table.read(self.prompts, dataset=self.dataset, language=self.language)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
         steering = None
         if self.steering is not None:
@@ -95,7 +97,8 @@ class Job:
         return ".safetensors" if self.task == CAPTURE else ".parquet"
 
     def __str__(self) -> str:
-        return f"{self.task}{'' if self.task == CAPTURE else ' ' + self.arm} {self.prompts.stem}"
+        what = [self.task, "" if self.task == CAPTURE else self.arm, self.dataset, self.prompts.stem]
+        return " ".join(filter(None, what))
 
 
 @dataclass(frozen=True)

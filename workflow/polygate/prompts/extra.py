@@ -2,7 +2,8 @@
 
 `{language}.csv`, `.jsonl` or `.parquet` with the columns prompt_id, split, subset and text, and optionally category
 and reference; other columns are ignored. A language that translates the pivot's prompts uses the pivot's ids, which
-stand in `results/{run}/prompts/{pivot}.parquet`. The pivot's prompts may be one's own too, where every language's are.
+stand in `results/{run}/prompts/{source}/{pivot}.parquet`. The pivot's prompts may be one's own too, where every
+language's are.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class PromptTable:
 
     `ids`, `texts`, `categories`, `sources` and `references` are tuples of n strings; `split` and `subset` are numpy
     string arrays [n]. `missing` names the cells that the source lacks ("harmless test"); `normalise` says how the
-    text was changed.
+    text was changed; `dataset` is the name of the data set, "" where nobody says, and `tested` whether that is one
+    that nothing may be fitted or chosen on.
     """
 
     language: str
@@ -76,6 +77,8 @@ class PromptTable:
     references: tuple[str, ...]
     normalise: str = "none"
     missing: tuple[str, ...] = ()
+    dataset: str = ""
+    tested: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -215,7 +218,7 @@ def write(
     provenance: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a prompt table atomically; language, normalise, missing and `metadata` go to the schema's metadata."""
+    """Write a prompt table atomically; what it says of itself and `metadata` go to the schema's metadata."""
     columns = (
         table.ids,
         table.split.tolist(),
@@ -226,6 +229,8 @@ def write(
         table.references,
     )
     header = {
+        "dataset": table.dataset,
+        "use": "test" if table.tested else "fit",
         "language": table.language,
         "normalise": table.normalise,
         "missing": json.dumps(list(table.missing)),
@@ -235,17 +240,19 @@ def write(
     files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(header)), provenance)
 
 
-def read(path: str | Path, *, align: bool = False, language: str | None = None) -> PromptTable:
+def read(
+    path: str | Path, *, align: bool = False, language: str | None = None, dataset: str | None = None
+) -> PromptTable:
     """Read a prompt table, the prompts that models are aligned with left out unless asked for with `align`.
 
-    Raises `PolygateError` when the file is absent, broken, foreign, not in table order, or of another language than
-    `language`, where that is given.
+    Raises `PolygateError` when the file is absent, broken, foreign, not in table order, or of another language or
+    data set than `language` and `dataset`, where these are given.
     """
     found = files.read_parquet(path, list(COLUMNS))
     metadata = {key.decode(): value.decode() for key, value in (found.schema.metadata or {}).items()}
     if "language" not in metadata:
         raise PolygateError("not a prompt table (no language in its metadata)", where=path, do="delete it and rerun")
-    files.expect(path, metadata, language=language)
+    files.expect(path, metadata, dataset=dataset, language=language)
     values = {name: found.column(name).to_pylist() for name in COLUMNS}
     prompts = [
         Prompt(*row)
@@ -253,17 +260,36 @@ def read(path: str | Path, *, align: bool = False, language: str | None = None) 
             *(values[name] for name in ("prompt_id", "text", "category", "source", "reference")), strict=True
         )
     ]
-    table = build(
-        metadata["language"],
-        prompts,
-        normalise=metadata.get("normalise", "none"),
-        missing=json.loads(metadata.get("missing", "[]")),
+    table = replace(
+        build(
+            metadata["language"],
+            prompts,
+            normalise=metadata.get("normalise", "none"),
+            missing=json.loads(metadata.get("missing", "[]")),
+        ),
+        dataset=metadata.get("dataset", ""),
+        tested=metadata.get("use") == "test",
     )
     if list(table.ids) != values["prompt_id"] or table.split.tolist() != values["split"]:
         raise PolygateError("rows are not in the order of a prompt table", where=path, do="delete the file and rerun")
     if table.subset.tolist() != values["subset"]:
         raise PolygateError("subsets contradict the prompt ids", where=path, do="delete the file and rerun")
     return table if align else without_align(table)
+
+
+def read_to_fit(path: str | Path, *, align: bool = False, language: str | None = None) -> PromptTable:
+    """Read a prompt table that something is fitted or chosen on; see `read`.
+
+    Raises `PolygateError`, too, when it is of a data set that is only ever tested on.
+    """
+    table = read(path, align=align, language=language)
+    if table.tested:
+        raise PolygateError(
+            f"holds data set {table.dataset}, which is only ever tested on",
+            where=path,
+            do="fit and choose on the prompts of the section prompts",
+        )
+    return table
 
 
 def without_align(table: PromptTable) -> PromptTable:

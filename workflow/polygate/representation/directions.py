@@ -245,7 +245,8 @@ def open_matching(path: str | Path, prompts: PromptTable, model: str | None = No
     """The activation store of `prompts`; `PolygateError` when it is of others, or of another model."""
     store = ActivationStore.open(path)
     store.check_matches(prompts.ids)
-    files.expect(path, store.metadata, language=prompts.language, prompts=prompts.fingerprint(), model=model)
+    of = {"dataset": prompts.dataset, "language": prompts.language, "prompts": prompts.fingerprint(), "model": model}
+    files.expect(path, store.metadata, **of)
     return store
 
 

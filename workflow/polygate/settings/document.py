@@ -250,8 +250,8 @@ default, which is the paper's. A wrong setting stops before any job, with one li
 **Another language.** Add its name to a tier under `languages`. If PolyRefuse lacks it, put a file
 `<language>.csv`, `.jsonl` or `.parquet` into the folder that `prompts.extra` names, with the columns `prompt_id`,
 `split`, `subset`, `text`, and optionally `category` and `reference`. Ids, splits and subsets are those of the pivot's
-table, `results/<run>/prompts/<pivot>.parquet`, so row by row it is a translation of that. Only the new language's jobs
-and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian.
+table, `results/<run>/prompts/<source>/<pivot>.parquet`, so row by row it is a translation of that. Only the new
+language's jobs and the aggregates run. A bare `no` is false in YAML: write `"no"` for Norwegian.
 
 A file is UTF-8, a CSV has commas and as many fields in every row as in its header. Empty, null and NaN are the same in
 optional columns. A text may stand twice within a split and class, not in both classes, and hardly in two splits: up to

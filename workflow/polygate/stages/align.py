@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from polygate.prompts import table
 
     alignment = stage_settings(args.settings).alignment
-    tables = {found.language: found for found in (table.read(path, align=True) for path in args.prompts)}
+    tables = {found.language: found for found in (table.read_to_fit(path, align=True) for path in args.prompts)}
     for language in tables:
         if language not in alignment.languages:
             raise PolygateError(

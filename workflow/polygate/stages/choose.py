@@ -84,7 +84,7 @@ def read_cases(
     """Validation cases of the languages that decide; a language without val prompts of both classes is left out."""
     languages = {}
     for name, store, prompts in zip(args.languages, args.activations, args.prompts, strict=True):
-        prompt_table = table.read(prompts, language=name)
+        prompt_table = table.read_to_fit(prompts, language=name)
         languages[name] = (open_matching(store, prompt_table, model), prompt_table)
     cases = {}
     for name in args.languages:

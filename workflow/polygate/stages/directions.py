@@ -29,11 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
     settings = stage_settings(args.settings)
-    prompts = table.read(args.prompts, language=args.target)
+    prompts = table.read_to_fit(args.prompts, language=args.target)
     store = directions.open_matching(args.activations, prompts)
     model = identity.asked_for(args.of, store.metadata)
     files.expect(args.activations, store.metadata, model=model)
-    of = {"model": model, "prompts": prompts.fingerprint()}
+    of = {"model": model, "dataset": prompts.dataset, "prompts": prompts.fingerprint()}
     sources = {
         name: directions.ClassMeans.load(path, language=name, model=model)
         for name, path in zip(args.sources, args.means, strict=True)

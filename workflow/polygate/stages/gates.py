@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> None:
         language=args.target,
         sources=directions.sources,
     )
-    own = table.read(args.own_prompts, language=args.target)
+    own = table.read_to_fit(args.own_prompts, language=args.target)
     store = open_matching(args.own_activations, own, model)
-    of = {"model": model, "prompts": own.fingerprint()}
+    of = {"model": model, "dataset": own.dataset, "prompts": own.fingerprint()}
     features = fitting.read(store, directions, [choice.layer]).features[0]
     fitted = list(fitting.fit_all(source, own, features, settings.gate, settings.seed))
 
@@ -94,7 +94,7 @@ def read_sources(
     model: str | None = None,
 ) -> tuple[SourceRows, float]:
     """Train rows of the sources (multiple-choice prompts among them), and the projection gap (without those)."""
-    tables = {name: table.read(path, language=name) for name, path in zip(names, prompts, strict=True)}
+    tables = {name: table.read_to_fit(path, language=name) for name, path in zip(names, prompts, strict=True)}
     readings = {
         name: fitting.read(open_matching(path, tables[name], model), directions, [layer])
         for name, path in zip(names, activations, strict=True)

@@ -23,6 +23,7 @@ COLUMNS = ["prompt_id", "subset", "completion"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--settings", required=True, help="JSON with judging")
+    parser.add_argument("--dataset", help="data set of the prompts, where given: what the files must be of")
     parser.add_argument("--language", required=True, help="language of the prompts")
     parser.add_argument("--prompts", required=True, help="prompt table of the language")
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     judging = stage_settings(args.settings).judging
     prompts = files.read_parquet(args.prompts, ["prompt_id", "text", "reference"])
     metadata = files.parquet_metadata(prompts)
-    files.expect(args.prompts, metadata, language=args.language)
+    dataset = args.dataset or metadata.get("dataset", "")
+    files.expect(args.prompts, metadata, dataset=dataset, language=args.language)
     actions = arm_actions(args.arms or [], args.steering)
     model = ""
     judge = judges.load(judging, metadata, args.language)
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         said = files.parquet_metadata(completions)
         model = model or identity.asked_for(args.of, said)
         arm, action = actions[index] if actions else ("", said.get("action", ""))
-        of = {"model": model, "action": action}
+        of = {"model": model, "dataset": dataset, "action": action}
         files.expect(source, said, language=args.language, **of)
         asked = [rows.get(name) for name in completions["prompt_id"].to_pylist()]
         if None in asked:

@@ -22,11 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
-    prompts = table.read(args.prompts, language=args.language)
+    prompts = table.read_to_fit(args.prompts, language=args.language)
     store = directions.open_matching(args.activations, prompts)
     model = identity.asked_for(args.of, store.metadata)
     files.expect(args.activations, store.metadata, model=model)
     means = directions.class_means(store, prompts)
     balance = {"harmful": means.counts[0], "harmless": means.counts[1]}
-    of = {"model": model, "prompts": prompts.fingerprint()}
+    of = {"model": model, "dataset": prompts.dataset, "prompts": prompts.fingerprint()}
     means.save(args.output, prompts.language, provenance("polygate.stages.means", train_prompts=balance), of)

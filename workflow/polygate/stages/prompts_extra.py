@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from polygate import files
@@ -17,6 +18,7 @@ from polygate.settings.types import stage_settings
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--settings", required=True, help="JSON with the section prompts")
+    parser.add_argument("--dataset", default="", help="name of the data set")
     parser.add_argument("--language", required=True)
     parser.add_argument("--file", required=True, type=Path, help="{language}.csv, .jsonl or .parquet")
     parser.add_argument(
@@ -50,4 +52,4 @@ def run(args: argparse.Namespace) -> None:
     # Beside invented languages one's own prompts are answered, and judged, in the words of those.
     known = files.parquet_metadata(files.read_parquet(args.pivot_table)) if args.pivot_table else {}
     words = {name: known[name] for name in ("refusals", "openings") if name in known}
-    table.write(args.output, prompts, facts, words)
+    table.write(args.output, replace(prompts, dataset=args.dataset), facts, words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from polygate.models.organism.grammar import World
@@ -15,6 +16,7 @@ from polygate.settings.types import stage_settings
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--settings", required=True, help="JSON of the sections organism and prompts")
+    parser.add_argument("--dataset", default="", help="name of the data set")
     parser.add_argument("--language", required=True, help="name of the language, e.g. h1")
     parser.add_argument("--output", required=True, type=Path, help="the table to write")
 
@@ -30,4 +32,4 @@ def run(args: argparse.Namespace) -> None:
         "language": args.language,
     }
     made_by = provenance("polygate.stages.prompts_organism", **facts)
-    table.write(args.output, prompts, made_by, phrases(world))
+    table.write(args.output, replace(prompts, dataset=args.dataset), made_by, phrases(world))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from polygate.prompts import polyrefuse, table
@@ -15,6 +16,7 @@ from polygate.settings.types import stage_settings
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--settings", required=True, help="JSON with the section prompts")
+    parser.add_argument("--dataset", default="", help="name of the data set")
     parser.add_argument("--language", required=True)
     parser.add_argument("--folder", required=True, type=Path, help="flat folder, or a clone of upstream's repository")
     parser.add_argument(
@@ -41,4 +43,4 @@ def run(args: argparse.Namespace) -> None:
         shared=repeated,
         sha256=polyrefuse.checksums(args.folder, args.language),
     )
-    table.write(args.output, prompts, facts)
+    table.write(args.output, replace(prompts, dataset=args.dataset), facts)

@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", required=True, nargs="+", type=int)
     parser.add_argument("--completions", required=True, nargs="+", help="outputs, one per budget")
     parser.add_argument("--judgements", required=True, nargs="+", help="outputs, one per budget")
+    parser.add_argument("--dataset", help="what the files must be of, where given")
     parser.add_argument("--language", help="what the files must be of, where given")
     parser.add_argument("--of", help=identity.HELP)
 
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, select, write."""
     scores = files.read_parquet(args.scores, conditional.SCORE_COLUMNS)
     said = files.parquet_metadata(scores)
-    of = {"language": args.language or said.get("language", ""), "model": identity.asked_for(args.of, said)}
+    of = {what: getattr(args, what) or said.get(what, "") for what in ("dataset", "language")}
+    of["model"] = identity.asked_for(args.of, said)
     files.expect(args.scores, said, **of)
     completions, judgements, seen = [], [], {}
     for arm in ("addition", "ablation"):

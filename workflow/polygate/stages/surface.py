@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, score, write."""
     if args.target in args.sources:
         raise PolygateError(f"target {args.target} is among its own sources", do="leave it out")
-    own = table.read(args.own_prompts, language=args.target)
-    sources = [table.read(path, language=name) for name, path in zip(args.sources, args.prompts, strict=True)]
+    own = table.read_to_fit(args.own_prompts, language=args.target)
+    sources = [table.read_to_fit(path, language=name) for name, path in zip(args.sources, args.prompts, strict=True)]
     facts: dict[str, Any] = {"target": args.target, "sources": args.sources}
     gates: Sequence[Fitted] = ()
     if args.settings:
@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
         gates = surface.surface_gates(sources, own, settings.gate, settings.seed)
     scores = surface.surface_scores(sources, own)
     made = provenance("polygate.stages.surface", **facts)
-    files.write_parquet(args.output, score_table(own, scores, gates), made, {"prompts": own.fingerprint()})
+    of = {"dataset": own.dataset, "prompts": own.fingerprint()}
+    files.write_parquet(args.output, score_table(own, scores, gates), made, of)
 
 
 def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]) -> pa.Table:

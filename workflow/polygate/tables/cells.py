@@ -24,7 +24,7 @@ SURFACE_GATE = "surface_gate"
 
 @dataclass(frozen=True)
 class Cell:
-    """A result file of one model and language, and of one arm and judge where that applies.
+    """A result file of one model, data set and language, and of one arm and judge where that applies.
 
     `model` is "" for files that no model takes part in, `language` and `tier` "" for files of a whole model. `arm` is
     "none", "addition", "ablation" or "routed", this one with its `budget`.
@@ -37,6 +37,7 @@ class Cell:
     arm: str = ""
     budget: int | None = None
     judge: str = ""
+    dataset: str = ""
 
     @property
     def treatment(self) -> tuple[str, int | None]:
@@ -144,8 +145,8 @@ def read(cell: Cell, columns: Sequence[str]) -> pa.Table:
 def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[Cell]:
     """Cells of files and, in the same order, their other attributes.
 
-    Raises `PolygateError` for a file that is of something else: another language, arm, budget or judge, or another
-    model than the other files that are given for its model.
+    Raises `PolygateError` for a file that is of something else: another data set, language, arm, budget or judge, or
+    another model than the other files that are given for its model.
     """
     found = [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
     models: dict[str, str] = {}
@@ -161,7 +162,8 @@ def _what(cell: Cell, said: Mapping[str, str]) -> dict[str, object]:
     """What a cell's file must say; completions of the base arms, which arms may share, name their action instead."""
     arm = "" if "judge" not in said and cell.arm in BASE_ARMS else cell.arm
     action = {"none": "none", "addition": "add"}.get(cell.arm)
-    return {"language": cell.language, "arm": arm, "action": action, "budget": cell.budget, "judge": cell.judge}
+    where = {"dataset": cell.dataset, "language": cell.language}
+    return {**where, "arm": arm, "action": action, "budget": cell.budget, "judge": cell.judge}
 
 
 def surface_gates(cell: Cell, columns: Sequence[str]) -> pa.Table | None:

@@ -130,7 +130,7 @@ def load_all(
     Raises `PolygateError` for a file of another language than `names` say, or of another model, where these are given.
     """
     wanted: list[str | None] = [None] * len(prompts) if names is None else [*names]
-    tables = [table.read(path, language=name) for name, path in zip(wanted, prompts, strict=True)]
+    tables = [table.read_to_fit(path, language=name) for name, path in zip(wanted, prompts, strict=True)]
     return [
         Language.load(tier, own, open_matching(store, own, model), layer, settings.budgets, settings.draws, seed)
         for tier, own, store in zip(tiers, tables, activations, strict=True)
