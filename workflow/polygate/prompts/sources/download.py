@@ -21,7 +21,7 @@ from pathlib import Path
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.prompts.polyrefuse import CELLS, LANGUAGES, flat_name, upstream_path
+from polygate.prompts.sources.polyrefuse import CELLS, LANGUAGES, flat_name, upstream_path
 from polygate.settings.types import POLYREFUSE_REVISION
 
 REPOSITORY = "mainlp/Multilingual-Refusal"

@@ -8,36 +8,21 @@ language's are.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import aside, normalise, table
 from polygate.prompts.checks import check_classes, check_shared, check_texts
+from polygate.prompts.normalise import Normalise
+from polygate.prompts.sources.plain import FORMATS, SUFFIXES, Columns, find, rows
 from polygate.prompts.table import ALIGN, MULTIPLE_CHOICE, SUBSETS, TABLE_SPLITS, Prompt, PromptTable
 from polygate.settings.types import Prompts, Settings
 
-REQUIRED = ("prompt_id", "split", "subset", "text")
-OPTIONAL = ("category", "reference")
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-FORMATS = ".csv, .jsonl or .parquet"
-DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
-# A prompt of many shots is longer than the 131,072 characters that the csv module takes for a sign of broken quotes.
-csv.field_size_limit(2**31 - 1)
-
-
-def find(folder: Path, language: str) -> Path | None:
-    """The user's own file for a language, None when there is none; case counts, whatever the disk thinks of it."""
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    return next((folder / f"{language}{suffix}" for suffix in SUFFIXES if f"{language}{suffix}" in names), None)
+COLUMNS = Columns(("prompt_id", "split", "subset", "text"), ("category", "reference"))
 
 
 def check_folder(settings: Settings) -> list[str]:
@@ -87,7 +72,7 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     Raises `PolygateError` naming file and row for a missing column, a malformed row, an unknown or missing id,
     and text that is empty or looks untranslated.
     """
-    given = [_as_in(pivot, _prompt(row, place, path, settings)) for row, place in _rows(path)]
+    given = [_as_in(pivot, prompt(row, place, path, settings.normalise)) for row, place in rows(path, COLUMNS)]
     table.build(language, given)
     check_shared(language, path, [(prompt.prompt_id, prompt.text) for prompt in given])
     # The pivot's table says which train prompts are set aside; the pivot's own file is asked itself.
@@ -171,25 +156,26 @@ def _limited(prompts: Sequence[Prompt], language: str, settings: Prompts, path: 
     return chosen
 
 
-def _prompt(row: dict[str, Any], place: str, path: Path, settings: Prompts) -> Prompt:
-    for name in REQUIRED:
+def prompt(row: dict[str, Any], place: str, path: Path, how: Normalise = "none") -> Prompt:
+    """The prompt that a row of a plain file holds; `PolygateError` when a cell is no text or contradicts another."""
+    for name in COLUMNS.required:
         if not isinstance(row.get(name), str):
             raise PolygateError(f"{place} has no text in column {name!r}", where=path)
-    category, reference = (_optional(row.get(name), name, place, path) for name in OPTIONAL)
-    prompt = Prompt(
+    category, reference = (_optional(row.get(name), name, place, path) for name in COLUMNS.optional)
+    found = Prompt(
         prompt_id=row["prompt_id"].strip(),
-        text=normalise.apply(row["text"], settings.normalise),
+        text=normalise.apply(row["text"], how),
         category=category,
         source=f"{path.name} {place}",
         reference=reference,
     )
-    if not prompt.prompt_id.startswith(f"{row['subset']}-{row['split']}-"):
+    if not found.prompt_id.startswith(f"{row['subset']}-{row['split']}-"):
         raise PolygateError(
-            f"{place}: prompt id {prompt.prompt_id!r} contradicts split {row['split']!r} and subset {row['subset']!r}",
+            f"{place}: prompt id {found.prompt_id!r} contradicts split {row['split']!r} and subset {row['subset']!r}",
             where=path,
             do="ids look like harmful-test-0007: subset, split, number",
         )
-    return prompt
+    return found
 
 
 def _optional(value: Any, name: str, place: str, path: Path) -> str:
@@ -199,107 +185,3 @@ def _optional(value: Any, name: str, place: str, path: Path) -> str:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     raise PolygateError(f"{place} has no text in column {name!r}", where=path)
-
-
-def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Rows of a plain file with their place in it ("row 3", counted from 0 without the header)."""
-    if path.suffix not in SUFFIXES:
-        raise PolygateError(f"can't read {path.suffix or 'a file without suffix'}", where=path, do=f"use {SUFFIXES}")
-    if path.suffix == ".parquet":
-        rows = _parquet(path)
-    else:
-        text = _decoded(path)
-        rows = list(_csv(text, path)) if path.suffix == ".csv" else list(_jsonl(text, path))
-    if not rows:
-        raise PolygateError("no prompts", where=path)
-    for number, row in enumerate(rows):
-        yield row, f"row {number}"
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    found = files.read_parquet(path)
-    _check_columns(found.column_names, path)
-    try:
-        rows: list[dict[str, Any]] = found.select(
-            [name for name in found.column_names if name in (*REQUIRED, *OPTIONAL)]
-        ).to_pylist()
-    except UnicodeDecodeError:
-        raise PolygateError("text in it is not UTF-8", where=path, do="write it again as UTF-8") from None
-    return rows
-
-
-def _check_columns(names: Sequence[str], path: Path) -> None:
-    _check_names(names, path)
-    absent = [name for name in REQUIRED if name not in names]
-    if absent:
-        raise PolygateError(f"column {absent[0]!r} is missing", where=path, do=f"columns are {', '.join(REQUIRED)}")
-
-
-def _check_names(names: Sequence[str], path: Path) -> None:
-    """No column that is read stands twice, and none that isn't read is called nearly like one."""
-    for name in (*REQUIRED, *OPTIONAL):
-        if list(names).count(name) > 1:
-            raise PolygateError(f"column {name!r} stands in it twice", where=path, do="keep one of them")
-        near = [other for other in names if other != name and other.strip().casefold() == name]
-        if near:
-            raise PolygateError(f"column {near[0]!r} is not read", where=path, do=f"call it {name}, or leave it out")
-
-
-def _decoded(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
-    except UnicodeDecodeError as error:
-        raise PolygateError(f"not UTF-8 (byte {error.start})", where=path, do="save it as UTF-8") from None
-
-
-def _csv(text: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV file; a row of more or fewer fields than the header has a comma too many or too few somewhere."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        _check_delimiter(header, path)
-        _check_columns(header, path)
-        start = reader.line_num + 1
-        for fields in reader:
-            if fields and len(fields) != len(header):
-                raise PolygateError(
-                    f"line {start} has {len(fields)} fields, the header {len(header)}",
-                    where=path,
-                    do="put text that holds a comma in double quotes, and leave no field out",
-                )
-            if fields:
-                yield dict(zip(header, fields, strict=True))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise PolygateError(f"not valid CSV ({error}, line {reader.line_num})", where=path) from None
-
-
-def _check_delimiter(header: Sequence[str], path: Path) -> None:
-    for delimiter, called in DELIMITERS.items():
-        names = [name.strip() for field in header for name in field.split(delimiter)]
-        if len(header) < len(REQUIRED) and set(REQUIRED) <= set(names):
-            raise PolygateError(f"fields are separated by {called}", where=path, do="save it with commas")
-
-
-def _jsonl(text: str, path: Path) -> Iterator[dict[str, Any]]:
-    # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            raise PolygateError(f"line {number} is not JSON ({error})", where=path) from None
-        if not isinstance(row, dict):
-            raise PolygateError(f"line {number} is not a JSON object", where=path)
-        _check_names(list(row), path)
-        yield row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands in it twice")
-    return found
