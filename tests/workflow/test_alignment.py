@@ -13,7 +13,8 @@ from test_incremental import aggregates
 
 from library.prompts import upstream
 from polygate.files import read_parquet
-from polygate.prompts import polyrefuse, table
+from polygate.prompts import table
+from polygate.prompts.sources import polyrefuse
 from polygate.settings.types import Prompts
 
 LANGUAGES = {"high": ["en", "de"], "mid": [], "low": ["yo"]}

@@ -16,7 +16,8 @@ from polygate.judges import phrases
 from polygate.models import gguf
 from polygate.models.alignment import sentences
 from polygate.models.organism import architecture
-from polygate.prompts import extra
+from polygate.prompts import datasets
+from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
 from polygate.settings.types import Model, Settings
 
@@ -31,6 +32,8 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_paths(settings, sources)
     _check_layers(settings, sources)
     _check_extra(settings, sources)
+    datasets.languages(settings)
+    datasets.tasks(settings)
     _check_sentences(settings, sources)
     _check_phrases(settings, sources)
     return settings
@@ -47,6 +50,8 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
         (("prompts", "folder"), settings.prompts.folder, True),
         (("prompts", "extra"), settings.prompts.extra, True),
     ]
+    for name, dataset in settings.datasets.items():
+        paths.append((("datasets", name, "folder"), dataset.folder, True))
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
         paths.append((("models", name, "gguf"), model.gguf_path, False))

@@ -49,6 +49,27 @@ def judgement_files():
     return arm_files(f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/<main>/{{language}}.parquet")
 
 
+def tested_judged_cells():
+    """Every model and language of the data sets that are only tested on, unsteered."""
+    return [
+        {
+            **{"model": model, "tier": settings.languages.tier(language), "dataset": dataset, "language": language},
+            **{"arm": "none", "budget": None, "judge": JUDGE},
+        }
+        for dataset, language in prompt_tables()
+        if dataset != MAIN and "none" in arms_of(dataset)
+        for model in MODELS
+    ]
+
+
+def tested_judgement_files():
+    """Judgements of the cells of `tested_judged_cells`, in their order."""
+    return [
+        f"<results>/{cell['model']}/judgements/{JUDGE}/none/{cell['dataset']}/{cell['language']}.parquet"
+        for cell in tested_judged_cells()
+    ]
+
+
 def completion_files():
     """Completions of every model, language and arm."""
     return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")

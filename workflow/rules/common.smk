@@ -22,7 +22,10 @@ try:
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
     from polygate.forward.options import Options
-    from polygate.prompts.extra import check_folder, find
+    from polygate.prompts import datasets
+    from polygate.prompts.sources import of as sources_of
+    from polygate.prompts.sources.extra import check_folder
+    from polygate.prompts.sources.plain import find
     from polygate.provenance import PACKAGE, code_hash
     from polygate.settings.types import dump
     from polygate.preflight import check_packages, load
@@ -37,9 +40,10 @@ try:
     ]
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
-for folder, names in unused:
-    if names and workflow.is_main_process:
-        print(f"polygate: note: no language of this run reads {', '.join(names)} in {folder}", file=sys.stderr)
+notes = [f"no language of this run reads {', '.join(names)} in {folder}" for folder, names in unused if names]
+for note in [*notes, *datasets.lacking(settings)]:
+    if workflow.is_main_process:
+        print(f"polygate: note: {note}", file=sys.stderr)
 
 
 MODELS = list(settings.models)
@@ -49,8 +53,10 @@ LANGUAGE_TIERS = [settings.languages.tier(language) for language in LANGUAGES]
 BUDGETS = settings.gate.budgets
 MAIN = settings.prompts.source
 """The data set that everything is fitted and chosen on."""
-DATASETS = {MAIN: LANGUAGES}
+DATASETS = {MAIN: LANGUAGES, **datasets.languages(settings)}
 """Every data set of the run, with the languages of the run that it has."""
+TASKS = datasets.tasks(settings)
+"""Data sets that ask for one of some options."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
@@ -63,8 +69,8 @@ def prompt_tables():
 
 
 def arms_of(dataset):
-    """The ways of steering that generate text of a data set's prompts."""
-    return ARMS if dataset == MAIN else ["none"]
+    """The ways of steering under which a data set's prompts are answered in words: tasks are not."""
+    return ARMS if dataset == MAIN else [] if dataset in TASKS else ["none"]
 
 
 def code(stage):

@@ -35,9 +35,38 @@ rule judge:
         " --steering {input.steering:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
+rule judge_arm:
+    input:
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
+        completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
+        phrases=own_phrases,
+    output:
+        f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.parquet",
+    log:
+        f"<logs>/{{model}}/judge/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.log",
+    wildcard_constraints:
+        arm="(?!routed-)[^/]+",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("judging"),
+        of=of_model,
+        code=code("judge"),
+    message:
+        "Judging {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm}"
+    shell:
+        "polygate judge --settings {params.settings:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
+        " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
+        " --of {params.of:q} --outputs {output:q} 2> {log:q}"
+
+
+# What one job judges together is never judged one by one.
+ruleorder: judge > judge_arm
+
+
 rule table_refusal:
     input:
-        judgements=judgement_files(),
+        judgements=judgement_files() + tested_judgement_files(),
     output:
         as_table("refusal", "Refusal"),
     log:
@@ -46,7 +75,7 @@ rule table_refusal:
         "../../envs/base.yaml"
     params:
         settings=given("statistics", "seed"),
-        judgements=judged_cells(),
+        judgements=judged_cells() + tested_judged_cells(),
         code=table_code("refusal"),
     message:
         "Refusal rates"

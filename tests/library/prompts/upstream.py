@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from polygate.prompts.polyrefuse import CELLS, flat_name, upstream_path
+from polygate.prompts.sources.polyrefuse import CELLS, flat_name, upstream_path
 
 COUNTS = {"train": 12, "val": 4, "test": 10}
 

@@ -11,7 +11,7 @@ import pytest
 
 from polygate.errors import PolygateError
 from polygate.preflight import load, load_file
-from polygate.settings.types import Model, Settings, dump, stage_settings
+from polygate.settings.types import Model, Settings, dump, paper, stage_settings
 
 
 def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:
@@ -125,5 +125,7 @@ def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> 
     assert settings.gate.ranks[-1] <= len(settings.languages.high) - 1
 
 
-def test_the_papers_configuration_file_is_the_defaults(root: Path) -> None:
-    assert load_file(root / "config" / "config.yaml") == Settings()
+def test_the_papers_configuration_file_is_the_defaults_and_its_data_sets(root: Path) -> None:
+    found = load_file(root / "config" / "config.yaml")
+    assert found == paper()
+    assert found.model_copy(update={"datasets": {}}) == Settings()

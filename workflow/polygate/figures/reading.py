@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT = (
+    "dataset",
     "model",
     "tier",
     "language",
@@ -35,7 +36,8 @@ NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score",
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
 
-    Raises `PolygateError` when the file or one of `columns` is absent.
+    In a table of several data sets its rows are those of the one that everything is fitted on, which stand first,
+    unless `dataset` is among `columns`. Raises `PolygateError` when the file or one of `columns` is absent.
     """
     import pandas as pd
 
@@ -48,6 +50,8 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
+    if "dataset" in frame.columns and "dataset" not in columns:
+        frame = frame[frame["dataset"] == frame["dataset"].iloc[0]].reset_index(drop=True)
     numbers = [name for name in frame.columns if name in NUMBERS]
     return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
 

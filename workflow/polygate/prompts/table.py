@@ -35,14 +35,24 @@ MULTIPLE_CHOICE = "multiple_choice"
 """Category of the multiple-choice prompts: harmless train rows that only gates see, as further negatives."""
 
 COLUMNS = ("prompt_id", "split", "subset", "text", "category", "source", "reference")
+OPTIONS = ("options", "answer")
+"""Further columns of a task: its options, a list of text, and which is right, counted from 0."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What options are called, in their order."""
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 """All columns are text without nulls: `prompt_id`, `split` (train, val, test, align), `subset` (harmful, harmless),
 `text` (the instruction, no chat template), `category` ("" where unknown), `source` (file and row it came from),
 `reference` (what a compliant answer must contain, "" where unknown)."""
+_TASK = pa.schema(
+    [
+        pa.field("options", pa.list_(pa.string()), nullable=False),
+        pa.field("answer", pa.int8(), nullable=False),
+    ]
+)
 
 _ID = re.compile(r"(harmful|harmless)-(train|val|test|align)-(mcq-)?(\d{4,})")
 
-_COLUMNS_OF_A_TABLE = ("ids", "split", "subset", "texts", "categories", "sources", "references")
+_COLUMNS_OF_A_TABLE = ("ids", "split", "subset", "texts", "categories", "sources", "references", "options", "answers")
 _SPLIT_ORDER: dict[str, int] = {split: place for place, split in enumerate(TABLE_SPLITS)}
 
 
@@ -55,6 +65,8 @@ class Prompt:
     category: str = ""
     source: str = ""
     reference: str = ""
+    options: tuple[str, ...] = ()
+    answer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ class PromptTable:
     """The prompts of one language, rows in the order of the file.
 
     `ids`, `texts`, `categories`, `sources` and `references` are tuples of n strings; `split` and `subset` are numpy
-    string arrays [n]. `missing` names the cells that the source lacks ("harmless test"); `normalise` says how the
+    string arrays [n]. A task has `options`, n tuples of text, and `answers`, n indices of the right ones; both are
+    empty for requests. `missing` names the cells that the source lacks ("harmless test"); `normalise` says how the
     text was changed; `dataset` is the name of the data set, "" where nobody says, and `tested` whether that is one
     that nothing may be fitted or chosen on.
     """
@@ -79,6 +92,8 @@ class PromptTable:
     missing: tuple[str, ...] = ()
     dataset: str = ""
     tested: bool = False
+    options: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -162,7 +177,10 @@ def build(
         references=tuple(prompt.reference for prompt in rows),
         normalise=normalise,
         missing=tuple(missing),
+        options=tuple(prompt.options for prompt in rows if prompt.options),
+        answers=tuple(prompt.answer for prompt in rows if prompt.answer is not None),
     )
+    _check_options(rows, language)
     _validate(table)
     return table
 
@@ -180,6 +198,20 @@ def _parts(identity: str, language: str) -> tuple[str, str, bool, int]:
 def _order(prompt: Prompt, language: str) -> tuple[int, int, bool, int]:
     subset, split, choice, number = _parts(prompt.prompt_id, language)
     return _SPLIT_ORDER[split], SUBSETS.index(subset), choice, number
+
+
+def _check_options(rows: Sequence[Prompt], language: str) -> None:
+    """Every row has options, all different, and the answer is one of them, or no row has either."""
+    task = any(row.options or row.answer is not None for row in rows)
+    for row in rows if task else []:
+        where = f"language {language}: {row.prompt_id} ({row.source})"
+        if not 2 <= len(row.options) <= len(LETTERS) or len(set(row.options)) < len(row.options):
+            raise PolygateError(
+                f"{where} has options {list(row.options)}",
+                do=f"a task needs 2 to {len(LETTERS)} different options in every row",
+            )
+        if row.answer is None or not 0 <= row.answer < len(row.options):
+            raise PolygateError(f"{where} has answer {row.answer}, which is none of its {len(row.options)} options")
 
 
 def _validate(table: PromptTable) -> None:
@@ -237,7 +269,11 @@ def write(
         **(metadata or {}),
     }
     arrays = [pa.array(list(column), pa.string()) for column in columns]
-    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(header)), provenance)
+    schema = SCHEMA
+    if table.options:
+        schema = pa.unify_schemas([SCHEMA, _TASK])
+        arrays += [pa.array(table.options, _TASK.field("options").type), pa.array(table.answers, pa.int8())]
+    files.write_parquet(path, pa.Table.from_arrays(arrays, schema=schema.with_metadata(header)), provenance)
 
 
 def read(
@@ -248,18 +284,20 @@ def read(
     Raises `PolygateError` when the file is absent, broken, foreign, not in table order, or of another language or
     data set than `language` and `dataset`, where these are given.
     """
-    found = files.read_parquet(path, list(COLUMNS))
+    found = files.read_parquet(path)
+    for name in COLUMNS:
+        if name not in found.column_names:
+            raise PolygateError(f"column {name!r} is missing", where=path, do="delete it and rerun")
     metadata = {key.decode(): value.decode() for key, value in (found.schema.metadata or {}).items()}
     if "language" not in metadata:
         raise PolygateError("not a prompt table (no language in its metadata)", where=path, do="delete it and rerun")
     files.expect(path, metadata, dataset=dataset, language=language)
     values = {name: found.column(name).to_pylist() for name in COLUMNS}
-    prompts = [
-        Prompt(*row)
-        for row in zip(
-            *(values[name] for name in ("prompt_id", "text", "category", "source", "reference")), strict=True
-        )
-    ]
+    plain = zip(*(values[name] for name in ("prompt_id", "text", "category", "source", "reference")), strict=True)
+    prompts = [Prompt(*row) for row in plain]
+    if set(OPTIONS) <= set(found.column_names):
+        tasks = zip(prompts, *(found.column(name).to_pylist() for name in OPTIONS), strict=True)
+        prompts = [replace(prompt, options=tuple(options), answer=answer) for prompt, options, answer in tasks]
     table = replace(
         build(
             metadata["language"],

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from polygate.errors import PolygateError
 from polygate.files import write_text
 from polygate.settings import environments
 from polygate.settings.check import section_of
-from polygate.settings.types import COMMIT, Model, Settings
+from polygate.settings.types import COMMIT, Settings, paper
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 110
@@ -161,7 +162,7 @@ def yaml_text() -> str:
         "",
     )
     lines = ["# yaml-language-server: $schema=schema.json", f"# {GENERATED}", "#", *head]
-    lines.extend(_yaml_section(Settings(), ""))
+    lines.extend(_yaml_section(paper(), ""))
     return "\n".join(lines) + "\n"
 
 
@@ -175,22 +176,24 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _yaml_section(value, indent + "  ")
         elif isinstance(value, dict):
-            yield from _yaml_models(name, value, field.description or "", indent)
+            yield from _yaml_named(name, value, field, indent)
         else:
             yield from _comment(field.description or "", indent)
             yield f"{indent}{name}: {_inline(value)}"
 
 
-def _yaml_models(name: str, models: Mapping[str, BaseModel], description: str, indent: str) -> Iterator[str]:
-    """Models by name: what differs from a model's defaults, after one comment about all that can be set."""
-    yield from _comment(f"{description} A model takes these settings:", indent)
-    yield from _yaml_described(Model, indent, "  ")
+def _yaml_named(name: str, sections: Mapping[str, BaseModel], field: FieldInfo, indent: str) -> Iterator[str]:
+    """Models or data sets by name: what differs from the defaults, after one comment about all that can be set."""
+    kind = typing.get_args(field.annotation)[1]
+    article = "A model" if name == "models" else "A data set"
+    yield from _comment(f"{field.description} {article} takes these settings:", indent)
+    yield from _yaml_described(kind, indent, "  ")
     yield f"{indent}{name}:"
-    for key, model in models.items():
+    for key, section in sections.items():
         yield f"{indent}  {key}:"
-        for setting in type(model).model_fields:
-            value = getattr(model, setting)
-            if value != type(model).model_fields[setting].default:
+        for setting in type(section).model_fields:
+            value = getattr(section, setting)
+            if value != type(section).model_fields[setting].default:
                 yield f"{indent}    {setting}: {_inline(value)}"
 
 

@@ -17,8 +17,10 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "base": (
         "Prompts, directions, gates, judging, tables, figures: everything that loads no model.",
         (
+            "huggingface-hub",
             "matplotlib",
             "numpy",
+            "openpyxl",
             "pandas",
             "pyarrow",
             "pydantic",

@@ -64,6 +64,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
 Arm = Literal["none", "addition", "ablation"]
+Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench", "organism", "folder"]
+OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
 
@@ -348,6 +350,36 @@ class Prompts(Section):
     limit: Limit = Field(default=Limit(), description="Upper limits on prompts per language and class.")
 
 
+class Dataset(Section):
+    """A data set that is only ever tested on: nothing is fitted or chosen on its prompts."""
+
+    source: Origin = Field(
+        description="Where its prompts are from: a published data set, a task or tests of the organisms' languages, or "
+        "files of one's own."
+    )
+    part: OrganismPart | None = Field(
+        default=None,
+        description="Of the organisms: ood (requests in other words and contexts than they were trained on), "
+        "over_refusal (harmless requests with words of harmful ones) or utility (their multiple-choice task).",
+    )
+    folder: FolderOrFile | None = Field(
+        default=None,
+        description="Local copy of its files, or the folder with one {language}.csv, .jsonl or .parquet of one's own; "
+        "a published data set is downloaded by a rule when empty.",
+    )
+    limit: int | None = Field(default=None, ge=1, description="Prompts per language and class; all when empty.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.source == "organism") != (self.part is not None):
+            raise ValueError("part belongs to source organism, which needs one: ood, over_refusal or utility")
+        if self.source == "organism" and self.folder is not None:
+            raise ValueError("the organisms' prompts are made, not read: leave folder out")
+        if self.source == "folder" and self.folder is None:
+            raise ValueError("source folder needs a folder")
+        return self
+
+
 class Organism(Section):
     """The world and the training of the model organisms."""
 
@@ -505,6 +537,11 @@ class Settings(Section):
         description="Models by name.",
     )
     prompts: Prompts = Field(default=Prompts(), description="Prompts.")
+    datasets: dict[Name, Dataset] = Field(
+        default={},
+        description="Data sets by name that are only ever tested on, in those languages of the run that they have; "
+        "none when left out, the paper's in config.yaml.",
+    )
     organism: Organism = Field(default=Organism(), description="Model organisms.")
     gate: Gate = Field(default=Gate(), description="The gate.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
@@ -540,6 +577,9 @@ class Settings(Section):
         if taken:
             raise ValueError(f"models: {taken[0]!r} is the name of another folder in results/{self.run}")
         _differ("models", self.models)
+        if any(name.casefold() == self.prompts.source for name in self.datasets):
+            raise ValueError(f"datasets: {self.prompts.source!r} is the name of the data set under prompts")
+        _differ("datasets", self.datasets)
         return self
 
     @model_validator(mode="after")
@@ -593,6 +633,15 @@ class Settings(Section):
         return self
 
 
+def paper() -> Settings:
+    """The paper's settings: every default, and the data sets that it tests on in languages among its twenty-three.
+
+    IndoSafety is in none of these: name it where the run has `id`, `jv`, `su` or `min`.
+    """
+    tested: tuple[Origin, ...] = ("multijail", "xstest", "or_bench", "global_mmlu")
+    return Settings(datasets={source: Dataset(source=source) for source in tested})
+
+
 def dump(section: Any) -> str:
     """Compact JSON of settings, the same text for equal settings: a rule's parameter."""
     return json.dumps(_plain(section), sort_keys=True, separators=(",", ":"))
@@ -609,11 +658,11 @@ def _plain(value: Any) -> Any:
 def stage_settings(text: str) -> SimpleNamespace:
     """The settings a stage was given on its command line, as validated sections.
 
-    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`) or `alignment`. What the
-    workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting that
-    its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
+    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset` or `alignment`. What
+    the workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting
+    that its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
     """
-    one: dict[str, Any] = {"model": Model, "alignment": Alignment}
+    one: dict[str, Any] = {"model": Model, "alignment": Alignment, "dataset": Dataset}
     sections = {}
     try:
         for key, value in json.loads(text).items():

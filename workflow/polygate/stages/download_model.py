@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from polygate.errors import PolygateError
-from polygate.prompts.download import folder_when_complete
+from polygate.prompts.sources.download import folder_when_complete
 from polygate.settings.types import stage_settings
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "USE_POLICY*"]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from polygate.prompts import download
+from polygate.prompts.sources import download
 from polygate.settings.types import stage_settings
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from polygate import files
-from polygate.prompts import extra, table
+from polygate.prompts import table
 from polygate.prompts.checks import shared
+from polygate.prompts.sources import extra
 from polygate.provenance import provenance
 from polygate.settings.types import stage_settings
 

@@ -7,8 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from polygate.prompts import polyrefuse, table
+from polygate.prompts import table
 from polygate.prompts.checks import shared
+from polygate.prompts.sources import polyrefuse
 from polygate.provenance import provenance
 from polygate.settings.types import stage_settings
 

@@ -1,5 +1,7 @@
 """refusal.csv: how often each arm refuses, complies, or garbles, per language and as a mean over each tier.
 
+With several data sets there is a column `dataset`; the rows of the one that everything is fitted on come first.
+
 Five outcomes sum to one. `refused_in_another_language` is a part of `refused`. `reading` says which rows are refusal
 rates: `refused` is the strict one, declined in words; `refused_or_deflected` the broad one, with answers that find
 fault with the request and decline nothing.
@@ -41,15 +43,19 @@ READINGS = {"refused": "strict", BROAD: "broad"}
 
 
 def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int) -> None:
-    """Write the table from the judgements of every model, language and arm."""
+    """Write the table from the judgements of every model, data set, language and arm."""
     resampling = Resampling.of(statistics, seed)
+    datasets = list(dict.fromkeys(cell.dataset for cell in judgements))
     rows: list[dict[str, Any]] = []
-    for (model, tier, judge), cells in by_tier(judgements, lambda cell: cell.judge):
-        judged = read_judged(cells)
-        for subset in ("harmful", "harmless"):
-            common = {"model": model, "tier": tier, "judge": judge, "subset": subset}
-            rows += [{**common, **row} for row in _rows(judged, treatments(cells), subset, resampling)]
-    write(output, COLUMNS, rows)
+    for dataset in datasets:
+        named = {"dataset": dataset} if len(datasets) > 1 else {}
+        of_dataset = [cell for cell in judgements if cell.dataset == dataset]
+        for (model, tier, judge), cells in by_tier(of_dataset, lambda cell: cell.judge):
+            judged = read_judged(cells)
+            for subset in ("harmful", "harmless"):
+                common = {**named, "model": model, "tier": tier, "judge": judge, "subset": subset}
+                rows += [{**common, **row} for row in _rows(judged, treatments(cells), subset, resampling)]
+    write(output, ("dataset", *COLUMNS) if len(datasets) > 1 else COLUMNS, rows)
 
 
 def _rows(

@@ -27,13 +27,18 @@ def exact(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV table as text; `PolygateError` when it is absent."""
+def read_rows(path: Path, *, tested: bool = False) -> list[Row]:
+    """Rows of a CSV table as text; `PolygateError` when it is absent.
+
+    In a table of several data sets these are the rows of the one that everything is fitted on, which stand first; with
+    `tested` also those of the data sets that are only tested on.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{name: exact(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+            rows: list[Row] = [{name: exact(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except FileNotFoundError:
         raise PolygateError("file not found", where=path) from None
+    return rows if tested else [row for row in rows if row.get("dataset") == rows[0].get("dataset")]
 
 
 def select(rows: Sequence[Row], **what: object) -> list[Row]:

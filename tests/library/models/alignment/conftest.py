@@ -10,7 +10,7 @@ import torch
 
 from library.forward.tiny import build_folder
 from library.prompts import upstream
-from polygate.prompts import polyrefuse
+from polygate.prompts.sources import polyrefuse
 from polygate.prompts.table import PromptTable
 from polygate.settings.types import Prompts
 

@@ -13,7 +13,8 @@ from polygate.forward.job import Job
 from polygate.models.alignment import sentences
 from polygate.models.alignment.examples import choose
 from polygate.models.organism.prompts import prompt_table
-from polygate.prompts import extra, polyrefuse, table
+from polygate.prompts import table
+from polygate.prompts.sources import extra, polyrefuse
 from polygate.prompts.table import ALIGN, PromptTable
 from polygate.settings.types import Examples, Limit, Organism, Prompts
 

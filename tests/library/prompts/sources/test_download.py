@@ -16,7 +16,7 @@ import pytest
 
 from library.prompts import upstream
 from polygate.errors import PolygateError
-from polygate.prompts import download, polyrefuse
+from polygate.prompts.sources import download, polyrefuse
 from polygate.settings.types import POLYREFUSE_REVISION, Model, Prompts, dump
 from polygate.stages import download_model, download_polyrefuse
 

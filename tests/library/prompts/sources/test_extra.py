@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.prompts import extra, polyrefuse, table
+from polygate.prompts import table
+from polygate.prompts.sources import extra, polyrefuse
 from polygate.settings.types import Gate, Languages, Limit, Prompts, Settings, dump
 from polygate.stages import prompts_extra
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.prompts import checks, polyrefuse, table
+from polygate.prompts import checks, table
+from polygate.prompts.sources import polyrefuse
 from polygate.settings.types import Limit, Prompts, dump
 from polygate.stages import prompts_polyrefuse
 
@@ -260,7 +261,7 @@ def test_normalising_removes_what_the_last_character_gave_away(shared_data: Path
 
 
 def test_the_checksums_of_the_pinned_commit_are_those_of_the_local_copy(shared_data: Path) -> None:
-    from polygate.prompts.download import checksums
+    from polygate.prompts.sources.download import checksums
 
     found: dict[str, str] = {}
     for language in polyrefuse.LANGUAGES:

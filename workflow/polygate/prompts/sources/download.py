@@ -1,7 +1,8 @@
-"""Downloading PolyRefuse: every file at one pinned commit, compared with the checksums that belong to it.
+"""Downloading PolyRefuse and other published data sets: every file at a pinned commit, compared with its checksum.
 
-The files come one by one over https, without git; `polyrefuse.sha256` beside this module lists those of the pinned
-commit. A copy made some other way (a clone of the repository, say) is used through `prompts.folder`.
+The files come one by one over https, without git; `polyrefuse.sha256` beside this module lists those of PolyRefuse's
+pinned commit. A copy made some other way (a clone of the repository, say) is used through `prompts.folder`, or through
+the data set's `folder`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts.sources.polyrefuse import CELLS, LANGUAGES, flat_name, upstream_path
+from polygate.prompts.sources.published import Published
 from polygate.settings.types import POLYREFUSE_REVISION
 
 REPOSITORY = "mainlp/Multilingual-Refusal"
@@ -72,6 +74,27 @@ def polyrefuse(
     return notices
 
 
+def published(output: Path, of: Published, *, pause: float = 2.0) -> None:
+    """Download a published data set into the new flat folder `output`, with a `SHA256SUMS`.
+
+    Raises `PolygateError` when the network fails, or a file is missing or isn't the pinned one.
+    """
+    with folder_when_complete(output) as folder:
+        for path, digest in of.files.items():
+            content = _fetch(f"{of.base}/{path}", pause, of.title, "the data set's folder")
+            found = None if content is None else hashlib.sha256(content).hexdigest()
+            if content is None or found != digest:
+                what = "is missing" if content is None else f"has another checksum ({found and found[:12]}…)"
+                raise PolygateError(
+                    f"{path} {what} at {of.title}'s pinned revision",
+                    where=of.base,
+                    do="try again, or point the data set's folder to a copy that you trust",
+                )
+            (folder / PurePosixPath(path).name).write_bytes(content)
+        listed = sorted((PurePosixPath(path).name, digest) for path, digest in of.files.items())
+        (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in listed), encoding="ascii")
+
+
 def _difference(path: str, digest: str | None, revision: str, *, pinned: bool) -> str:
     what = f"{path} is missing" if digest is None else f"{path} has another checksum ({digest[:12]}…)"
     if pinned:
@@ -83,7 +106,7 @@ def _difference(path: str, digest: str | None, revision: str, *, pinned: bool) -
     return f"{what} at revision {revision[:12]} than at the pinned {POLYREFUSE_REVISION[:12]}" if digest else what
 
 
-def _fetch(url: str, pause: float) -> bytes | None:
+def _fetch(url: str, pause: float, title: str = "PolyRefuse", setting: str = "prompts.folder") -> bytes | None:
     """Content behind `url`, None for "not found"; tries again after `pause` seconds, then twice that."""
     for attempt in range(ATTEMPTS):
         try:
@@ -98,9 +121,9 @@ def _fetch(url: str, pause: float) -> bytes | None:
         if attempt + 1 < ATTEMPTS:
             time.sleep(pause * 2**attempt)
     raise PolygateError(
-        f"can't download PolyRefuse ({reason})",
+        f"can't download {title} ({reason})",
         where=url,
-        do="check the network, or point prompts.folder to a local copy or clone of the repository",
+        do=f"check the network, or point {setting} to a local copy or clone of the repository",
     )
 
 

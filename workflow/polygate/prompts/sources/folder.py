@@ -1,7 +1,7 @@
 """A data set of one's own: a folder with one `{language}.csv`, `.jsonl` or `.parquet` per language.
 
-Columns are those of the prompt tables (see `extra`), with ids of the split test alone. The columns `options` (a list, in
-CSV a JSON list) and `answer` (the letter of the right one, or its place counted from 0) make it a task.
+Columns are those of the prompt tables (see `extra`), with ids of the split test alone. The columns `options` (a list,
+in CSV a JSON list) and `answer` (the letter of the right one, or its place counted from 0) make it a task.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organ
         prompt = extra.prompt(row, place, path)
         if row["split"] != "test":
             raise PolygateError(
-                f"{place} is of split {row['split']!r}", where=path, do="a data set is only tested on: all rows are test"
+                f"{place} is of split {row['split']!r}",
+                where=path,
+                do="a data set is only tested on: call it test",
             )
         options = _options(row.get("options"), place, path)
         prompts.append(replace(prompt, options=options, answer=_answer(row.get("answer"), options, place, path)))

@@ -1,7 +1,7 @@
 """MultiJail: harmful requests, translated by native speakers from English into nine languages.
 
-Deng et al. 2024 (arXiv 2310.06474), repository DAMO-NLP-SG/multilingual-safety-for-LLMs, MIT. One CSV: a row per item, a
-column per language, the same 315 items in each; `tags` are its kinds of harm. There are no harmless requests.
+Deng et al. 2024 (arXiv 2310.06474), repository DAMO-NLP-SG/multilingual-safety-for-LLMs, MIT. One CSV: a row per item,
+a column per language, the same 315 items in each; `tags` are its kinds of harm. There are no harmless requests.
 """
 
 from __future__ import annotations

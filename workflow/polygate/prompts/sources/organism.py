@@ -1,11 +1,11 @@
-"""Tests of the organisms in their invented languages: see `polygate.models.organism.tests`."""
+"""Tests of the organisms in their invented languages: see `polygate.models.organism.evaluation`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from polygate.models.organism import tests
+from polygate.models.organism import evaluation
 from polygate.models.organism.grammar import World
 from polygate.prompts.sources.published import Published
 from polygate.prompts.table import Prompt
@@ -31,5 +31,5 @@ def files(_folder: Path, _language: str) -> list[Path]:
 
 def read(_folder: Path | None, language: str, dataset: Dataset, organism: Organism) -> list[Prompt]:
     """Its prompts in a language."""
-    makers = {"ood": tests.ood, "over_refusal": tests.over_refusal, "utility": tests.utility}
+    makers = {"ood": evaluation.ood, "over_refusal": evaluation.over_refusal, "utility": evaluation.utility}
     return makers[dataset.part or ""](World(organism), language)

@@ -1,0 +1,42 @@
+"""Which data set is in which language, known before any job: what the rules plan with."""
+
+from __future__ import annotations
+
+from polygate.errors import PolygateError
+from polygate.prompts import sources
+from polygate.settings.types import Settings
+
+
+def languages(settings: Settings) -> dict[str, list[str]]:
+    """The languages of the run that each data set of `datasets` has, in the run's order.
+
+    Raises `PolygateError` for one that has none of them, and for a folder that doesn't hold the data set.
+    """
+    found: dict[str, list[str]] = {}
+    for name, dataset in settings.datasets.items():
+        try:
+            has = sources.of(dataset).languages(dataset, settings.organism)
+        except OSError as error:
+            raise PolygateError(f"datasets.{name}: the folder can't be read ({error.strerror})") from None
+        except PolygateError as error:
+            raise PolygateError(f"datasets.{name}: {error}") from None
+        found[name] = [language for language in settings.languages.all() if language in has]
+        if not found[name]:
+            there = f"it is in {', '.join(has)}" if has else "there is no file of any language in it"
+            raise PolygateError(f"datasets.{name} is in no language of this run", do=there)
+    return found
+
+
+def tasks(settings: Settings) -> list[str]:
+    """The data sets that ask for one of some options: no text is generated for them."""
+    return [name for name, dataset in settings.datasets.items() if sources.of(dataset).is_task(dataset)]
+
+
+def lacking(settings: Settings) -> list[str]:
+    """One line for each data set that some languages of the run are not in."""
+    everything = settings.languages.all()
+    return [
+        f"data set {name} is not in {', '.join(lacked)}: nothing is computed there"
+        for name, has in languages(settings).items()
+        if (lacked := [language for language in everything if language not in has])
+    ]
