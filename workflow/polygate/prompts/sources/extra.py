@@ -72,7 +72,7 @@ def read(path: Path, language: str, settings: Prompts, pivot: PromptTable | None
     Raises `PolygateError` naming file and row for a missing column, a malformed row, an unknown or missing id,
     and text that is empty or looks untranslated.
     """
-    given = [_as_in(pivot, prompt(row, place, path, settings.normalise)) for row, place in rows(path, COLUMNS)]
+    given = [_as_in(pivot, prompt_of(row, place, path, settings.normalise)) for row, place in rows(path, COLUMNS)]
     table.build(language, given)
     check_shared(language, path, [(prompt.prompt_id, prompt.text) for prompt in given])
     # The pivot's table says which train prompts are set aside; the pivot's own file is asked itself.
@@ -156,7 +156,7 @@ def _limited(prompts: Sequence[Prompt], language: str, settings: Prompts, path: 
     return chosen
 
 
-def prompt(row: dict[str, Any], place: str, path: Path, how: Normalise = "none") -> Prompt:
+def prompt_of(row: dict[str, Any], place: str, path: Path, how: Normalise = "none") -> Prompt:
     """The prompt that a row of a plain file holds; `PolygateError` when a cell is no text or contradicts another."""
     for name in COLUMNS.required:
         if not isinstance(row.get(name), str):

@@ -50,7 +50,7 @@ def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organ
     (path,) = files(folder or Path(), language)
     prompts = []
     for row, place in plain.rows(path, COLUMNS):
-        prompt = extra.prompt(row, place, path)
+        prompt = extra.prompt_of(row, place, path)
         if row["split"] != "test":
             raise PolygateError(
                 f"{place} is of split {row['split']!r}",
