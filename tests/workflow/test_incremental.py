@@ -68,6 +68,23 @@ def test_a_new_language_runs_its_own_jobs_and_the_aggregates_only(
     assert finished.planned("--configfile", config) == Counter()
 
 
+def test_a_new_data_set_runs_its_own_jobs_and_the_aggregates_only(
+    finished: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    before = finished.tables("tiny")
+    new = {"source": "organism", "part": "over_refusal", "limit": 4}
+    config = finished.configure({**tiny_settings, "datasets": {**tiny_settings["datasets"], "looks": new}}, "more.yaml")
+    planned = finished.planned("--configfile", config)
+    jobs = ("prompts_dataset", "capture", "complete_unsteered", "judge_arm")
+    assert planned - aggregates(planned) == Counter(dict.fromkeys(jobs, 4))
+    finished.snakemake("--configfile", config)
+    after = finished.tables("tiny")
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"refusal.csv"}
+    assert set(before["refusal.csv"].splitlines()) <= set(after["refusal.csv"].splitlines())
+    assert any(line.startswith(b"looks,") for line in after["refusal.csv"].splitlines())
+
+
 def edited(checkout: Checkout, file: str, text: str) -> set[str]:
     """Rules planned after `text` was appended to a source file."""
     with (checkout.folder / file).open("a") as source:

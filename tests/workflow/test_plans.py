@@ -31,10 +31,18 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     planned = checkout.planned()
     cells = len(Settings().models) * len(Settings().languages.all())
     assert cells == 69
-    assert planned["capture"] == planned["complete_unsteered"] == planned["gates"] == cells
+    # MultiJail is in seven of its languages, XSTest and OR-Bench in English, Global-MMLU in nineteen.
+    words, tasks = 3 * (7 + 1 + 1), 3 * 19
+    assert planned["capture"] == cells + words + tasks
+    assert planned["complete_unsteered"] == cells + words
+    assert planned["judge"] == planned["gates"] == cells
+    assert planned["judge_arm"] == words
+    assert planned["prompts_dataset"] == 7 + 1 + 1 + 19
     assert planned["complete_steered"] == 2 * cells
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
+    assert planned["download_dataset"] == 3
+    assert planned["download_global_mmlu"] == 19
     assert planned["train_organism"] == 0
     assert planned["make_report"] == 1
 
@@ -42,7 +50,11 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
 def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) -> None:
     planned = checkout.planned("--configfile", "config/demo.yaml")
     assert planned["train_organism"] == 3
-    assert planned["capture"] == 36
+    # Four data sets, of which one is a task.
+    assert planned["capture"] == 4 * 36
+    assert planned["complete_unsteered"] == 3 * 36
+    assert planned["judge_arm"] == 2 * 36
+    assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
 
 
@@ -75,7 +87,7 @@ def test_a_gguf_file_is_converted_once_for_all_models_that_name_it(
     name = checkout.configure({**tiny_settings, "run": "gguf", "models": models})
     planned = checkout.planned("--configfile", name)
     assert planned["convert_gguf"] == 2
-    assert planned["capture"] == 3 * 4
+    assert planned["capture"] == 3 * 3 * 4
     assert planned["train_organism"] == planned["download_model"] == 0
     plan = json.loads((checkout.folder / ".snakemake/polygate/gguf.plan.json").read_text())
     folders = {job["model"]["gguf"]: job["model_folder"] for job in plan}
@@ -150,6 +162,43 @@ def test_prompts_can_all_be_ones_own_the_pivots_too(
     }
     assert tables["h1"].texts[0] == "h1 harmful train 0"
     assert tables["h1"].ids == tables["l1"].ids
+
+
+def test_a_local_copy_of_a_data_set_is_not_downloaded_and_what_it_lacks_is_said(
+    checkout: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    folder = checkout.folder / "own"
+    folder.mkdir()
+    lines = ["prompt_id,split,subset,text", *(f"harmful-test-{n:04d},test,harmful,unheard of {n}" for n in range(3))]
+    for language in ("h1", "l1"):
+        (folder / f"{language}.csv").write_text("\n".join(lines) + "\n")
+    settings = {**tiny_settings, "datasets": {"mine": {"source": "folder", "folder": "own"}}}
+    config = ("--configfile", checkout.configure(settings, "own.yaml"))
+    planned = checkout.planned(*config)
+    assert (planned["prompts_dataset"], planned["judge_arm"]) == (2, 2)
+    assert not any(rule.startswith("download") for rule in planned)
+    output = checkout.snakemake("--dry-run", *config).stdout
+    assert output.count("polygate: note: data set mine is not in h2, m1: nothing is computed there") == 1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ({"source": "multijail", "folder": "empty"}, "datasets.mine: there is no MultiJail.csv in it"),
+        ({"source": "multijail"}, "datasets.mine is in no language of this run: it is in en, zh"),
+        ({"source": "folder", "folder": "nowhere"}, "datasets.mine.folder = nowhere: no such folder"),
+        ({"source": "organism"}, "part belongs to source organism"),
+    ],
+)
+def test_a_data_set_that_cannot_be_is_one_line_before_any_job(
+    checkout: Checkout, tiny_settings: dict[str, Any], dataset: dict[str, str], told: str
+) -> None:
+    (checkout.folder / "empty").mkdir(exist_ok=True)
+    config = checkout.configure({**tiny_settings, "datasets": {"mine": dataset}}, "wrong.yaml")
+    done = checkout.snakemake("--dry-run", "--configfile", config, check=False)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("polygate: ")]
+    assert told in line
 
 
 def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(checkout: Checkout) -> None:

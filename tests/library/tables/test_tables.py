@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from library.representation.planted import naive_auc
@@ -27,6 +28,7 @@ from library.tables.run import (
 from polygate import files, kernels
 from polygate.controls import surface
 from polygate.errors import PolygateError
+from polygate.figures.reading import read_table
 from polygate.judges import OUTCOMES
 from polygate.measurement import metrics
 from polygate.measurement.statistics import VERDICTS
@@ -35,6 +37,7 @@ from polygate.stages.surface import score_table
 from polygate.tables import decomposition, gates, refusal, samples
 from polygate.tables.cells import Cell
 from polygate.tables.judged import BROAD, ELSEWHERE
+from polygate.tables.rows import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,30 @@ def test_refusals_in_another_language_are_counted_and_are_refusals(run: Run, tmp
     assert value(rows, **what, outcome=ELSEWHERE) == pytest.approx(3 / run.n, abs=1e-6)
     assert value(rows, **what, outcome="refused") == pytest.approx(sum(refused) / run.n, abs=1e-6)
     assert value(rows, **{**what, "language": "h2"}, outcome=ELSEWHERE) == 0
+
+
+def test_other_data_sets_stand_below_the_fitted_one_whose_rows_they_leave_as_they_are(
+    run: Run, tables: dict[str, Rows], tmp_path: Path
+) -> None:
+    fitted = [replace(cell, dataset="polyrefuse") for cell in run.arms(f"judgements/{JUDGE}")]
+    # The same files serve as another data set: in one language, unsteered, with the harmless class alone.
+    (one,) = [cell for cell in fitted if (cell.model, cell.language, cell.arm) == ("alpha", "l1", "none")]
+    said = files.read_parquet(one.path)
+    path = tmp_path / "xstest.parquet"
+    files.write_parquet(path, said.filter(pc.equal(said["subset"], "harmless")))
+    output = tmp_path / "refusal.csv"
+    refusal.build([*fitted, replace(one, path=path, dataset="xstest")], output, statistics=STATISTICS, seed=0)
+    rows = read(output)
+    assert list(read_rows(output)) == [{"dataset": "polyrefuse", **row} for row in tables["refusal"]]
+    assert list(read_rows(output, tested=True)) == rows
+    frame = read_table(output, ("model", "estimate"))
+    assert len(frame) == len(tables["refusal"])
+    others = [row for row in rows if row["dataset"] == "xstest"]
+    assert {(row["model"], row["tier"], row["arm"], row["subset"]) for row in others} == {
+        ("alpha", "low", "none", "harmless")
+    }
+    what = {"model": "alpha", "language": "l1", "arm": "none", "subset": "harmless", "outcome": "refused"}
+    assert value(others, **what) == value(tables["refusal"], **what)
 
 
 def test_outcomes_of_a_prompt_sum_to_one(tables: dict[str, Rows]) -> None:

@@ -17,6 +17,7 @@ import pytest
 from library.prompts import upstream
 from polygate.errors import PolygateError
 from polygate.prompts.sources import download, polyrefuse
+from polygate.prompts.sources.published import Published
 from polygate.settings.types import POLYREFUSE_REVISION, Model, Prompts, dump
 from polygate.stages import download_model, download_polyrefuse
 
@@ -99,6 +100,24 @@ def test_an_absent_file_at_the_pinned_commit_is_refused(
     expected = {**sums(remote / POLYREFUSE_REVISION), "PolyRefuse/other.json": "0" * 64}
     with pytest.raises(PolygateError, match=r"other\.json is missing"):
         download.polyrefuse(tmp_path / "out", POLYREFUSE_REVISION, base=serve(remote), expected=expected)
+
+
+def test_a_data_set_is_its_pinned_files_or_nothing(tmp_path: Path, serve: Callable[..., str]) -> None:
+    (tmp_path / "remote/data").mkdir(parents=True)
+    (tmp_path / "remote/data/items.csv").write_text("prompt\nHow?\n")
+    digest = hashlib.sha256((tmp_path / "remote/data/items.csv").read_bytes()).hexdigest()
+    base = serve(tmp_path / "remote", shaky=True)
+    pinned = Published("Items", base, {"data/items.csv": digest})
+    download.published(tmp_path / "items", pinned, pause=0.0)
+    assert pinned.find(tmp_path / "items").read_text() == "prompt\nHow?\n"
+    assert (tmp_path / "items/SHA256SUMS").read_text() == f"{digest}  items.csv\n"
+    changed = Published("Items", base, {"data/items.csv": "0" * 64})
+    with pytest.raises(PolygateError, match=r"data/items\.csv has another checksum .* at Items's pinned revision"):
+        download.published(tmp_path / "other", changed, pause=0.0)
+    absent = Published("Items", base, {"data/none.csv": digest})
+    with pytest.raises(PolygateError, match=r"data/none\.csv is missing at Items's pinned revision"):
+        download.published(tmp_path / "other", absent, pause=0.0)
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_revision_is_taken_as_it_is_and_its_differences_are_said(
