@@ -31,18 +31,18 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     planned = checkout.planned()
     cells = len(Settings().models) * len(Settings().languages.all())
     assert cells == 69
-    # MultiJail is in seven of its languages, XSTest and OR-Bench in English, Global-MMLU in nineteen.
-    words, tasks = 3 * (7 + 1 + 1), 3 * 19
+    # MultiJail is in seven of its languages, XSTest and OR-Bench in English, Global-MMLU in twenty.
+    words, tasks = 3 * (7 + 1 + 1), 3 * 20
     assert planned["capture"] == cells + words + tasks
     assert planned["complete_unsteered"] == cells + words
     assert planned["judge"] == planned["gates"] == cells
     assert planned["judge_arm"] == words
-    assert planned["prompts_dataset"] == 7 + 1 + 1 + 19
+    assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["complete_steered"] == 2 * cells
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
-    assert planned["download_global_mmlu"] == 19
+    assert planned["download_global_mmlu"] == 20
     assert planned["train_organism"] == 0
     assert planned["make_report"] == 1
 
