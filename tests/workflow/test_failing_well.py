@@ -134,7 +134,7 @@ def test_a_truncated_activation_store_is_named(finished: Checkout) -> None:
 
 
 def test_a_store_of_other_prompts_is_refused(finished: Checkout) -> None:
-    stores = finished.folder / "results/tiny/qwen2/activations"
+    stores = finished.folder / "results/tiny/qwen2/activations/organism"
     foreign = (stores / "l1.safetensors").read_bytes().replace(b"harmful-train-0", b"foreign-train-0")
     (stores / "l1.safetensors").unlink()
     (stores / "l1.safetensors").write_bytes(foreign)
@@ -192,6 +192,7 @@ def test_a_missing_language_is_named_with_what_to_do(
         "pivot": "en",
         "languages": {"high": ["en", "de"], "mid": [], "low": ["sw"]},
         "prompts": {"source": "polyrefuse", "folder": str(shared_data / "polyrefuse")},
+        "datasets": {},
     }
     target = "results/tiny/prompts/polyrefuse/sw.parquet"
     line = message(checkout, "prompts-polyrefuse", "--configfile", checkout.configure(settings), "--", target)

@@ -124,7 +124,7 @@ def test_ones_own_phrases_rerun_the_judging_of_their_language_only(
     (finished.folder / "phrases/l1.yaml").write_text("refusals: [mipa]\n")
     config = finished.configure({**tiny_settings, "judging": {"phrases": "phrases"}}, "other.yaml")
     planned = finished.planned("--configfile", config)
-    assert planned - aggregates(planned) == Counter({"judge": 1, "route": 1})
+    assert planned - aggregates(planned) == Counter({"judge": 1, "judge_arm": 1, "route": 1})
 
 
 def test_every_file_carries_its_provenance(finished_tiny: Checkout) -> None:

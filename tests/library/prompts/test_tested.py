@@ -126,7 +126,7 @@ def test_a_data_set_is_in_those_languages_of_the_run_that_it_has() -> None:
     assert datasets.languages(run) == {"jail": ["en", "th", "sw", "jv"], "safe": ["en"]}
     assert datasets.lacking(run) == [
         "data set jail is not in de: nothing is computed there",
-        "data set safe is not in de, th, sw, jv: nothing is computed there",
+        "data set safe is in en alone: nothing is computed in other languages",
     ]
     assert datasets.tasks(run) == []
 

@@ -35,8 +35,11 @@ def tasks(settings: Settings) -> list[str]:
 def lacking(settings: Settings) -> list[str]:
     """One line for each data set that some languages of the run are not in."""
     everything = settings.languages.all()
-    return [
-        f"data set {name} is not in {', '.join(lacked)}: nothing is computed there"
-        for name, has in languages(settings).items()
-        if (lacked := [language for language in everything if language not in has])
-    ]
+    lines = []
+    for name, has in languages(settings).items():
+        lacked = [language for language in everything if language not in has]
+        if len(lacked) > len(has):
+            lines.append(f"data set {name} is in {', '.join(has)} alone: nothing is computed in other languages")
+        elif lacked:
+            lines.append(f"data set {name} is not in {', '.join(lacked)}: nothing is computed there")
+    return lines
