@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygate.errors import PolygateError
@@ -63,6 +63,7 @@ def test_prompts_that_are_fitted_on_are_not_tested_on() -> None:
 option = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(option, min_size=2, max_size=6, unique=True), min_size=1, max_size=5), st.data())
 def test_options_and_answers_survive_a_table(
     tmp_path_factory: pytest.TempPathFactory, given_: list[list[str]], data: st.DataObject
@@ -113,12 +114,12 @@ def test_a_table_says_its_data_set_and_what_fits_refuses_one_that_is_tested(tmp_
 # --- which is in which language ---------------------------------------------------------------------------------------
 
 
-def settings(languages: Languages, **named: Dataset) -> Settings:
+def run_in(languages: Languages, **named: Dataset) -> Settings:
     return Settings(languages=languages, pivot=languages.high[0], datasets=named, gate={"rank": 1, "ranks": [1]})  # type: ignore[arg-type]
 
 
 def test_a_data_set_is_in_those_languages_of_the_run_that_it_has() -> None:
-    run = settings(
+    run = run_in(
         Languages(high=["en", "de"], mid=["th"], low=["sw", "jv"]),
         jail=Dataset(source="multijail"),
         safe=Dataset(source="xstest"),
@@ -132,7 +133,7 @@ def test_a_data_set_is_in_those_languages_of_the_run_that_it_has() -> None:
 
 
 def test_a_data_set_in_no_language_of_the_run_is_refused() -> None:
-    run = settings(Languages(high=["en", "de"], mid=[], low=["sw"]), indo=Dataset(source="indosafety"))
+    run = run_in(Languages(high=["en", "de"], mid=[], low=["sw"]), indo=Dataset(source="indosafety"))
     with pytest.raises(
         PolygateError, match=r"datasets\.indo is in no language of this run: it is in id, id-colloquial"
     ):
@@ -140,7 +141,7 @@ def test_a_data_set_in_no_language_of_the_run_is_refused() -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    run = settings(Languages(high=["en", "de"], mid=[], low=["sw"]), own=Dataset(source="folder", folder=tmp_path))
+    run = run_in(Languages(high=["en", "de"], mid=[], low=["sw"]), own=Dataset(source="folder", folder=tmp_path))
     with pytest.raises(PolygateError, match="there is no file of any language in it"):
         datasets.languages(run)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
@@ -82,6 +82,7 @@ def test_multijail_is_what_is_pinned_and_the_same_items_in_every_language(shared
     assert len({prompt.text for prompt in found["sw"]}) == 314
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5))
 def test_any_text_of_multijail_is_kept(tmp_path_factory: pytest.TempPathFactory, given_: list[str]) -> None:
     where = tmp_path_factory.mktemp("multijail")
@@ -126,6 +127,7 @@ def test_indosafety_is_what_is_pinned_and_the_same_items_in_every_variety(shared
     assert len({prompt.category.split(" / ")[1] for prompt in found["jv"]}) == 19
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=4))
 def test_any_text_of_a_workbook_is_kept(tmp_path_factory: pytest.TempPathFactory, given_: list[str]) -> None:
     where = tmp_path_factory.mktemp("indosafety")
