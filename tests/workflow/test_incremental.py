@@ -85,6 +85,12 @@ def test_a_new_data_set_runs_its_own_jobs_and_the_aggregates_only(
     assert any(line.startswith(b"looks,") for line in after["refusal.csv"].splitlines())
 
 
+def test_a_steered_arm_of_another_data_set_needs_its_text_and_its_judgement_only(finished_tiny: Checkout) -> None:
+    target = "results/tiny/qwen2/judgements/rules/addition/ood/l1.parquet"
+    planned = finished_tiny.planned("--configfile", "settings.yaml", "--", target)
+    assert planned == Counter({"complete_steered": 1, "judge_arm": 1})
+
+
 def edited(checkout: Checkout, file: str, text: str) -> set[str]:
     """Rules planned after `text` was appended to a source file."""
     with (checkout.folder / file).open("a") as source:

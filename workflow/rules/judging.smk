@@ -39,6 +39,9 @@ rule judge_arm:
     input:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
         completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
+        steering=branch(
+            lambda wildcards: wildcards.arm in STEERED, then="<results>/{model}/steering/{language}.safetensors"
+        ),
         phrases=own_phrases,
     output:
         f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.parquet",
@@ -57,7 +60,7 @@ rule judge_arm:
     shell:
         "polygate judge --settings {params.settings:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
-        " --of {params.of:q} --outputs {output:q} 2> {log:q}"
+        " --steering {input.steering:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 # What one job judges together is never judged one by one.

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
     parser.add_argument("--outputs", required=True, nargs="+", help="judgements, parallel to --completions")
     parser.add_argument("--arms", nargs="+", choices=ARM_ACTIONS, help="arms of --completions, which are then checked")
-    parser.add_argument("--steering", help="steering vector of the language: whether ablation does anything")
+    parser.add_argument("--steering", nargs="?", help="steering vector of the language: whether ablation does anything")
     parser.add_argument("--of", help=identity.HELP)
 
 
