@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+from polygate import orphans
 from polygate.errors import PolygateError
 
 STAGES = {
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     stage = given[0]
     try:
+        orphans.end_with_workflow()
         module = importlib.import_module(f"polygate.stages.{stage.replace('-', '_')}")
         parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=STAGES[stage])
         module.configure(parser)

@@ -21,6 +21,7 @@ try:
     from polygate.judges.phrases import check_folder as check_phrases
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
+    from polygate.orphans import announce
     from polygate.forward.options import Options
     from polygate.prompts.extra import check_folder, find
     from polygate.provenance import PACKAGE, code_hash
