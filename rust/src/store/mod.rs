@@ -16,6 +16,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result, invalid};
 
+pub mod checksum;
 pub(crate) mod widen;
 
 use widen::widen;

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygate import files
 from polygate.errors import PolygateError
 from polygate.tables.samples import handful
 
@@ -35,14 +37,12 @@ NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score",
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
 
-    Raises `PolygateError` when the file or one of `columns` is absent.
+    Raises `PolygateError` when the file or one of `columns` is absent, or the file is damaged.
     """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
+        frame = pd.read_csv(io.StringIO(files.read_csv(path)), dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
     except pd.errors.EmptyDataError:
         raise PolygateError("empty table", where=path, do="delete the file and rerun") from None
     missing = [name for name in columns if name not in frame.columns]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polygate.errors import PolygateError
+from polygate import files
 
 Row = Mapping[str, str]
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -28,12 +29,9 @@ def exact(cell: str) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV table as text; `PolygateError` when it is absent."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{name: exact(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
+    """Rows of a CSV table as text; `PolygateError` when it is absent or damaged."""
+    rows = csv.DictReader(io.StringIO(files.read_csv(path), newline=""))
+    return [{name: exact(cell) for name, cell in row.items()} for row in rows]
 
 
 def select(rows: Sequence[Row], **what: object) -> list[Row]:

@@ -31,7 +31,7 @@ def write(output: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]
         if unknown:
             raise KeyError(sorted(unknown)[0])
         writer.writerow([_cell(row.get(name)) for name in columns])
-    files.write_text(output, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+    files.write_csv(output, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
 
 
 def _cell(value: Any) -> str:
