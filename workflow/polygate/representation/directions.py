@@ -134,7 +134,7 @@ def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMean
             )
         labels[rows] = label
         counts.append(len(rows))
-    tensors = [activations.tensor_name(layer, POSITION) for layer in range(activations.layers)]
+    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
     with explained(activations):
         means = kernels.class_means(activations.path, tensors, labels)
     return ClassMeans(means[:, 0], means[:, 1], (counts[0], counts[1]))
@@ -218,7 +218,7 @@ def projections(activations: ActivationStore, prompts: PromptTable, directions: 
 
     rows = np.concatenate([prompts.select("val"), prompts.select("test")])
     by_scorer = np.stack([directions.pc1_of_diffs, directions.pooled_dim, directions.local], axis=1)
-    tensors = [activations.tensor_name(layer, POSITION) for layer in range(activations.layers)]
+    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
     with explained(activations):
         scores = kernels.project(activations.path, tensors, by_scorer)[:, rows].astype(np.float64)
     layers, n = scores.shape[:2]
@@ -251,10 +251,11 @@ def open_matching(path: str | Path, prompts: PromptTable, model: str | None = No
 
 @contextmanager
 def explained(activations: ActivationStore) -> Iterator[None]:
-    """Name the store in what a kernel refuses about it, such as activations that are not finite."""
+    """Name the store in what a kernel refuses about it: that it is damaged, or activations that are not finite."""
     try:
         yield
     except ValueError as error:
+        activations.check_whole()
         raise PolygateError(str(error), where=activations.path, do="delete the file and rerun") from None
 
 
