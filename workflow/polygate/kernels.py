@@ -40,9 +40,9 @@ def project(path: Store, tensors: Sequence[str], directions: ArrayLike, *, threa
     512 KB, or a row where that is more.
 
     Where the file's metadata holds CRC-32 digests of its tensors (`polygate.digests`), they are compared on the way.
-    Raises ValueError for a truncated, damaged or foreign file, an unknown tensor, shapes that don't fit, and activations that
-    are NaN or infinite (naming file, tensor and row of the file); FileNotFoundError or OSError when a file can't be
-    read.
+    Raises ValueError for a truncated, damaged or foreign file, an unknown tensor, shapes that don't fit, and
+    activations that are NaN or infinite (naming file, tensor and row of the file); FileNotFoundError or OSError when a
+    file can't be read.
     """
     values = _floats("directions", directions, (2, 3))
     per_tensor = values.ndim == 3

@@ -7,8 +7,9 @@ int32 [n], is the length of the instruction alone. Metadata: `prompt_ids` (JSON 
 header, and the provenance.
 
 A tensor is checked against its digest when it is first asked for, once a file and process; the kernels for means and
-projections, which read it whole, compare it on the way (reading it twice would cost them up to half as much again). Stores are replaced, never written in place: a process that
-has one mapped would be killed (SIGBUS) if it were shortened.
+projections, which read it whole, compare it on the way (reading it twice would cost them up to half as much again).
+Stores are replaced, never written in place: a process that has one mapped would be killed (SIGBUS) if it were
+shortened.
 
 Reading needs numpy only: bfloat16 is the upper half of a float32.
 """
