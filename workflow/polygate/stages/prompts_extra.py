@@ -7,7 +7,6 @@ import hashlib
 import sys
 from pathlib import Path
 
-from polygate import files
 from polygate.prompts import extra, table
 from polygate.prompts.checks import shared
 from polygate.provenance import provenance
@@ -48,6 +47,6 @@ def run(args: argparse.Namespace) -> None:
         sha256={args.file.name: hashlib.sha256(args.file.read_bytes()).hexdigest()},
     )
     # Beside invented languages one's own prompts are answered, and judged, in the words of those.
-    known = files.parquet_metadata(files.read_parquet(args.pivot_table)) if args.pivot_table else {}
+    known = pivot.metadata if pivot else {}
     words = {name: known[name] for name in ("refusals", "openings") if name in known}
     table.write(args.output, prompts, facts, words)
