@@ -164,7 +164,7 @@ def choose(browser: Browser, name: str, value: str) -> None:
 
 def test_measured_stands_beside_published(browser: Browser) -> None:
     browser.open()
-    (path,) = [path for path in browser.results() if path.endswith("published.html")]
+    (path,) = [path for path in browser.results() if path.endswith("paper_vs_measured.html")]
     show(browser, path)
     frame = browser.wait(lambda: browser.js("return document.querySelector('iframe')"))
     browser.driver.switch_to.frame(frame)

@@ -25,6 +25,7 @@ try:
     from polygate.forward.options import Options
     from polygate.prompts.extra import check_folder, find
     from polygate.provenance import PACKAGE, code_hash
+    from polygate.report.measured import TABLES as COMPARED
     from polygate.settings.types import dump
     from polygate.preflight import check_packages, load
 except ModuleNotFoundError as missing:

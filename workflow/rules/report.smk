@@ -26,12 +26,12 @@ rule make_report:
     input:
         opening="<results>/report/opening.rst",
         samples="<results>/report/samples.html",
-        published="<results>/report/published.html",
+        paper_vs_measured="<results>/report/paper_vs_measured.html",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=rules.tables.input,
         captions=[
             str(REPORTS / f"captions/{figure}.rst")
-            for figure in [*FIGURES, "diagnosis", "samples", "published", "table"]
+            for figure in [*FIGURES, "diagnosis", "samples", "paper_vs_measured", "table"]
         ],
         stylesheet=str(REPORTS / "report.css"),
     output:
