@@ -216,8 +216,8 @@ def test_page_and_table_say_the_same(folder: Path, tmp_path: Path) -> None:
         assert top.count(f'<td class="{verdict}">') == sum(row["inside"] == cell for row in rows) > 0
     found = sum(bool(row["measured"]) for row in rows)
     held, judged = sum(row["inside"] == "true" for row in rows), sum(bool(row["inside"]) for row in rows)
-    assert f"Of {len(rows)} published numbers this run measured {found}" in page
-    assert f"holds {held} of the {judged}" in page
+    assert f"Of {len(rows)} published numbers this run measured {found}, {judged} of them with an interval" in page
+    assert f"{held} lie inside it, {judged - held} outside." in page
     estimates = re.findall(r"<td>(\d\.\d{3}) <span>\[(\d\.\d{3}), (\d\.\d{3})\]", top)
     wanted = [
         tuple(f"{float(row[name]):.3f}" for name in ("measured", "low", "high")) for row in rows if row["measured"]

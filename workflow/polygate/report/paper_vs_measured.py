@@ -81,8 +81,8 @@ def _note(pairs: Sequence[Pair], models: Mapping[str, str]) -> str:
         return f"The published numbers are of other models than this run's ({', '.join(models)})."
     found = sum(pair.measured is not None for pair in pairs)
     return (
-        f"Of {len(pairs)} published numbers this run measured {found}; its interval holds {sum(judged)} of the "
-        f"{len(judged)} that have one."
+        f"Of {len(pairs)} published numbers this run measured {found}, {len(judged)} of them with an interval: "
+        f"{sum(judged)} lie inside it, {len(judged) - sum(judged)} outside."
     )
 
 
@@ -96,7 +96,7 @@ def _sections(pairs: Sequence[Pair]) -> Iterator[str]:
         held = sum(pair.inside is True for pair in of_it)
         yield f"<section><h2>{escape(_title(experiment))} <small>{held} of {len(of_it)} inside</small></h2>"
         yield '<table><thead><tr><th scope="col">Of what</th><th scope="col">Published</th>'
-        yield '<th scope="col">Measured [interval]</th><th scope="col" class="drawn">On one scale</th>'
+        yield '<th scope="col">Measured <span>[interval]</span></th><th scope="col" class="drawn">On one scale</th>'
         yield '<th scope="col">Inside?</th></tr></thead>'
         yield from _bodies(of_it, columns=5)
         yield "</table></section>"
@@ -117,22 +117,26 @@ def _title(name: str) -> str:
 def _bodies(pairs: Sequence[Pair], *, columns: int) -> Iterator[str]:
     """A body of rows for every quantity and model of an experiment."""
 
-    def of(pair: Pair) -> tuple[str, str]:
-        return pair.published.key.quantity, pair.published.key.model
+    quantities = list(dict.fromkeys(pair.published.key.quantity for pair in pairs))
+    models = [published.MEAN, published.BEST, *published.MODELS, published.ANY, published.POOLED]
 
-    order = list(dict.fromkeys(map(of, pairs)))
-    for (quantity, model), group in groupby(sorted(pairs, key=lambda pair: order.index(of(pair))), of):
-        name = {"auc": "AUC", "f1": "F1"}.get(quantity, _title(quantity))
-        head = f"{name}, {model}" if model else name
+    def of(pair: Pair) -> tuple[int, int]:
+        return quantities.index(pair.published.key.quantity), models.index(pair.published.key.model)
+
+    for (quantity, model), found in groupby(sorted(pairs, key=of), of):
+        group = list(found)
+        arms = {pair.published.key.arm for pair in group} - {"none"}
+        name = {"auc": "AUC", "f1": "F1"}.get(quantities[quantity], _title(quantities[quantity]))
+        head = ", ".join(part for part in (name, *(arms if len(arms) == 1 else ()), models[model]) if part)
         yield f'<tbody><tr class="group"><th colspan="{columns}" scope="rowgroup">{escape(head)}</th></tr>'
-        yield from (_row(pair) for pair in group)
+        yield from (_row(pair, with_arm=len(arms) > 1) for pair in group)
         yield "</tbody>"
 
 
-def _row(pair: Pair) -> str:
+def _row(pair: Pair, *, with_arm: bool) -> str:
     number, found = pair.published, pair.measured
     cells = [
-        f"<td>{escape(_where(number))}</td>",
+        f"<td>{escape(_where(number, with_arm=with_arm))}</td>",
         f'<td title="{escape(number.source)}">{escape(_printed(number))}</td>',
     ]
     if found is not None:
@@ -146,13 +150,13 @@ def _row(pair: Pair) -> str:
     return "<tr>" + "".join(cells) + "</tr>"
 
 
-def _where(number: Published) -> str:
+def _where(number: Published, *, with_arm: bool) -> str:
     key = number.key
     place = key.language or (f"{key.tier}-resource" if key.tier else "")
     if key.source_language:
         place = f"{key.source_language} → {place}"
-    examples = "" if key.budget is None else f"b = {key.budget}"
-    arm = "" if key.arm in ("none", "gate") else key.arm
+    examples = "" if key.budget is None else f"b\u00a0=\u00a0{key.budget}"
+    arm = key.arm if with_arm else ""
     return ", ".join(part for part in (place, key.dataset, arm, examples) if part)
 
 
