@@ -26,6 +26,8 @@ STAGES = {
     "gates": "fit the gates of a language for every budget and draw",
     "judge": "judge completions",
     "means": "class means of a language's activations",
+    "position-means": "class means of a language's activations at every token position",
+    "positions": "projections of a target language's prompts at every token position",
     "prompts-extra": "prompts of a language from a plain file",
     "prompts-organism": "prompts in an invented language",
     "prompts-polyrefuse": "prompts of a language of PolyRefuse",

@@ -123,6 +123,18 @@ def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMean
 
     Raises `PolygateError` when a class has no train prompt or an activation is not finite.
     """
+    labels, counts = train_classes(prompts)
+    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
+    with explained(activations):
+        means = kernels.class_means(activations.path, tensors, labels)
+    return ClassMeans(means[:, 0], means[:, 1], counts)
+
+
+def train_classes(prompts: PromptTable) -> tuple[NDArray[np.int32], tuple[int, int]]:
+    """What class means are taken over: int32 [n], 0 harmful, 1 harmless, -1 left out; and how many of each class.
+
+    Raises `PolygateError` when a class has no train prompt.
+    """
     labels = np.full(len(prompts), -1, dtype=np.int32)
     counts = []
     for label, subset in enumerate(SUBSETS):
@@ -134,10 +146,7 @@ def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMean
             )
         labels[rows] = label
         counts.append(len(rows))
-    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
-    with explained(activations):
-        means = kernels.class_means(activations.path, tensors, labels)
-    return ClassMeans(means[:, 0], means[:, 1], (counts[0], counts[1]))
+    return labels, (counts[0], counts[1])
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
