@@ -29,9 +29,12 @@ TEXT = (
     "probe",
     "sources",
     "threshold_from",
+    "position",
+    "direction",
+    "target",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose")
+NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface")
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
