@@ -36,14 +36,14 @@ rule positions:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("pivot"),
+        pivot=settings.pivot,
         sources=sources,
         of=of_model,
         code=code("positions"),
     message:
         "Projections by position of {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate positions --settings {params.settings:q} --target {wildcards.language:q} --sources {params.sources:q}"
+        "polygate positions --pivot {params.pivot:q} --target {wildcards.language:q} --sources {params.sources:q}"
         " --means {input.means:q} --activations {input.activations:q} --prompts {input.prompts:q}"
         " --of {params.of:q} --output {output:q} 2> {log:q}"
 

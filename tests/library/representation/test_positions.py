@@ -20,7 +20,6 @@ from polygate.representation import directions, positions
 from polygate.representation.directions import ClassMeans, open_matching
 from polygate.representation.positions import PositionMeans
 from polygate.representation.store import ActivationStore, write_store
-from polygate.settings.types import dump
 from polygate.stages import position_means as position_means_stage
 from polygate.stages import positions as positions_stage
 
@@ -195,7 +194,7 @@ def test_the_stages_write_what_the_library_finds(tmp_path: Path) -> None:
             output=tmp_path / f"means-{name}.safetensors",
         )
     arguments = {
-        "settings": dump({"pivot": "a"}),
+        "pivot": "a",
         "target": TARGET,
         "sources": list(SOURCES),
         "means": [tmp_path / f"means-{name}.safetensors" for name in SOURCES],

@@ -51,13 +51,14 @@ def plot(data: pd.DataFrame) -> Figure:
         tiers, models = style.present(data["tier"]), reading.names(data, "model")
         grid = style.panels(models, width=1.42, height=1.3, rows=tiers, sharex="col", sharey=True)
         grid.figure.set_figheight(1.3 * len(tiers) + 1.5)
-        lowest = min(0.4, float(data["low"].min()))
+        floor = int(min(0.4, float(data["low"].min())) * 10) / 10
         for (tier, model), axes in grid.axes_dict.items():
             _panel(axes, data[(data["model"] == model) & (data["tier"] == tier)])
             axes.set_title(model if tier == tiers[0] else "")
             axes.set_xlabel("layer" if tier == tiers[-1] else "")
-            axes.set_ylim(int(lowest * 10) / 10, 1.03)
-            axes.set_yticks([0.5, 0.75, 1.0], [".5", ".75", "1"])
+            axes.set_ylim(floor - 0.02, 1.03)
+            ticks = [tick for tick in (0, 0.25, 0.5, 0.75, 1) if tick >= floor]
+            axes.set_yticks(ticks, [f"{tick:g}".removeprefix("0") or "0" for tick in ticks])
             if model == models[0]:
                 axes.set_ylabel(f"{tier}\nAUC", color=style.TIER_COLOURS[tier], fontweight="bold")
         return style.head(grid, "At which token harmfulness and refusal are read", _entries(data))
@@ -102,7 +103,7 @@ def _entries(data: pd.DataFrame) -> list[style.Entry]:
         entries.append(
             style.Entry("harmful, surface alone", (style.mark(marker="", colour=style.BASELINE, line="-."),))
         )
-    entries.append(style.Entry("chosen layer", (style.mark(marker="|", colour="#BDBDBD"),)))
+    entries.append(style.Entry("chosen layer", (style.mark(marker="s", colour=style.FAINT),)))
     return entries
 
 

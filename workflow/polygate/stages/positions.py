@@ -9,12 +9,11 @@ from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.representation import directions, positions
-from polygate.settings.types import stage_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with pivot")
+    parser.add_argument("--pivot", required=True, help="the language whose direction orients signs, where a source")
     parser.add_argument("--target", required=True, help="the language the directions are tested on")
     parser.add_argument("--sources", required=True, nargs="+", help="source languages, without the target")
     parser.add_argument("--means", required=True, nargs="+", help="their class means by position, in their order")
@@ -26,7 +25,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, compute, write."""
-    pivot = stage_settings(args.settings).pivot
     prompts = table.read(args.prompts, language=args.target)
     store = directions.open_matching(args.activations, prompts)
     model = identity.asked_for(args.of, store.metadata)
@@ -35,6 +33,6 @@ def run(args: argparse.Namespace) -> None:
         name: positions.PositionMeans.load(path, language=name, model=model)
         for name, path in zip(args.sources, args.means, strict=True)
     }
-    found = positions.scores(store, prompts, positions.for_target(args.target, sources, pivot))
-    made = provenance("polygate.stages.positions", pivot=pivot, target=args.target, sources=args.sources)
+    found = positions.scores(store, prompts, positions.for_target(args.target, sources, args.pivot))
+    made = provenance("polygate.stages.positions", pivot=args.pivot, target=args.target, sources=args.sources)
     files.write_parquet(args.output, found, made, {"model": model, "prompts": prompts.fingerprint()})
