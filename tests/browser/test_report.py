@@ -7,7 +7,7 @@ from typing import Any
 from browser.conftest import Browser
 
 QUESTIONS = ("know", "act", "repair")
-FIGURES = ("separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity")
+FIGURES = ("separability", "projections", "positions", "refusal_by_tier", "decomposition", "gate_f1", "selectivity")
 VISIBLE = """
 const box = arguments[0].getBoundingClientRect(), natural = arguments[0].naturalWidth || 0;
 return {width: box.width, height: box.height, left: box.left, right: box.right, natural};

@@ -14,6 +14,7 @@ PER_LANGUAGE = {
     "capture": 1,
     "means": 1,
     "directions": 1,
+    "positions": 1,
     "gates": 1,
     "complete_unsteered": 1,
     "complete_steered": 2,
@@ -83,7 +84,7 @@ def test_editing_the_judge_reruns_judging_and_what_follows_only(finished: Checko
 
 def test_editing_a_kernel_reruns_what_uses_kernels_only(finished: Checkout) -> None:
     rules = edited(finished, "rust/src/lib.rs", "\n// edited\n")
-    assert {"means", "directions", "gates"} <= rules
+    assert {"means", "directions", "positions", "gates"} <= rules
     assert not rules & {"train_organism", "prompts_organism", "capture", "complete_unsteered"}
 
 

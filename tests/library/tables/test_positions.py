@@ -159,7 +159,7 @@ def test_the_findings_say_where_each_is_read_and_only_what_is_certain(run: Run, 
     assert found["positions"]["refused"]["best"] == "t_post_inst"
     assert found["positions"]["harmful"]["layers"] == POSITIONS
     assert "; harmfulness is read best at t_inst (AUC " in found["sentence"]
-    assert ", and refusal is read best at t_post_inst (AUC " in found["sentence"]
+    assert ", and refusal along the same direction is read best at t_post_inst (AUC " in found["sentence"]
     rows = read(tmp_path / "positions.csv")
     for row in rows:
         row["ahead_p_holm"] = row["ahead_p_holm"] and "0.2"
