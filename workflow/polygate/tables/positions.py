@@ -125,8 +125,8 @@ class Scores:
     """Scores of the prompts of several languages for one target: `values` [methods, n] as `places`, then `baselines`.
 
     The clusters of the panel are prompts and, since the same prompt may be refused in one language and complied with in
-    another, their class: what such a prompt has in common with itself is not counted, which makes means over languages
-    look less sure than they are, never surer.
+    another, their class. That leaves out what such a prompt has in common with itself: it pulls one language's AUC up
+    and the other's down where translations score alike, so means over languages are surer than they look.
     """
 
     target: Target
