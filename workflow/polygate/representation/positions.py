@@ -165,7 +165,7 @@ def scores(
 def _tensors(activations: ActivationStore) -> list[str]:
     """Names of all tensors, positions outermost."""
     return [
-        activations.tensor_name(layer, position)
+        activations.kernels_name(layer, position)
         for position in activations.positions
         for layer in range(activations.layers)
     ]
