@@ -26,7 +26,16 @@ PER_LANGUAGE = {
 
 def aggregates(planned: Counter[str]) -> Counter[str]:
     """The part of a plan that belongs to no language: probes of all languages, tables, figures, report."""
-    names = ("compare_probes", "recoverability", "table_", "figure_", "report_", "make_report", "default")
+    names = (
+        "compare_probes",
+        "recoverability",
+        "table_",
+        "figure_",
+        "paper_vs_measured",
+        "report_",
+        "make_report",
+        "default",
+    )
     return Counter({rule: n for rule, n in planned.items() if rule.startswith(names)})
 
 

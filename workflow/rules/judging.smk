@@ -4,11 +4,6 @@ Needs: prompts and the completions of the base arms; routed arms select from the
 """
 
 
-def own_phrases(wildcards):
-    """Input function: the user's own phrases of the job's language, nothing when there are none."""
-    return own_file(settings.judging.phrases, wildcards.language) or []
-
-
 rule judge:
     input:
         prompts="<results>/prompts/{language}.parquet",

@@ -5,12 +5,6 @@ workflow; options and profiles can't do that without breaking dry runs.
 """
 
 
-def first_page():
-    """The text that the report opens with: the answers once they are known, their empty frame before."""
-    answers = Path(f"results/{settings.run}/report/opening.rst")
-    return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
-
-
 report: first_page()
 
 
