@@ -9,7 +9,7 @@ A JSON object holds that of the whole file under the same name. A CSV table stay
 digest lies beside it in a hidden file, `.refusal.csv.crc32`. A model's folder holds those of its files in `.crc32`.
 
 A CRC-32 changes with every single bit and every run of up to 32 bits. It is meant for accidents, not for forgers: it
-is the fastest check there is where the processor multiplies without carry (`kernels.crc32`).
+is the fastest check there is where the processor multiplies without carry.
 """
 
 from __future__ import annotations
@@ -196,9 +196,11 @@ def of_array(values: NDArray[Any]) -> str:
 
 def of_span(path: Path, start: int, length: int) -> str:
     """Digest of some bytes of a file."""
-    from polygate import kernels
+    # Not by way of `polygate.kernels`: all that writes a file would count as made by the kernels, and an edit of one
+    # would rerun everything. What a CRC-32 is no edit changes.
+    from polygate import _kernels
 
-    return f"{kernels.crc32(path, start, length):08x}"
+    return f"{_kernels.crc32(str(path), start, length):08x}"
 
 
 def append(path: Path) -> None:

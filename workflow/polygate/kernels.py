@@ -328,15 +328,6 @@ def bootstrap(
     return Intervals(*found)
 
 
-def crc32(path: str | os.PathLike[str], start: int, length: int) -> int:
-    """CRC-32 (zlib's) of `length` bytes of a file from `start` on, or of those that are there.
-
-    Several times as fast as zlib where the processor multiplies without carry; reads through a small buffer, so that
-    a file that is not in the page cache is read in large pieces. FileNotFoundError or OSError when it can't be read.
-    """
-    return _kernels.crc32(os.fspath(path), start, length)
-
-
 def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval (1927) for `successes` of `n` > 0 trials: low and high, both within 0 … 1.
 
