@@ -80,9 +80,9 @@ pub fn project_with<'a, P: AsRef<Path>>(
             Some(index) => Err(explain(tensor, chunk.rows.start + index / count)),
         }
     })?;
-    for tensor in &tensors {
-        let own = slots.iter().filter(|slot| std::ptr::eq(slot.0, tensor));
-        tensor.check_sums(own.filter_map(|(.., chunk, _, sum)| sum.as_ref().map(|sum| (chunk.rows.start, sum))))?;
+    for own in slots.chunk_by(|one, next| std::ptr::eq(one.0, next.0)) {
+        let sums = own.iter().filter_map(|(.., chunk, _, sum)| sum.as_ref().map(|sum| (chunk.rows.start, sum)));
+        own[0].0.check_sums(sums)?;
     }
     Ok(Projections { scores, rows })
 }

@@ -64,6 +64,8 @@ pub struct Store {
     map: Mmap,
     data: usize,
     metadata: Metadata,
+    /// CRC-32 of each tensor, where the file holds digests.
+    digests: Option<HashMap<String, u32>>,
 }
 
 impl Store {
@@ -85,7 +87,9 @@ impl Store {
             path: path.to_owned(),
             reason: format!("truncated or not a safetensors file ({reason})"),
         })?;
-        Ok(Self { path: path.to_owned(), data: header + size_of::<u64>(), map, metadata })
+        let digests = digests(&metadata)
+            .map_err(|_| Error::Store { path: path.to_owned(), reason: "its digests are no object of texts".into() })?;
+        Ok(Self { path: path.to_owned(), data: header + size_of::<u64>(), map, metadata, digests })
     }
 
     /// An error about this file.
@@ -113,20 +117,12 @@ impl Store {
             return Err(self.error(format!("tensor {name} is empty: shape [{rows}, {width}]")));
         }
         let start = self.data + info.data_offsets.0;
-        let digest = self.digest(name)?;
+        let digest = match &self.digests {
+            None => None,
+            Some(held) => Some(*held.get(name).ok_or_else(|| self.error(format!("no digest of tensor {name}")))?),
+        };
         assert_eq!(info.data_offsets.1 - info.data_offsets.0, rows * width * dtype.size(), "the header was checked");
         Ok((Part { store: self, rows: first..first + rows, start, digest }, dtype, width))
-    }
-
-    /// The CRC-32 that the file's metadata holds of a tensor, None where it holds none.
-    fn digest(&self, name: &str) -> Result<Option<u32>> {
-        let Some(held) = self.metadata.metadata().as_ref().and_then(|metadata| metadata.get(DIGESTS)) else {
-            return Ok(None);
-        };
-        let digests: HashMap<String, String> =
-            serde_json::from_str(held).map_err(|_| self.error("its digests are no object of texts"))?;
-        let digest = digests.get(name).and_then(|digest| u32::from_str_radix(digest, 16).ok());
-        digest.map(Some).ok_or_else(|| self.error(format!("no digest of tensor {name}")))
     }
 
     /// Drop pages from the memory of this process; they stay in the page cache.
@@ -150,6 +146,16 @@ fn parse(file: &[u8]) -> std::result::Result<(usize, Metadata), String> {
         None => Ok((length, metadata)),
         Some(name) => Err(format!("two entries {name}")),
     }
+}
+
+/// The CRC-32 that the metadata holds of each tensor, None where it holds none of any.
+fn digests(metadata: &Metadata) -> serde_json::Result<Option<HashMap<String, u32>>> {
+    let Some(held) = metadata.metadata().as_ref().and_then(|metadata| metadata.get(DIGESTS)) else {
+        return Ok(None);
+    };
+    let texts: HashMap<String, String> = serde_json::from_str(held)?;
+    let read = |(name, text): (String, String)| Some((name, u32::from_str_radix(&text, 16).ok()?));
+    Ok(Some(texts.into_iter().filter_map(read).collect()))
 }
 
 /// Open files whose rows follow each other: one store, or the shards of one.
