@@ -194,15 +194,11 @@ def for_target(target: str, sources: Mapping[str, ClassMeans], own: ClassMeans, 
 
     The pivot's direction orients signs; the first source's does when the pivot is the target itself.
     """
-    if target in sources:
-        raise PolygateError(f"target language {target} is among its own sources {list(sources)}")
-    if not sources:
-        raise PolygateError(f"target language {target} has no source languages")
+    check_sources(target, sources)
     shapes = {name: means.harmful.shape for name, means in {target: own, **sources}.items()}
     if len(set(shapes.values())) > 1:
         raise PolygateError(f"activations of different shapes [layers, width]: {shapes}")
-    differences = np.stack([difference_in_means(means) for means in sources.values()])
-    towards = difference_in_means(sources.get(pivot, next(iter(sources.values()))))
+    differences, towards = stacked(sources, pivot)
     layers = range(differences.shape[1])
     spaces = [subspace(differences[:, layer], rank, towards[layer]) for layer in layers]
     basis = np.stack([space.basis for space in spaces])
@@ -215,6 +211,20 @@ def for_target(target: str, sources: Mapping[str, ClassMeans], own: ClassMeans, 
         basis=basis.astype(np.float32),
         singular_values=np.stack([space.singular_values for space in spaces]),
     )
+
+
+def check_sources(target: str, sources: Mapping[str, object]) -> None:
+    """`PolygateError` when a target is among its own sources, or has none."""
+    if target in sources:
+        raise PolygateError(f"target language {target} is among its own sources {list(sources)}")
+    if not sources:
+        raise PolygateError(f"target language {target} has no source languages")
+
+
+def stacked(sources: Mapping[str, ClassMeans], pivot: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The directions of `sources`, [s, L, d], and the one that orients signs, [L, d]: the pivot's, or the first."""
+    differences = np.stack([difference_in_means(means) for means in sources.values()])
+    return differences, difference_in_means(sources.get(pivot, next(iter(sources.values()))))
 
 
 def projections(activations: ActivationStore, prompts: PromptTable, directions: Directions) -> pa.Table:
@@ -233,9 +243,7 @@ def projections(activations: ActivationStore, prompts: PromptTable, directions: 
     layers, n = scores.shape[:2]
     repeats = layers * len(SCORERS)
     columns = {
-        "prompt_id": _repeated(np.array(prompts.ids)[rows], repeats),
-        "split": _repeated(prompts.split[rows], repeats),
-        "subset": _repeated(prompts.subset[rows], repeats),
+        **prompt_columns(prompts, rows, repeats),
         "token_count": pa.array(np.tile(activations.token_count[rows], repeats), pa.int32()),
         "layer": pa.array(np.tile(np.repeat(np.arange(layers, dtype=np.int16), n), len(SCORERS)), pa.int16()),
         "scorer": pa.array(np.repeat(SCORERS, layers * n).tolist(), pa.string()),
@@ -244,10 +252,12 @@ def projections(activations: ActivationStore, prompts: PromptTable, directions: 
     return pa.table(columns).replace_schema_metadata({"language": directions.target})
 
 
-def _repeated(values: NDArray[np.str_], times: int) -> pa.Array:
+def prompt_columns(prompts: PromptTable, rows: NDArray[np.int64], times: int) -> dict[str, pa.Array]:
+    """prompt_id, split and subset of `rows`, one after the other, `times` over."""
     import pyarrow as pa
 
-    return pa.array(values.tolist() * times, pa.string())
+    values = {"prompt_id": np.array(prompts.ids), "split": prompts.split, "subset": prompts.subset}
+    return {name: pa.array(column[rows].tolist() * times, pa.string()) for name, column in values.items()}
 
 
 def open_matching(path: str | Path, prompts: PromptTable, model: str | None = None) -> ActivationStore:

@@ -23,10 +23,12 @@ from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
 from polygate.representation.directions import (
     ClassMeans,
-    difference_in_means,
+    check_sources,
     explained,
     pc1_of_diffs,
     pooled_dim,
+    prompt_columns,
+    stacked,
     train_classes,
 )
 from polygate.representation.store import ActivationStore
@@ -94,8 +96,7 @@ def directions_at(sources: Mapping[str, ClassMeans], pivot: str) -> NDArray[np.f
 
     The pivot's direction orients the sign; the first source's does when the pivot is no source.
     """
-    differences = np.stack([difference_in_means(means) for means in sources.values()])
-    towards = difference_in_means(sources.get(pivot, next(iter(sources.values()))))
+    differences, towards = stacked(sources, pivot)
     first = [pc1_of_diffs(differences[:, layer], towards[layer]) for layer in range(differences.shape[1])]
     return np.stack([np.stack(first), pooled_dim(list(sources.values()))], axis=1).astype(np.float32)
 
@@ -105,10 +106,7 @@ def for_target(target: str, sources: Mapping[str, PositionMeans], pivot: str) ->
 
     Raises `PolygateError` for a target among its own sources, no source, and sources of other positions or shapes.
     """
-    if target in sources:
-        raise PolygateError(f"target language {target} is among its own sources {list(sources)}")
-    if not sources:
-        raise PolygateError(f"target language {target} has no source languages")
+    check_sources(target, sources)
     kinds = {name: _kind(means) for name, means in sources.items()}
     if len(set(kinds.values())) > 1:
         raise PolygateError(f"class means of different positions or shapes [layers, width]: {kinds}")
@@ -149,9 +147,7 @@ def scores(
         found = kernels.project(activations.path, _tensors(activations), along)[:, rows].astype(np.float64)
     blocks, n = len(positions) * layers * len(DIRECTIONS), len(rows)
     columns = {
-        "prompt_id": pa.array([prompts.ids[row] for row in rows] * blocks, pa.string()),
-        "split": pa.array(prompts.split[rows].tolist() * blocks, pa.string()),
-        "subset": pa.array(prompts.subset[rows].tolist() * blocks, pa.string()),
+        **prompt_columns(prompts, rows, blocks),
         "position": pa.array(np.repeat(positions, layers * len(DIRECTIONS) * n).tolist(), pa.string()),
         "layer": pa.array(
             np.tile(np.repeat(np.arange(layers, dtype=np.int16), len(DIRECTIONS) * n), len(positions)), pa.int16()

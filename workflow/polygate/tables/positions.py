@@ -29,17 +29,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate import kernels
+from polygate.controls.surface import LABEL_FREE
 from polygate.measurement.statistics import (
     FEWEST,
-    Comparison,
     Panel,
     Part,
     Replicates,
     Resampling,
+    against_every,
     against_surface,
-    difference_interval,
     holm,
-    paired_p,
     replicate,
     resolving,
     share_interval,
@@ -49,7 +48,7 @@ from polygate.representation.directions import ESTIMATORS
 from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
 from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, told, write
+from polygate.tables.writing import interval, spelt, told, write
 
 COLUMNS = (
     "model",
@@ -86,8 +85,6 @@ COLUMNS = (
     "ahead_p",
     "ahead_p_holm",
 )
-BASELINES = ("surface", "length")
-"""Baselines that need no labelled prompt of the language, as the direction needs none."""
 READ = "v_hrl"
 """The direction that is compared, at each position's own layer."""
 
@@ -139,7 +136,7 @@ class Scores:
     def of(cls, sheets: Sequence[Sheet], target: Target) -> Scores:
         """Of the languages of `sheets`, all of which have the target."""
         places = [place for place in sheets[0].places if all(place in sheet.places for sheet in sheets)]
-        baselines = [name for name in BASELINES if all(name in sheet.surface for sheet in sheets)]
+        baselines = [name for name in LABEL_FREE if all(name in sheet.surface for sheet in sheets)]
         parts, values = [], []
         for sheet in sheets:
             rows, positive = sheet.labels(target)
@@ -238,7 +235,7 @@ def _sheet(cell: Cell, surfaces: Sequence[Cell], judgements: Sequence[Cell]) -> 
     table = test_split(read(cell, ["prompt_id", "split", "subset", "position", "layer", "direction", "score"]))
     surface = only(surfaces, language=cell.language)
     baselines = read(surface, ["prompt_id", "scorer", "score"])
-    baselines = baselines.filter(pc.is_in(baselines["scorer"], value_set=pa.array(BASELINES, pa.string())))
+    baselines = baselines.filter(pc.is_in(baselines["scorer"], value_set=pa.array(LABEL_FREE, pa.string())))
     judged = only(judgements, language=cell.language)
     said = read(judged, ["prompt_id", "subset", "outcome"])
     test = test_rows(said)
@@ -291,21 +288,8 @@ def _compare(rows: list[dict[str, Any]], scores: Scores, resampling: Resampling)
         if baselines and row["language"]:
             row["beside surface"] = against_surface(found.pick([method]), baselines, column)
         if len(at) > 1:
-            row["beside positions"] = _beside_positions(source, scores.places, method, column, items)
-
-
-def _beside_positions(found: Replicates, places: Sequence[Place], method: int, column: int, items: int) -> Comparison:
-    """One position with the strongest of the others; p is the largest of all of theirs, 1 where one does better."""
-    differences = {
-        other: found.pick([method]).minus(found.pick([other])) for other in range(len(places)) if other != method
-    }
-    rival = min(differences, key=lambda other: float(differences[other].estimate[0, column]))
-    p_values = [
-        paired_p(difference, 0, column, items) if items < FEWEST or difference.estimate[0, column] > 0 else 1.0
-        for difference in differences.values()
-    ]
-    parts = share_interval(found, method, column, items), share_interval(found, rival, column, items)
-    return Comparison(places[rival][0], difference_interval(differences[rival], 0, column, parts), max(p_values))
+            rivals = {place[0]: source.pick([other]) for place, other in at.items() if other != method}
+            row["beside positions"] = against_every(source.pick([method]), rivals, column, items)
 
 
 def _correct(rows: list[dict[str, Any]], confidence: float) -> None:
@@ -315,9 +299,7 @@ def _correct(rows: list[dict[str, Any]], confidence: float) -> None:
         compared = [row for row in mine if "beside surface" in row]
         verdicts = with_verdicts([row["beside surface"] for row in compared], confidence)
         for row, found in zip(compared, verdicts, strict=True):
-            row |= {"baseline": found.baseline, "p": told(found.p), "p_holm": told(found.p_holm)}
-            row |= {"difference": found.difference.estimate, "verdict": found.verdict}
-            row |= {"difference_low": found.difference.low, "difference_high": found.difference.high}
+            row |= spelt(found)
         for family in (True, False):
             compared = [row for row in mine if "beside positions" in row and bool(row["language"]) == family]
             adjusted = holm([row["beside positions"].p for row in compared])

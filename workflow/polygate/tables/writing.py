@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polygate import files
-from polygate.measurement.statistics import Interval
+from polygate.measurement.statistics import Comparison, Interval
 from polygate.tables.rows import inert
 
 
@@ -48,6 +48,20 @@ def _cell(value: Any) -> str:
 def interval(found: Interval) -> dict[str, Any]:
     """The columns estimate, low, high and method."""
     return {"estimate": found.estimate, "low": found.low, "high": found.high, "method": found.method}
+
+
+def spelt(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with the surface as its columns."""
+    difference = comparison.difference
+    return {
+        "baseline": comparison.baseline,
+        "difference": difference.estimate,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "p": told(comparison.p),
+        "p_holm": told(comparison.p_holm),
+        "verdict": comparison.verdict,
+    }
 
 
 def told(p: float) -> float | None:
