@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from library.flipping import flipped
 from polygate import digests, files
 from polygate.errors import PolygateError
 
@@ -87,11 +88,9 @@ def test_every_flipped_bit_is_found(tmp_path: Path, suffix: str) -> None:
     name = (
         range(whole.index(b"polygate.digest"), whole.index(b"polygate.digest") + 15) if suffix == "json" else range(0)
     )
-    for bit in range(8 * len(whole)):
+    for bit, content in flipped(whole):
         if bit // 8 in name:
             continue
-        content = bytearray(whole)
-        content[bit // 8] ^= 1 << bit % 8
         broken.write_bytes(content)
         with pytest.raises(PolygateError, match=r"broken\..*: delete the file and rerun"):
             READERS[suffix](broken)
@@ -104,9 +103,7 @@ def test_a_table_stays_plain_and_every_flipped_bit_is_found(tmp_path: Path) -> N
     assert path.read_bytes() == text.encode()
     assert files.read_csv(path) == text
     whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        content = bytearray(whole)
-        content[bit // 8] ^= 1 << bit % 8
+    for _, content in flipped(whole):
         path.write_bytes(content)
         with pytest.raises(PolygateError, match=r"is damaged, or was changed by hand, in .*gates\.csv: delete"):
             files.read_csv(path)
@@ -134,9 +131,7 @@ def test_every_flipped_bit_of_a_folder_is_found_but_those_of_notes(tmp_path: Pat
     digests.check_folder(tmp_path, [".md"])
     for name in ("config.json", "model.safetensors", ".crc32"):
         whole = (tmp_path / name).read_bytes()
-        for bit in range(8 * len(whole)):
-            content = bytearray(whole)
-            content[bit // 8] ^= 1 << bit % 8
+        for _, content in flipped(whole):
             (tmp_path / name).write_bytes(content)
             with pytest.raises(PolygateError, match=r"damaged.*delete the model's folder and rerun"):
                 digests.check_folder(tmp_path, [".md"])
