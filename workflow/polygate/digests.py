@@ -183,7 +183,11 @@ def check_folder(folder: Path, passed_over: Iterable[str] = ()) -> None:
         if not path.is_file() or path.suffix in passed_over:
             continue
         if of_span(path, 0, path.stat().st_size) != expected:
-            raise PolygateError("the file is damaged, or was changed by hand", where=path, do=_REDO_FOLDER)
+            raise PolygateError(
+                "the file is damaged, or was changed by hand",
+                where=path,
+                do=f"{_REDO_FOLDER}, or delete {_BESIDE} in it if you meant the change",
+            )
 
 
 def of_array(values: NDArray[Any]) -> str:
