@@ -2,7 +2,7 @@
 
 The plan is written when the workflow is read. It is nobody's input, so it triggers nothing: the job that has loaded
 a model looks there for what else it can compute. Priorities see to it that this is much: prompts come before forward
-passes, and everything that steering vectors need before steered completions.
+passes, and everything that interventions need before steered completions.
 """
 
 PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")
@@ -24,7 +24,7 @@ def forward_job(task, model, language, **more):
 
 def capture_job(model, language):
     output = f"results/{settings.run}/{model}/activations/{language}.safetensors"
-    return forward_job("capture", model, language, positions=["t_inst", "t_post_inst"], output=output)
+    return forward_job("capture", model, language, positions=["t_inst", "t_post_inst", "mean"], output=output)
 
 
 def generate_job(model, language, arm):
@@ -34,7 +34,7 @@ def generate_job(model, language, arm):
         model,
         language,
         arm=arm,
-        steering=None if arm == "none" else f"{results}/steering/{language}.safetensors",
+        intervention=None if arm == "none" else f"{results}/interventions/{arm}/{language}.safetensors",
         max_new_tokens=settings.generation.max_new_tokens,
         output=f"{results}/completions/{arm}/{language}.parquet",
     )

@@ -8,7 +8,7 @@ rule judge:
     input:
         prompts="<results>/prompts/{language}.parquet",
         completions=expand("<results>/{{model}}/completions/{arm}/{{language}}.parquet", arm=ARMS),
-        steering="<results>/{model}/steering/{language}.safetensors",
+        interventions=expand("<results>/{{model}}/interventions/{arm}/{{language}}.safetensors", arm=STEERED),
         phrases=own_phrases,
     output:
         expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{language}}}}.parquet", arm=ARMS),
@@ -25,8 +25,8 @@ rule judge:
         "Judging {wildcards.model} in {wildcards.language}"
     shell:
         "polygate judge --settings {params.settings:q} --language {wildcards.language:q} --prompts {input.prompts:q}"
-        " --completions {input.completions:q} --arms {params.arms} --steering {input.steering:q} --of {params.of:q}"
-        " --outputs {output:q} 2> {log:q}"
+        " --completions {input.completions:q} --arms {params.arms} --interventions {input.interventions:q}"
+        " --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 rule table_refusal:

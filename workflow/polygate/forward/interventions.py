@@ -68,8 +68,8 @@ class Part:
 
     @property
     def idle(self) -> bool:
-        """Whether the part leaves every prompt alone."""
-        return not self.coefficients.any()
+        """Whether the part leaves every prompt alone; of no prompts at all, it still says what it does."""
+        return bool(len(self.coefficients)) and not self.coefficients.any()
 
     def units(self) -> NDArray[np.float64]:
         """The vectors scaled to length 1, float64 [len(layers), d]."""
@@ -115,7 +115,7 @@ class Intervention:
         parts = tuple(replace(part, coefficients=part.coefficients[chosen]) for part in self.parts)
         return Intervention(tuple(self.prompt_ids[row] for row in chosen.tolist()), parts)
 
-    def of_prompts(self, prompt_ids: Iterable[str]) -> Intervention:
+    def of_prompts(self, prompt_ids: Iterable[str], where: object = None) -> Intervention:
         """The intervention on the prompts named, in their order; `PolygateError` for one that it says nothing of."""
         wanted = tuple(prompt_ids)
         if wanted == self.prompt_ids:
@@ -123,8 +123,16 @@ class Intervention:
         place = {name: row for row, name in enumerate(self.prompt_ids)}
         lacking = next((name for name in wanted if name not in place), None)
         if lacking is not None:
-            raise PolygateError(f"nothing is said of prompt {lacking!r}: the intervention is on other prompts")
+            raise PolygateError(f"the intervention is on other prompts: nothing is said of {lacking!r}", where=where)
         return self.rows([place[name] for name in wanted])
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """`PolygateError` unless these are the intervention's prompts, in its order."""
+        pairs = zip(prompt_ids, self.prompt_ids, strict=False)
+        differing = next((f"{ours!r} where {theirs!r} is meant" for ours, theirs in pairs if ours != theirs), "")
+        if differing or len(prompt_ids) != len(self):
+            counted = f"{len(prompt_ids)} prompts, {len(self)} are meant"
+            raise PolygateError(f"the intervention is on other prompts: {differing or counted}")
 
     def check_fits(self, layers: int, width: int) -> None:
         """`PolygateError` unless every part fits a model with `layers` decoder blocks and a stream of `width`."""
@@ -136,12 +144,22 @@ class Intervention:
                     do="use vectors of this model",
                 )
 
+    @property
+    def acting(self) -> tuple[Part, ...]:
+        """The parts that do something to some prompt."""
+        return tuple(part for part in self.parts if not part.idle)
+
+    @property
+    def action(self) -> str:
+        """What is done, in short: none, add, ablate or add+ablate."""
+        return "+".join(sorted({part.operation for part in self.acting})) or NOTHING
+
     def digest(self) -> str:
         """Which intervention this is: 16 hex digits of what its parts do, "none" when they leave every prompt alone.
 
         Prompt ids are not part of it: the same completions may be those of several arms.
         """
-        acting = [part.digest() for part in self.parts if not part.idle]
+        acting = [part.digest() for part in self.acting]
         return hashlib.sha256(json.dumps(acting).encode()).hexdigest()[:16] if acting else NOTHING
 
     def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:

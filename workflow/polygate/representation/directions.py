@@ -117,6 +117,12 @@ class Directions:
         arrays = {name: tensors[name] for name in names}
         return cls(metadata["language"], sources, **arrays, metadata=metadata)
 
+    def check_sources(self, sources: Sequence[str], where: str | Path) -> None:
+        """`PolygateError` unless the directions are from these sources, in this order and without the target."""
+        if self.target in sources or self.sources != tuple(sources):
+            what = f"directions for {self.target} are from {list(self.sources)}, not from {list(sources)}"
+            raise PolygateError(what, where=where)
+
 
 def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMeans:
     """Class means over the train rows of one language, multiple-choice prompts left out.
