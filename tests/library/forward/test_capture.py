@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.capture import POSITIONS, Activations, capture, read
+from polygate.forward.capture import POSITIONS, Activations, capture
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import tokenise
 
@@ -84,14 +84,9 @@ def test_a_mean_in_half_precision_is_rounded_once(loaded: LoadedModel, prompts: 
     half = dataclasses.replace(loaded, model=loaded.model.bfloat16())
     try:
         found = capture(half, prompts[:1], ["mean", "t_inst"], layers=[0])
-        whole = torch.stack(
-            [read(half, [prompt], ["mean"], (0,))[0][0, 0] for prompt in tokenise(loaded.tokenizer, prompts[:1])]
-        )
         assert found.tensors[0, "mean"].dtype == torch.bfloat16
-        expected = one_by_one(half, prompts[:1], "mean", 0)
-        assert torch.equal(found.tensors[0, "mean"], expected)
-        assert torch.equal(whole, expected)
-        assert torch.equal(found.tensors[0, "t_inst"], one_by_one(half, prompts[:1], "t_inst", 0))
+        for position in ("mean", "t_inst"):
+            assert torch.equal(found.tensors[0, position], one_by_one(half, prompts[:1], position, 0))
     finally:
         loaded.model.float()
 
