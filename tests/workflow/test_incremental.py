@@ -16,6 +16,7 @@ PER_LANGUAGE = {
     "directions": 1,
     "positions": 1,
     "gates": 1,
+    "intervene": 1,
     "complete_unsteered": 1,
     "complete_steered": 2,
     "judge": 1,

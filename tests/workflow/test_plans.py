@@ -32,6 +32,7 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     cells = len(Settings().models) * len(Settings().languages.all())
     assert cells == 69
     assert planned["capture"] == planned["complete_unsteered"] == planned["gates"] == cells
+    assert planned["intervene"] == cells
     assert planned["complete_steered"] == 2 * cells
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1

@@ -307,7 +307,7 @@ def test_activations_that_are_not_finite_are_named(planted: Fixture, tmp_path: P
         fitting.read(open_matching(store, planted.own), planted.directions, [LAYER])
 
 
-def test_a_file_that_is_no_gate_is_refused(planted: Fixture, tmp_path: Path) -> None:
+def test_a_file_that_is_no_gate_is_refused(tmp_path: Path) -> None:
     nothing(["harmful-test-0000"]).save(tmp_path / "intervention.safetensors", {})
     with pytest.raises(PolygateError, match="not a gate"):
         load(tmp_path / "intervention.safetensors")
