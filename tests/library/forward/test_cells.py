@@ -555,9 +555,13 @@ def test_the_stage_writes_its_output_and_a_hit_imports_nothing_heavy(world: Worl
 def test_a_language_without_test_prompts_gives_an_empty_table(world: World) -> None:
     rows = [table.Prompt("harmful-train-0000", "w1 w2")]
     table.write(world.root / "prompts/h1.parquet", table.build("h1", rows, missing=["harmful test"]))
-    job = world.job("generate", "h1")
-    run(world, job)
-    assert files.read_parquet(job.output).num_rows == 0
+    write_interventions(world.root, "h1")
+    for arm, action in zip(ARMS, ("none", "add", "ablate"), strict=True):
+        job = world.job("generate", "h1", arm)
+        run(world, job)
+        found = files.read_parquet(job.output)
+        assert found.num_rows == 0
+        assert files.parquet_metadata(found)["action"] == action, "tables tell arms apart by it"
 
 
 def test_a_cell_is_the_same_bytes_again(world: World) -> None:
