@@ -24,6 +24,7 @@ STAGES = {
     "download-polyrefuse": "download PolyRefuse at its pinned revision",
     "forward": "forward passes: activations, or completions left alone or steered",
     "gates": "fit the gates of a language for every budget and draw",
+    "intervene": "decide what addition and ablation do to every test prompt of a language",
     "judge": "judge completions",
     "means": "class means of a language's activations",
     "position-means": "class means of a language's activations at every token position",
