@@ -340,6 +340,12 @@ fn bootstrap<'py>(
     ))
 }
 
+/// CRC-32 of a part of a file.
+#[pyfunction]
+fn crc32(py: Python<'_>, path: PathBuf, start: u64, length: u64) -> PyResult<u32> {
+    run(py, 1, |threads| crate::store::checksum::of_span(&path, start, length, threads))
+}
+
 /// Wilson's interval for a proportion.
 #[pyfunction]
 fn wilson(successes: f64, n: f64, confidence: f64) -> PyResult<(f64, f64)> {
@@ -410,6 +416,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(caliper_auc, module)?)?;
     module.add_function(wrap_pyfunction!(sweep_threshold, module)?)?;
     module.add_function(wrap_pyfunction!(bootstrap, module)?)?;
+    module.add_function(wrap_pyfunction!(crc32, module)?)?;
     module.add_function(wrap_pyfunction!(wilson, module)?)?;
     module.add_function(wrap_pyfunction!(fit_logistic, module)?)?;
     Ok(())

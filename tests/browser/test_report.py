@@ -7,7 +7,7 @@ from typing import Any
 from browser.conftest import Browser
 
 QUESTIONS = ("know", "act", "repair")
-FIGURES = ("separability", "projections", "refusal_by_tier", "decomposition", "gate_f1", "selectivity")
+FIGURES = ("separability", "projections", "positions", "refusal_by_tier", "decomposition", "gate_f1", "selectivity")
 VISIBLE = """
 const box = arguments[0].getBoundingClientRect(), natural = arguments[0].naturalWidth || 0;
 return {width: box.width, height: box.height, left: box.left, right: box.right, natural};
@@ -164,7 +164,7 @@ def choose(browser: Browser, name: str, value: str) -> None:
 
 def test_measured_stands_beside_published(browser: Browser) -> None:
     browser.open()
-    (path,) = [path for path in browser.results() if path.endswith("published.html")]
+    (path,) = [path for path in browser.results() if path.endswith("paper_vs_measured.html")]
     show(browser, path)
     frame = browser.wait(lambda: browser.js("return document.querySelector('iframe')"))
     browser.driver.switch_to.frame(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,50 @@ def test_an_empty_tensor_is_named(tmp_path: Path) -> None:
     write_raw_store(tmp_path / "store", {"a": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]}}, b"")
     with pytest.raises(ValueError, match=r"tensor a is empty: shape \[0, 3\]"):
         project(tmp_path / "store")
+
+
+def write_sealed(path: Path, values: np.ndarray, seal: str | None = None) -> None:
+    """A store with the digest of its only tensor in the metadata, the true one by default."""
+    digest = seal if seal is not None else f"{zlib.crc32(values.tobytes()):08x}"
+    entry = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [0, values.nbytes]}
+    header = {"__metadata__": {"polygate.digests": json.dumps({"a": digest})}, "a": entry}
+    write_raw_store(path, header, values.tobytes())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_flipped_bit_is_found_by_the_kernels_that_read_it_in_one_file_or_in_shards(
+    tmp_path: Path, threads: int
+) -> None:
+    values = np.random.default_rng(0).normal(size=(1301, 512)).astype(np.float32)
+    paths = [tmp_path / "whole", tmp_path / "shard"]
+    write_sealed(paths[0], values)
+    write_sealed(paths[1], values[:77])
+    labels = np.arange(1301 + 77) % 3 - 1
+
+    def means() -> np.ndarray:
+        return kernels.class_means(paths, ["a"], labels, threads=threads)
+
+    def scores() -> np.ndarray:
+        return kernels.project(paths, ["a"], np.eye(2, 512), threads=threads)
+
+    assert np.isfinite(means()).all()
+    assert np.isfinite(scores()).all()
+    for broken, row in ((0, 0), (0, 700), (0, 1300), (1, 40)):
+        whole = paths[broken].read_bytes()
+        content = bytearray(whole)
+        content[-values[row : (1301, 77)[broken]].nbytes] ^= 1
+        paths[broken].write_bytes(content)
+        for kernel in (means, scores):
+            with pytest.raises(ValueError, match=rf"{paths[broken].name}: the file is damaged \(tensor a\)"):
+                kernel()
+        paths[broken].write_bytes(whole)
+
+
+@pytest.mark.parametrize("seal", ["", "nonsense", "123456789abc"])
+def test_a_digest_that_is_none_is_refused(tmp_path: Path, seal: str) -> None:
+    write_sealed(tmp_path / "store", np.ones((2, 3), np.float32), seal)
+    with pytest.raises(ValueError, match="no digest of tensor a"):
+        kernels.class_means(tmp_path / "store", ["a"], np.zeros(2, np.int32))
 
 
 def test_a_missing_file_and_a_folder_are_operating_system_errors(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+from polygate import stages
 from polygate.cli import STAGES, main
 
 LIGHT = sorted(set(STAGES) - {"surface"})
@@ -63,3 +65,8 @@ def test_an_interrupted_stage_is_one_line(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr("polygate.stages.means.run", interrupt)
     code = main(["means", "--activations", "x", "--prompts", "y", "--output", "z"])
     assert (code, capsys.readouterr().err) == (130, "polygate means: interrupted\n")
+
+
+def test_every_module_of_a_stage_can_be_called() -> None:
+    modules = {info.name.replace("_", "-") for info in pkgutil.iter_modules(stages.__path__)}
+    assert set(STAGES) == modules

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polygate import files
+from library.flipping import flipped
+from polygate import digests, files
 from polygate.errors import PolygateError
 
 
@@ -70,23 +71,71 @@ def made(folder: Path, suffix: str) -> Path:
     if suffix == "parquet":
         table = pa.table({"x": list(range(20)), "text": [f"ẹ{i}" for i in range(20)]})
         files.write_parquet(path, table, {"seed": 3}, of={"language": "yo", "budget": 0, "arm": ""})
+    elif suffix == "json":
+        files.write_json(path, {"models": {"a": [0.25, 1, True, None]}, "what": "ẹ"})
     else:
         tensors = {"x": np.arange(20.0), "counts": np.array([3, 4]), "none": np.zeros((0, 2))}
         files.write_safetensors(path, tensors, {"layer": "1"}, {"seed": 3}, of={"language": "yo", "model": None})
     return path
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors", "json"])
 def test_every_flipped_bit_is_found(tmp_path: Path, suffix: str) -> None:
     """Of a whole file, numbers and header alike: whatever is read is what was written."""
     whole = made(tmp_path, suffix).read_bytes()
     broken = tmp_path / f"broken.{suffix}"
-    for bit in range(8 * len(whole)):
-        content = bytearray(whole)
-        content[bit // 8] ^= 1 << bit % 8
+    # Another name of the digest's own entry leaves everything else as it was.
+    name = (
+        range(whole.index(b"polygate.digest"), whole.index(b"polygate.digest") + 15) if suffix == "json" else range(0)
+    )
+    for bit, content in flipped(whole):
+        if bit // 8 in name:
+            continue
         broken.write_bytes(content)
         with pytest.raises(PolygateError, match=r"broken\..*: delete the file and rerun"):
             READERS[suffix](broken)
+
+
+def test_a_table_stays_plain_and_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "gates.csv"
+    text = 'model,f1\n"a\rb",0.5\nẹ,0.75\n'
+    files.write_csv(path, text)
+    assert path.read_bytes() == text.encode()
+    assert files.read_csv(path) == text
+    whole = path.read_bytes()
+    for _, content in flipped(whole):
+        path.write_bytes(content)
+        with pytest.raises(PolygateError, match=r"is damaged, or was changed by hand, in .*gates\.csv: delete"):
+            files.read_csv(path)
+    path.unlink()
+    files.write_csv(path, "model\n")
+    assert files.read_csv(path) == "model\n"
+
+
+def test_a_table_without_its_digest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "gates.csv"
+    path.write_text("model,f1\n", encoding="utf-8")
+    assert files.read_csv(path) == "model,f1\n"
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(PolygateError, match="not UTF-8"):
+        files.read_csv(path)
+
+
+def test_every_flipped_bit_of_a_folder_is_found_but_those_of_notes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("# A model")
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(32)))
+    digests.seal_folder(tmp_path)
+    digests.check_folder(tmp_path, [".md"])
+    (tmp_path / "README.md").write_text("# A model of mine")
+    digests.check_folder(tmp_path, [".md"])
+    for name in ("config.json", "model.safetensors", ".crc32"):
+        whole = (tmp_path / name).read_bytes()
+        for _, content in flipped(whole):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(PolygateError, match=r"damaged.*delete the model's folder and rerun"):
+                digests.check_folder(tmp_path, [".md"])
+        (tmp_path / name).write_bytes(whole)
 
 
 def test_damage_is_one_line(tmp_path: Path) -> None:

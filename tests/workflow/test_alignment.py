@@ -19,7 +19,10 @@ from polygate.settings.types import Prompts
 
 LANGUAGES = {"high": ["en", "de"], "mid": [], "low": ["yo"]}
 PER_MODEL = {
-    **dict.fromkeys(("capture", "means", "directions", "gates", "complete_unsteered", "judge", "route"), 3),
+    **dict.fromkeys(
+        ("capture", "means", "directions", "gates", "intervene", "complete_unsteered", "judge", "route", "positions"), 3
+    ),
+    "position_means": 2,
     "complete_steered": 6,
     "choose": 1,
 }

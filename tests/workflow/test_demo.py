@@ -71,6 +71,20 @@ def test_it_knows_in_low_resource_languages_beyond_the_surface(demo: Checkout, m
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_harmfulness_is_read_at_every_position_of_every_language_beside_the_surface(demo: Checkout, model: str) -> None:
+    found = [row for row in rows(demo, "positions", model=model, target="harmful", read="true") if row["verdict"]]
+    languages = Counter(row["position"] for row in found)
+    assert languages.keys() >= {"t_inst", "t_post_inst"}
+    assert set(languages.values()) == {12}
+    assert all(row["surface"] for row in found)
+    last = one(
+        demo, "positions", model=model, tier="low", language="", target="harmful", read="true",
+        position="t_post_inst", direction="v_hrl",
+    )  # fmt: skip
+    assert float(last["estimate"]) >= 0.85
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_sixteen_examples_repair_the_decision(demo: Checkout, model: str) -> None:
     common = {"model": model, "tier": "low", "language": ""}
     before = float(one(demo, "selectivity", arm="none", **common)["estimate"])

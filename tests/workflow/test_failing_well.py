@@ -156,9 +156,9 @@ def spoil_weights(folder: Path) -> None:
 
 
 def local_model(finished: Checkout, tiny_settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The trained organism as a user's own folder, and settings that use it."""
+    """The trained organism as a user's own folder, which holds no digests, and settings that use it."""
     folder = finished.folder / "model"
-    shutil.copytree(finished.folder / "results/tiny/qwen2/weights", folder)
+    shutil.copytree(finished.folder / "results/tiny/qwen2/weights", folder, ignore=shutil.ignore_patterns(".crc32"))
     models = {"mine": {"folder": "model", "dtype": "float32", "parameters": 5e5}}
     return folder, {**tiny_settings, "models": models}
 

@@ -14,7 +14,9 @@ PER_LANGUAGE = {
     "capture": 1,
     "means": 1,
     "directions": 1,
+    "positions": 1,
     "gates": 1,
+    "intervene": 1,
     "complete_unsteered": 1,
     "complete_steered": 2,
     "judge": 1,
@@ -25,7 +27,16 @@ PER_LANGUAGE = {
 
 def aggregates(planned: Counter[str]) -> Counter[str]:
     """The part of a plan that belongs to no language: probes of all languages, tables, figures, report."""
-    names = ("compare_probes", "recoverability", "table_", "figure_", "report_", "make_report", "default")
+    names = (
+        "compare_probes",
+        "recoverability",
+        "table_",
+        "figure_",
+        "paper_vs_measured",
+        "report_",
+        "make_report",
+        "default",
+    )
     return Counter({rule: n for rule, n in planned.items() if rule.startswith(names)})
 
 
@@ -106,7 +117,7 @@ def test_editing_the_judge_reruns_judging_and_what_follows_only(finished: Checko
 
 def test_editing_a_kernel_reruns_what_uses_kernels_only(finished: Checkout) -> None:
     rules = edited(finished, "rust/src/lib.rs", "\n// edited\n")
-    assert {"means", "directions", "gates"} <= rules
+    assert {"means", "directions", "positions", "gates"} <= rules
     assert not rules & {"train_organism", "prompts_organism", "capture", "complete_unsteered"}
 
 

@@ -35,7 +35,7 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     words, tasks = 3 * (7 + 1 + 1), 3 * 20
     assert planned["capture"] == cells + words + tasks
     assert planned["complete_unsteered"] == cells + words
-    assert planned["judge"] == planned["gates"] == cells
+    assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
     assert planned["judge_arm"] == words
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["complete_steered"] == 2 * cells

@@ -7,6 +7,7 @@ __all__ = [
     "bootstrap",
     "caliper_auc",
     "class_means",
+    "crc32",
     "fit_logistic",
     "gram",
     "moments",
@@ -70,6 +71,7 @@ def bootstrap(
     seed: int,
     threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def crc32(path: str, start: int, length: int) -> int: ...
 def wilson(successes: float, n: float, confidence: float) -> tuple[float, float]: ...
 def fit_logistic(
     source: NDArray[np.float64],

@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+from polygate import orphans
 from polygate.errors import PolygateError
 
 STAGES = {
@@ -25,8 +26,11 @@ STAGES = {
     "download-polyrefuse": "download PolyRefuse at its pinned revision",
     "forward": "forward passes: activations, or completions left alone or steered",
     "gates": "fit the gates of a language for every budget and draw",
+    "intervene": "decide what addition and ablation do to every test prompt of a language",
     "judge": "judge completions",
     "means": "class means of a language's activations",
+    "position-means": "class means of a language's activations at every token position",
+    "positions": "projections of a target language's prompts at every token position",
     "prompts-dataset": "prompts of a language of a data set that is only tested on",
     "prompts-extra": "prompts of a language from a plain file",
     "prompts-organism": "prompts in an invented language",
@@ -49,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     stage = given[0]
     try:
+        orphans.end_with_workflow()
         module = importlib.import_module(f"polygate.stages.{stage.replace('-', '_')}")
         parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=STAGES[stage])
         module.configure(parser)

@@ -99,16 +99,46 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` as indented JSON with sorted keys, atomically; an object gets its digest as one more entry."""
+    value = {**value, **digests.json_placeholder()} if isinstance(value, dict) else value
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    content = text.encode("utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(digests.sealed_json(content) if isinstance(value, dict) else content)
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; `PolygateError` when it is absent or broken."""
+    """Read a JSON file; `PolygateError` when it is absent, broken or damaged. The digest of ours is left out.
+
+    A file that somebody else wrote holds no digest, and is read all the same.
+    """
+    content = _bytes(path)
     try:
-        return json.loads(_bytes(path).decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PolygateError(f"not valid JSON ({error})", where=path, do=digests.REDO) from None
+    if isinstance(value, dict) and value.pop(digests.WHOLE, None) is not None:
+        digests.check_json(path, content)
+    return value
+
+
+def write_csv(path: str | Path, text: str) -> None:
+    """Write the text of a table, atomically, and its digest beside it (see `digests.beside`)."""
+    path = Path(path)
+    # Killed in between, it has none, and is read all the same.
+    digests.beside(path).unlink(missing_ok=True)
+    write_text(path, text)
+    write_text(digests.beside(path), digests.of_bytes(text.encode("utf-8")))
+
+
+def read_csv(path: str | Path) -> str:
+    """The text of a table, line ends as they are; `PolygateError` when it is absent, damaged or no UTF-8."""
+    content = _bytes(path)
+    digests.check_beside(Path(path), content)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PolygateError(f"not UTF-8 ({error.reason})", where=path, do=digests.REDO) from None
 
 
 def _bytes(path: str | Path) -> bytes:

@@ -39,9 +39,10 @@ def project(path: Store, tensors: Sequence[str], directions: ArrayLike, *, threa
     row's scores don't depend on the other rows. Memory: the output, a copy of the directions, and for each thread
     512 KB, or a row where that is more.
 
-    Raises ValueError for a truncated or foreign file, an unknown tensor, shapes that don't fit, and activations that
-    are NaN or infinite (naming file, tensor and row of the file); FileNotFoundError or OSError when a file can't be
-    read.
+    Where the file's metadata holds CRC-32 digests of its tensors (`polygate.digests`), they are compared on the way.
+    Raises ValueError for a truncated, damaged or foreign file, an unknown tensor, shapes that don't fit, and
+    activations that are NaN or infinite (naming file, tensor and row of the file); FileNotFoundError or OSError when a
+    file can't be read.
     """
     values = _floats("directions", directions, (2, 3))
     per_tensor = values.ndim == 3

@@ -4,11 +4,6 @@ Needs: the pretrained model, and the prompts set aside for it (`prompts.align`) 
 """
 
 
-def aligned(wildcards):
-    """The alignment of the job's model."""
-    return settings.models[wildcards.model].alignment
-
-
 rule align:
     input:
         base=lambda wildcards: source_folder_of(wildcards.model),

@@ -3,7 +3,7 @@
 Needs: tables.
 """
 
-READ = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis"]
+READ = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis", "positions"]
 
 
 rule table_findings:

@@ -10,18 +10,8 @@ CHOOSING = [
 ]
 """Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
 
-
 OWN_PHRASES_OF_CHOOSING = [path for language in CHOOSING if (path := own_file(settings.judging.phrases, language))]
 """The user's own phrases of those languages."""
-
-
-def of_choosing(pattern):
-    """Input function: `pattern` for every language that takes part in choosing."""
-
-    def value(wildcards):
-        return expand(pattern, **{**wildcards, "language": CHOOSING})
-
-    return value
 
 
 rule choose:

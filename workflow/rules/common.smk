@@ -21,12 +21,14 @@ try:
     from polygate.judges.phrases import check_folder as check_phrases
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
+    from polygate.orphans import announce
     from polygate.forward.options import Options
     from polygate.prompts import datasets
     from polygate.prompts.sources import of as sources_of
     from polygate.prompts.sources.extra import check_folder
     from polygate.prompts.sources.plain import find
     from polygate.provenance import PACKAGE, code_hash
+    from polygate.report.measured import TABLES as COMPARED
     from polygate.settings.types import dump
     from polygate.preflight import check_packages, load
 except ModuleNotFoundError as missing:

@@ -3,19 +3,6 @@
 Needs: tables of refusal, separability, choices and gates.
 """
 
-
-def low_doses():
-    """Refused examples of every aligned model in every low-resource language; none unless models differ in them."""
-    given = [
-        {"model": name, "language": language, "dose": model.alignment.harmful(language, settings.languages)}
-        for name, model in settings.models.items()
-        if model.alignment is not None
-        for language in settings.languages.low
-    ]
-    differ = any(len({one["dose"] for one in given if one["language"] == name}) > 1 for name in settings.languages.low)
-    return given if differ else []
-
-
 DOSES = low_doses()
 
 if DOSES:

@@ -2,7 +2,7 @@
 
 The plan is written when the workflow is read. It is nobody's input, so it triggers nothing: the job that has loaded
 a model looks there for what else it can compute. Priorities see to it that this is much: prompts come before forward
-passes, and everything that steering vectors need before steered completions.
+passes, and everything that interventions need before steered completions.
 """
 
 PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")
@@ -25,7 +25,8 @@ def forward_job(task, model, dataset, language, **more):
 
 def capture_job(model, dataset, language):
     output = f"results/{settings.run}/{model}/activations/{dataset}/{language}.safetensors"
-    return forward_job("capture", model, dataset, language, positions=["t_inst", "t_post_inst"], output=output)
+    positions = ["t_inst", "t_post_inst", "mean"]
+    return forward_job("capture", model, dataset, language, positions=positions, output=output)
 
 
 def generate_job(model, dataset, language, arm):
@@ -36,7 +37,7 @@ def generate_job(model, dataset, language, arm):
         dataset,
         language,
         arm=arm,
-        steering=None if arm == "none" else f"{results}/steering/{language}.safetensors",
+        intervention=None if arm == "none" else f"{results}/interventions/{arm}/{dataset}/{language}.safetensors",
         max_new_tokens=settings.generation.max_new_tokens,
         output=f"{results}/completions/{arm}/{dataset}/{language}.parquet",
     )

@@ -15,7 +15,6 @@ rule gates:
     output:
         gates=directory("<results>/{model}/gates/{language}"),
         scores="<results>/{model}/gate_scores/{language}.parquet",
-        steering="<results>/{model}/steering/{language}.safetensors",
     log:
         "<logs>/{model}/gates/{language}.log",
     priority: 60
@@ -33,8 +32,7 @@ rule gates:
         " --activations {input.activations:q} --prompts {input.prompts:q}"
         " --own-activations {input.own_activations:q} --own-prompts {input.own_prompts:q}"
         " --directions {input.directions:q} --choices {input.choices:q}"
-        " --gates {output.gates:q} --scores {output.scores:q} --steering {output.steering:q}"
-        " --of {params.of:q} 2> {log:q}"
+        " --gates {output.gates:q} --scores {output.scores:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_gates:

@@ -4,16 +4,11 @@ Needs: prompts and the completions of the base arms; routed arms select from the
 """
 
 
-def own_phrases(wildcards):
-    """Input function: the user's own phrases of the job's language, nothing when there are none."""
-    return own_file(settings.judging.phrases, wildcards.language) or []
-
-
 rule judge:
     input:
         prompts="<results>/prompts/<main>/{language}.parquet",
         completions=expand("<results>/{{model}}/completions/{arm}/<main>/{{language}}.parquet", arm=ARMS),
-        steering="<results>/{model}/steering/{language}.safetensors",
+        interventions=expand("<results>/{{model}}/interventions/{arm}/<main>/{{language}}.safetensors", arm=STEERED),
         phrases=own_phrases,
     output:
         expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ARMS),
@@ -32,15 +27,16 @@ rule judge:
     shell:
         "polygate judge --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {params.arms}"
-        " --steering {input.steering:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
+        " --interventions {input.interventions:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 rule judge_arm:
     input:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
         completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
-        steering=branch(
-            lambda wildcards: wildcards.arm in STEERED, then="<results>/{model}/steering/{language}.safetensors"
+        intervention=branch(
+            lambda wildcards: wildcards.arm in STEERED,
+            then="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
         ),
         phrases=own_phrases,
     output:
@@ -60,7 +56,7 @@ rule judge_arm:
     shell:
         "polygate judge --settings {params.settings:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
-        " --steering {input.steering:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
+        " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 # What one job judges together is never judged one by one.

@@ -4,31 +4,6 @@ folder needs no rule.
 Needs: a hub to download from, a GGUF file or the package that carries it, or nothing at all for the organisms.
 """
 
-
-def folder_of(name):
-    """The Hugging Face folder of a model that is measured: aligned here, or as its source has it."""
-    if settings.models[name].alignment is not None:
-        return f"results/{settings.run}/{name}/weights"
-    return source_folder_of(name)
-
-
-def source_folder_of(name):
-    """The Hugging Face folder that a model comes from: given, downloaded, converted, or trained here."""
-    model = settings.models[name]
-    if model.folder is not None:
-        return str(model.folder)
-    if model.hub is not None:
-        return f"resources/models/{name}"
-    if model.gguf is not None:
-        return f"resources/gguf/{model.gguf_name}"
-    return f"results/{settings.run}/{name}/weights"
-
-
-def model_folder(wildcards):
-    """Input function: the folder of the job's model."""
-    return folder_of(wildcards.model)
-
-
 GGUF = {model.gguf_name: model for model in settings.models.values() if model.gguf}
 """One of the models that share a GGUF file, by the name of the folder that the file is converted to."""
 

@@ -3,13 +3,6 @@
 Needs: PolyRefuse (downloaded, or a local folder), the organisms' invented languages, or plain files of one's own.
 """
 
-
-def extra_file(language):
-    """The user's own file for a language, None when there is none."""
-    found = None if settings.prompts.extra is None else find(settings.prompts.extra, language)
-    return None if found is None else str(found)
-
-
 EXTRA = [language for language in LANGUAGES if extra_file(language)]
 FROM_SOURCE = {
     source: [language for language in LANGUAGES if language not in EXTRA] if settings.prompts.source == source else []

@@ -5,12 +5,6 @@ workflow; options and profiles can't do that without breaking dry runs.
 """
 
 
-def first_page():
-    """The text that the report opens with: the answers once they are known, their empty frame before."""
-    answers = Path(f"results/{settings.run}/report/opening.rst")
-    return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
-
-
 report: first_page()
 
 
@@ -26,12 +20,12 @@ rule make_report:
     input:
         opening="<results>/report/opening.rst",
         samples="<results>/report/samples.html",
-        published="<results>/report/published.html",
+        paper_vs_measured="<results>/report/paper_vs_measured.html",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=rules.tables.input,
         captions=[
             str(REPORTS / f"captions/{figure}.rst")
-            for figure in [*FIGURES, "diagnosis", "samples", "published", "table"]
+            for figure in [*FIGURES, "diagnosis", "samples", "paper_vs_measured", "table"]
         ],
         stylesheet=str(REPORTS / "report.css"),
     output:

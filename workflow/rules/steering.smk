@@ -1,6 +1,6 @@
 """Does the model act? Completions left alone, steered towards refusal, steered away from it, and routed by a gate.
 
-Needs: prompts, models, steering vectors and gate scores. Greedy text does not depend on the batch, so a routed
+Needs: prompts, models, interventions and gate scores. Greedy text does not depend on the batch, so a routed
 completion is the prompt's `addition` completion where its gate says harmful and its `ablation` completion where it
 says harmless: routed arms of every budget and draw are selections, and cost no generation.
 """
@@ -48,7 +48,7 @@ rule complete_steered:
     input:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
         model=model_folder,
-        steering="<results>/{model}/steering/{language}.safetensors",
+        intervention="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
     output:
         "<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
     log:

@@ -45,6 +45,8 @@ def interpreter():
 
 
 shell.prefix(interpreter())
+# Its stages end when this process does.
+announce()
 
 
 onstart:

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use crc32fast::Hasher;
+
 use crate::error::{Result, invalid};
 use crate::numeric::checks;
 use crate::numeric::threads::{self, Threads};
@@ -54,7 +56,10 @@ pub(crate) fn means_of(tensors: &[Tensor], labels: &[i32], threads: Threads) -> 
         piece_sums(&tensors[index / pieces], labels, classes, first..rows.min(first + piece))
     })?;
     let mut means: Vec<f64> = checks::zeros("class means", &[tensors.len(), classes, width])?;
-    for (index, sums) in sums.into_iter().enumerate() {
+    for (tensor, pieces) in tensors.iter().zip(sums.chunks(pieces)) {
+        tensor.check_sums(pieces.iter().flat_map(|(_, checks)| checks.iter().map(|(row, sum)| (*row, sum))))?;
+    }
+    for (index, (sums, _)) in sums.into_iter().enumerate() {
         let tensor = &mut means[index / pieces * classes * width..][..classes * width];
         tensor.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum);
     }
@@ -93,13 +98,17 @@ fn count_classes(labels: &[i32]) -> Result<Vec<u64>> {
     }
 }
 
-fn piece_sums(tensor: &Tensor, labels: &[i32], classes: usize, rows: Range<usize>) -> Vec<f64> {
-    let mut sums = vec![0.0; classes * tensor.width];
+/// First rows and checksums of chunks.
+type Checks = Vec<(usize, Hasher)>;
+
+fn piece_sums(tensor: &Tensor, labels: &[i32], classes: usize, rows: Range<usize>) -> (Vec<f64>, Checks) {
+    let (mut sums, mut checks) = (vec![0.0; classes * tensor.width], Vec::new());
     let mut waiting = vec![Vec::with_capacity(ROWS); classes];
     let mut add = |class: usize, rows: &[&[u8]]| {
         add_rows(tensor.dtype, rows, &mut sums[class * tensor.width..(class + 1) * tensor.width]);
     };
     for chunk in tensor.chunks(rows) {
+        checks.extend(tensor.sum(&chunk).map(|sum| (chunk.rows.start, sum)));
         for (row, bytes) in chunk.rows.clone().zip(chunk.bytes.chunks_exact(tensor.stride())) {
             if labels[row] >= 0 {
                 let class = labels[row] as usize;
@@ -115,5 +124,5 @@ fn piece_sums(tensor: &Tensor, labels: &[i32], classes: usize, rows: Range<usize
     for (class, rest) in waiting.iter().enumerate() {
         rest.chunks(1).for_each(|row| add(class, row));
     }
-    sums
+    (sums, checks)
 }

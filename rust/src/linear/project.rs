@@ -67,11 +67,12 @@ pub fn project_with<'a, P: AsRef<Path>>(
     for ((tensor, directions), mut left) in tensors.iter().zip(&prepared).zip(scores.chunks_mut(rows * count)) {
         for chunk in tensor.chunks(0..rows) {
             let (slot, rest) = left.split_at_mut(chunk.rows.len() * count);
-            slots.push((tensor, directions, chunk, slot));
+            slots.push((tensor, directions, chunk, slot, None));
             left = rest;
         }
     }
-    threads::try_each(threads.into(), &mut slots, |(tensor, directions, chunk, slot), _| {
+    threads::try_each(threads.into(), &mut slots, |(tensor, directions, chunk, slot, sum), _| {
+        *sum = tensor.sum(chunk);
         directions.dot(chunk.bytes, slot);
         tensor.release(chunk);
         match slot.iter().position(|score| !score.is_finite()) {
@@ -79,6 +80,10 @@ pub fn project_with<'a, P: AsRef<Path>>(
             Some(index) => Err(explain(tensor, chunk.rows.start + index / count)),
         }
     })?;
+    for own in slots.chunk_by(|one, next| std::ptr::eq(one.0, next.0)) {
+        let sums = own.iter().filter_map(|(.., chunk, _, sum)| sum.as_ref().map(|sum| (chunk.rows.start, sum)));
+        own[0].0.check_sums(sums)?;
+    }
     Ok(Projections { scores, rows })
 }
 

@@ -27,6 +27,11 @@ impl<'a> Threads<'a> {
         Self { count, interrupted }
     }
 
+    /// Whether the caller wants no answer any more; to be asked in the calling thread alone.
+    pub fn interrupted(self) -> bool {
+        (self.interrupted)()
+    }
+
     /// Threads that are worth starting for so many pieces of work.
     fn workers(self, pieces: usize) -> usize {
         // Asked once: it reads several files of the system, which takes longer than some kernels.

@@ -4,18 +4,20 @@
 //! buffers instead of mapping was measured too and is slower: 12-15 GB/s on one core against 19-30 for a file that the
 //! page cache of Linux holds in large pages, and 7 to 10 for either where it holds it in single ones.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crc32fast::Hasher;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result, invalid};
 
+pub mod checksum;
 pub(crate) mod widen;
 
 use widen::widen;
@@ -27,6 +29,9 @@ const CHUNK: usize = 1 << 20;
 
 /// Bytes that are let go at a time: the fewer the calls, the fewer large pages are split.
 const WINDOW: usize = 16 << 20;
+
+/// Where the metadata of a file holds the digests of its tensors.
+const DIGESTS: &str = "polygate.digests";
 
 /// Names of a header, to see names that occur twice: the map that the library reads keeps one of them silently.
 struct Names(Vec<String>);
@@ -59,6 +64,8 @@ pub struct Store {
     map: Mmap,
     data: usize,
     metadata: Metadata,
+    /// CRC-32 of each tensor, where the file holds digests.
+    digests: Option<HashMap<String, u32>>,
 }
 
 impl Store {
@@ -80,7 +87,9 @@ impl Store {
             path: path.to_owned(),
             reason: format!("truncated or not a safetensors file ({reason})"),
         })?;
-        Ok(Self { path: path.to_owned(), data: header + size_of::<u64>(), map, metadata })
+        let digests = digests(&metadata)
+            .map_err(|_| Error::Store { path: path.to_owned(), reason: "its digests are no object of texts".into() })?;
+        Ok(Self { path: path.to_owned(), data: header + size_of::<u64>(), map, metadata, digests })
     }
 
     /// An error about this file.
@@ -108,8 +117,12 @@ impl Store {
             return Err(self.error(format!("tensor {name} is empty: shape [{rows}, {width}]")));
         }
         let start = self.data + info.data_offsets.0;
+        let digest = match &self.digests {
+            None => None,
+            Some(held) => Some(*held.get(name).ok_or_else(|| self.error(format!("no digest of tensor {name}")))?),
+        };
         assert_eq!(info.data_offsets.1 - info.data_offsets.0, rows * width * dtype.size(), "the header was checked");
-        Ok((Part { store: self, rows: first..first + rows, start }, dtype, width))
+        Ok((Part { store: self, rows: first..first + rows, start, digest }, dtype, width))
     }
 
     /// Drop pages from the memory of this process; they stay in the page cache.
@@ -135,6 +148,16 @@ fn parse(file: &[u8]) -> std::result::Result<(usize, Metadata), String> {
     }
 }
 
+/// The CRC-32 that the metadata holds of each tensor, None where it holds none of any.
+fn digests(metadata: &Metadata) -> serde_json::Result<Option<HashMap<String, u32>>> {
+    let Some(held) = metadata.metadata().as_ref().and_then(|metadata| metadata.get(DIGESTS)) else {
+        return Ok(None);
+    };
+    let texts: HashMap<String, String> = serde_json::from_str(held)?;
+    let read = |(name, text): (String, String)| Some((name, u32::from_str_radix(&text, 16).ok()?));
+    Ok(Some(texts.into_iter().filter_map(read).collect()))
+}
+
 /// Open files whose rows follow each other: one store, or the shards of one.
 pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Store>> {
     if paths.is_empty() {
@@ -148,6 +171,7 @@ struct Part<'a> {
     store: &'a Store,
     rows: Range<usize>,
     start: usize,
+    digest: Option<u32>,
 }
 
 impl<'a> Part<'a> {
@@ -227,6 +251,31 @@ impl<'a> Tensor<'a> {
         if last > bytes.start {
             part.store.release(bytes.start / WINDOW * WINDOW..last);
         }
+    }
+
+    /// The checksum of a chunk, None where nothing says what it should be.
+    pub fn sum(&self, chunk: &Chunk) -> Option<Hasher> {
+        self.part(chunk.rows.start).digest.map(|_| {
+            let mut sum = Hasher::new();
+            sum.update(chunk.bytes);
+            sum
+        })
+    }
+
+    /// An error that names the first file whose digest of this tensor is not that of its rows.
+    ///
+    /// `sums` are first rows and checksums of all chunks, in their order.
+    pub fn check_sums<'s>(&self, sums: impl IntoIterator<Item = (usize, &'s Hasher)>) -> Result<()> {
+        let mut found: Vec<Hasher> = vec![Hasher::new(); self.parts.len()];
+        for (row, sum) in sums {
+            found[self.parts.partition_point(|part| part.rows.end <= row)].combine(sum);
+        }
+        for (part, sum) in self.parts.iter().zip(found) {
+            if part.digest.is_some_and(|digest| digest != sum.finalize()) {
+                return Err(part.store.error(format!("the file is damaged (tensor {})", self.name)));
+            }
+        }
+        Ok(())
     }
 
     /// The part that holds a row.

@@ -13,6 +13,7 @@ from polygate.decision import card, fitting
 from polygate.decision.fitting import Fitted, SourceRows
 from polygate.decision.gate import Gate, load
 from polygate.errors import PolygateError
+from polygate.forward.interventions import nothing
 from polygate.prompts.table import PromptTable
 from polygate.representation.directions import ClassMeans, Directions, class_means, for_target, open_matching
 from polygate.settings.types import Gate as GateSettings
@@ -306,10 +307,10 @@ def test_activations_that_are_not_finite_are_named(planted: Fixture, tmp_path: P
         fitting.read(open_matching(store, planted.own), planted.directions, [LAYER])
 
 
-def test_a_file_that_is_no_gate_is_refused(planted: Fixture, tmp_path: Path) -> None:
-    steering(planted).save(tmp_path / "steering.safetensors", {})
+def test_a_file_that_is_no_gate_is_refused(tmp_path: Path) -> None:
+    nothing(["harmful-test-0000"]).save(tmp_path / "intervention.safetensors", {})
     with pytest.raises(PolygateError, match="not a gate"):
-        load(tmp_path / "steering.safetensors")
+        load(tmp_path / "intervention.safetensors")
 
 
 def test_the_card_says_what_a_user_needs(planted: Fixture) -> None:

@@ -112,6 +112,15 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for model, dose in zip(world.models, (0, 2, 4, 8, 16), strict=False)
         for metric, scorer, budget in DOSE_SERIES
     ]
+    read = {"t_inst": 1, "t_post_inst": 0, "mean": 1}
+    tables["positions"] = [
+        estimate(**place, position=position, layer=layer, direction=direction, target=target, surface=0.6)
+        | {"chosen": str(layer == 1).lower(), "read": str(layer == read[position]).lower()}
+        for place, position, layer in product(places, read, LAYERS)
+        for direction, target in product(("v_hrl", "v_hrl_pooled"), ("harmful", "refused"))
+        # A tier whose models refuse every harmful prompt has nothing to tell apart.
+        if (target, place["tier"]) != ("refused", "high")
+    ]
     few = [budget for budget in BUDGETS if budget]
     tables["recoverability"] = [
         estimate(**place, probe=probe, sources="", rank=None, budget=budget, threshold_from="", metric="auc")

@@ -27,6 +27,7 @@ from polygate.figures import (
     decomposition,
     dose,
     gate_f1,
+    positions,
     probes,
     projections,
     reading,
@@ -54,6 +55,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         decomposition: (table("decomposition"),),
         selectivity: (table("selectivity"),),
         dose: (table("dose"),),
+        positions: (table("positions"),),
         recoverability: (table("recoverability"), table("separability")),
     }
     made = {}
@@ -71,7 +73,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(answers, decomposition, dose, gate_f1, probes, projections),
+        *(answers, decomposition, dose, gate_f1, positions, probes, projections),
         *(recoverability, refusal_by_tier, selectivity, separability),
     )
 }
@@ -192,6 +194,24 @@ def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Draw
         assert at == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("run", ["demo", "five models"])
+def test_lines_of_positions_are_those_of_the_csv_and_marks_where_each_is_read(drawn: Drawn, run: str) -> None:
+    data = drawn(run)["positions"]
+    assert set(data["target"]) == {"harmful", "refused"}
+    for (tier, model), axes in _named_grid(positions.plot(data), data).items():
+        rows = data[(data["model"] == model) & (data["tier"] == tier)]
+        lines = [line for line in axes.lines if line.get_linestyle() in ("-", "--") and len(line.get_xdata()) > 1]
+        curves = [line for line in lines if line.get_color() in {look.colour for look in positions.LOOKS.values()}]
+        points = [point for line in curves for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+        assert rounded(points) == rounded(rows[["layer", "estimate"]].to_numpy())
+        marks = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+        read = [point for line in marks for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+        assert rounded(read) == rounded(rows.loc[rows["read"], ["layer", "estimate"]].to_numpy())
+        bands = [path.vertices for band in axes.collections for path in band.get_paths()]
+        ends = {round(float(y), 2) for vertices in bands for _, y in vertices}
+        assert {round(float(y), 2) for y in rows[["low", "high"]].to_numpy().ravel()} <= ends
+
+
 def test_the_first_figure_draws_every_number_of_its_csv(drawn: Drawn) -> None:
     data = drawn("demo")["answers"]
     for axes, (_, rows) in zip(panels(answers.plot(data)), data.groupby("model", sort=False), strict=True):
@@ -284,7 +304,7 @@ def test_every_model_has_a_panel_with_its_name(drawn: Drawn, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["answers", "gate_f1", "projections", "refusal_by_tier", "selectivity", "separability"]
+    "name", ["answers", "gate_f1", "positions", "projections", "refusal_by_tier", "selectivity", "separability"]
 )
 def test_tiers_have_their_colours_in_every_figure(files: Files, name: str) -> None:
     text = files("one model")[name][0].read_text()

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from library.forward.test_generation import as_completion, single
+from library.forward.steered import added, arm, as_completion, single
 from library.forward.tiny import SHAPE, WORDS, build_any
 from polygate.errors import PolygateError
 from polygate.forward.batching import length_sorted
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
+from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel, load
 from polygate.forward.options import Options
-from polygate.forward.steering import Action, Steering
 from polygate.forward.tokenising import tokenise
 
 NEW = 20
@@ -208,16 +208,16 @@ def test_activations_are_those_of_the_prompt_alone(
 @pytest.mark.parametrize("kind", ["qwen3_5_text", "lfm2", "mamba", "minimax", "gemma3", "qwen2_5_vl"])
 @pytest.mark.parametrize("action", ["add", "ablate"])
 def test_steering_is_that_of_the_slow_twin(
-    get: Callable[[str], LoadedModel], texts: list[str], kind: str, action: Action
+    get: Callable[[str], LoadedModel], texts: list[str], kind: str, action: str
 ) -> None:
     loaded = get(kind)
-    steering = Steering(np.random.default_rng(0).normal(size=loaded.width), 1, 8.0, "all")
     some = texts[:5]
+    steering = arm(action, np.random.default_rng(0).normal(size=loaded.width), loaded.layers, 5, alpha=8.0)
     expected = [
-        as_completion(loaded, prompt, single(loaded, prompt, action, steering, 8))
-        for prompt in tokenise(loaded.tokenizer, some)
+        as_completion(loaded, prompt, single(loaded, prompt, steering, row, 8)[0])
+        for row, prompt in enumerate(tokenise(loaded.tokenizer, some))
     ]
-    assert generate(loaded, some, steering, [action] * 5, max_new_tokens=8) == expected
+    assert generate(loaded, some, steering, max_new_tokens=8) == expected
     assert generate(loaded, some, max_new_tokens=8) != expected, "steering does something"
 
 
@@ -258,7 +258,8 @@ def test_of_several_streams_the_active_one_is_read_and_changed(
         handle.remove()
     found = capture(loaded, texts[:1]).tensors[2, "t_post_inst"][0]
     assert torch.allclose(found, seen["before"], rtol=1e-4, atol=1e-5)
-    (steered,) = generate(loaded, texts[:1], Steering(unit.numpy(), 2, 9.0, "layer"), ["add"], max_new_tokens=1)
+    steering = Intervention(("0",), (added(unit.numpy(), [9.0], 2),))
+    (steered,) = generate(loaded, texts[:1], steering, max_new_tokens=1)
     assert steered.text == loaded.tokenizer.decode([expected], skip_special_tokens=True)
 
 

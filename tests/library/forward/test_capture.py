@@ -18,12 +18,24 @@ from polygate.forward.tokenising import tokenise
 
 
 def one_by_one(loaded: LoadedModel, prompts: list[str], position: str, layer: int) -> Tensor:
-    """The slow twin: no batch, no padding, no hook; `hidden_states` of every block but the last."""
+    """The slow twin: no batch, no padding, a hook that keeps what the block returns."""
     rows = []
     for prompt in tokenise(loaded.tokenizer, prompts):
-        with torch.inference_mode():
-            output = loaded.base(input_ids=torch.tensor([prompt.input_ids]), output_hidden_states=True)
-        rows.append(output.hidden_states[layer + 1][0, prompt.position(position)])
+        kept: list[Tensor] = []
+        handle = loaded.blocks[layer].register_forward_hook(
+            lambda _module, _args, output, kept=kept: kept.append(output if isinstance(output, Tensor) else output[0])
+        )
+        try:
+            with torch.inference_mode():
+                loaded.base(input_ids=torch.tensor([prompt.input_ids]))
+        finally:
+            handle.remove()
+        hidden = kept[0][0]
+        assert len(hidden) == len(prompt)
+        if position == "mean":
+            rows.append((sum(token.double() for token in hidden) / len(hidden)).to(hidden.dtype))
+        else:
+            rows.append(hidden[prompt.position(position)])
     return torch.stack(rows)
 
 
@@ -35,7 +47,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 def test_activations_are_those_of_a_batch_of_one(loaded: LoadedModel, prompts: list[str], batch_tokens: int) -> None:
     found = capture(dataclasses.replace(loaded, batch_tokens=batch_tokens), prompts)
     for position in POSITIONS:
-        for layer in range(loaded.layers - 1):
+        for layer in range(loaded.layers):
             expected = one_by_one(loaded, prompts, position, layer)
             assert relative(found.tensors[layer, position], expected) < 1e-5
 
@@ -65,6 +77,18 @@ def test_rows_are_in_the_order_given_and_of_every_layer(loaded: LoadedModel, pro
         assert relative(backward.tensors[key].flip(0), tensor) < 1e-5
     assert forward.token_count.tolist() == [len(prompt.split()) for prompt in prompts]
     assert forward.token_count.dtype == np.int32
+
+
+def test_a_mean_in_half_precision_is_rounded_once(loaded: LoadedModel, prompts: list[str]) -> None:
+    """Summed in bfloat16 it would be off by far more than the half of a last place."""
+    half = dataclasses.replace(loaded, model=loaded.model.bfloat16())
+    try:
+        found = capture(half, prompts[:1], ["mean", "t_inst"], layers=[0])
+        assert found.tensors[0, "mean"].dtype == torch.bfloat16
+        for position in ("mean", "t_inst"):
+            assert torch.equal(found.tensors[0, position], one_by_one(half, prompts[:1], position, 0))
+    finally:
+        loaded.model.float()
 
 
 def test_the_head_is_never_run(loaded: LoadedModel, prompts: list[str]) -> None:

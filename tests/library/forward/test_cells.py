@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ import numpy as np
 import pytest
 import torch
 
+from library.forward.steered import ablated, added
 from library.forward.tiny import WORDS, options
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.forward import cells, loading
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
-from polygate.forward.job import ARM_ACTIONS, Job
-from polygate.forward.steering import Steering
+from polygate.forward.interventions import Intervention
+from polygate.forward.job import Job
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.representation.store import ActivationStore
@@ -47,21 +48,32 @@ def write_prompts(path: Path, language: str, seed: int) -> None:
     table.write(path, table.build(language, rows), provenance("polygate.prompts.table"))
 
 
-def write_steering(path: Path, **metadata: str) -> None:
-    vector = np.random.default_rng(9).normal(size=32).astype(np.float32)
-    given = {"layer": "1", "alpha": "20.0", "ablation": "all", **metadata}
-    files.write_safetensors(path, {"v": vector / np.linalg.norm(vector)}, given)
+def write_interventions(root: Path, language: str, arms: Sequence[str] = ARMS[1:], **changes: Any) -> None:
+    """The interventions of a language's test prompts: 20 times a unit vector added at block 1, or it ablated."""
+    given = {"layer": 1, "alpha": 20.0, "scope": "all", **changes}
+    vector = np.random.default_rng(9).normal(size=given.get("width", 32))
+    prompts = table.read(root / f"prompts/{language}.parquet")
+    count = len(prompts.select("test"))
+    layers = {"all": range(3), "layer": [given["layer"]], "none": []}[given["scope"]]
+    parts = {
+        "addition": (added(vector, [given["alpha"]] * count, given["layer"]),),
+        "ablation": (ablated(vector, [1] * count, layers),) if layers else (),
+    }
+    ids = tuple(prompts.ids[row] for row in prompts.select("test"))
+    for arm in arms:
+        of = {"language": language, "arm": arm, "prompts": prompts.fingerprint()}
+        Intervention(ids, parts[arm]).save(root / f"interventions/{arm}/{language}.safetensors", {}, of)
 
 
 class World:
-    """A model, prompts and steering vectors of two languages, and the plan of all forward passes over them."""
+    """A model, prompts and interventions of two languages, and the plan of all forward passes over them."""
 
     def __init__(self, root: Path, model: Path) -> None:
         self.root = root
         self.model = Path(shutil.copytree(model, root / "model"))
         for seed, language in enumerate(LANGUAGES):
             write_prompts(root / f"prompts/{language}.parquet", language, seed)
-            write_steering(root / f"steering/{language}.safetensors")
+            write_interventions(root, language)
         self.described = [self.describe("capture", language) for language in LANGUAGES]
         self.described += [self.describe("generate", language, arm) for arm in ARMS for language in LANGUAGES]
         files.write_json(root / "plan.json", self.described)
@@ -71,10 +83,10 @@ class World:
         """A job as a rule would describe it."""
         chosen = options("qwen2")
         steered = arm != "none"
-        more: dict[str, Any] = {"positions": ["t_inst", "t_post_inst"]}
+        more: dict[str, Any] = {"positions": ["t_inst", "t_post_inst", "mean"]}
         if task == "generate":
-            steering = str(self.root / f"steering/{language}.safetensors") if steered else None
-            more = {"arm": arm, "steering": steering, "max_new_tokens": 6}
+            intervention = str(self.root / f"interventions/{arm}/{language}.safetensors") if steered else None
+            more = {"arm": arm, "intervention": intervention, "max_new_tokens": 6}
         return {
             "task": task,
             "model": {**dataclasses.asdict(chosen), "layer": 3, "hub": None},
@@ -145,19 +157,14 @@ def test_results_are_those_of_the_library(world: World) -> None:
     for (layer, position), tensor in expected.tensors.items():
         assert np.array_equal(store.read(layer, position), tensor.numpy())
     rows = prompts.select("test").tolist()
-    v = files.read_safetensors(world.root / "steering/h1.safetensors")[0]["v"]
-    for arm, action in ARM_ACTIONS.items():
+    for arm in ARMS:
         job = world.job("generate", "h1", arm)
         run(world, job)
         found = files.read_parquet(job.output)
         texts = [prompts.texts[row] for row in rows]
-        completions = generate(
-            loaded,
-            texts,
-            Steering(v, 1, 20.0, "all"),
-            [action] * len(rows),
-            max_new_tokens=6,
-        )
+        steered = None if job.intervention is None else Intervention.load(job.intervention)
+        names = [prompts.ids[row] for row in rows]
+        completions = generate(loaded, texts, steered, max_new_tokens=6, names=names)
         assert found.column("prompt_id").to_pylist() == [prompts.ids[row] for row in rows]
         assert found.column("subset").to_pylist() == prompts.subset[rows].tolist()
         assert found.column("completion").to_pylist() == [completion.text for completion in completions]
@@ -182,7 +189,9 @@ def test_results_say_what_made_them(world: World) -> None:
         found = files.read_provenance(job.output)
         assert found["fingerprint"] == loading.fingerprint(world.model, job.cache)
         assert {"dtype", "attention", "batch_tokens", "device", "revision", "versions", "code", "task"} <= set(found)
-    assert (found["action"], found["alpha"], found["blocks"]) == ("add", 20.0, [1])
+    assert (found["action"], found["intervention"]) == ("add", Intervention.load(str(job.intervention)).digest())
+    told = {"operation": "add", "tokens": "answering", "layers": [1], "prompts": 6, "coefficients": [0.0, 20.0]}
+    assert found["parts"] == [told]
 
 
 def test_a_new_language_costs_one_load_and_its_own_cells(world: World, loads: list[Path]) -> None:
@@ -190,7 +199,7 @@ def test_a_new_language_costs_one_load_and_its_own_cells(world: World, loads: li
         run(world, job)
     before = {path: path.stat().st_mtime_ns for path in (world.root / "cells").glob("??/*")}
     write_prompts(world.root / "prompts/h2.parquet", "h2", 7)
-    write_steering(world.root / "steering/h2.safetensors")
+    write_interventions(world.root, "h2")
     added = [world.job("capture", "h2"), *(world.job("generate", "h2", arm) for arm in ARMS)]
     world.plan += added
     for job in added:
@@ -201,23 +210,19 @@ def test_a_new_language_costs_one_load_and_its_own_cells(world: World, loads: li
 
 
 def test_cells_of_the_plan_wait_for_their_inputs(world: World) -> None:
-    (world.root / "steering/l1.safetensors").unlink()
+    (world.root / "interventions/addition/l1.safetensors").unlink()
     (world.root / "prompts/h1.parquet").rename(world.root / "away")
     run(world, world.job("capture", "l1"))
     assert world.has_cell(world.job("generate", "l1"))
     (world.root / "away").rename(world.root / "prompts/h1.parquet")
-    write_steering(world.root / "steering/l1.safetensors")
+    write_interventions(world.root, "l1")
     assert not world.has_cell(world.job("capture", "h1"))
     assert not world.has_cell(world.job("generate", "l1", "addition"))
 
 
 def spoil(world: World, language: str) -> None:
-    """A steering vector that doesn't fit the model: the forward pass itself fails."""
-    files.write_safetensors(
-        world.root / f"steering/{language}.safetensors",
-        {"v": np.ones(5, np.float32)},
-        {"layer": "1", "alpha": "1.0", "ablation": "all"},
-    )
+    """Steering vectors that don't fit the model: the forward pass itself fails."""
+    write_interventions(world.root, language, width=5)
 
 
 def test_another_cells_failure_is_left_to_its_own_job(world: World) -> None:
@@ -226,14 +231,14 @@ def test_another_cells_failure_is_left_to_its_own_job(world: World) -> None:
     assert any("left to its own job: generate addition l1 failed" in line for line in lines)
     assert world.job("generate", "h1", "addition").output.is_file()
     assert world.has_cell(world.job("generate", "l1"))
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(PolygateError, match="vectors of width 5"):
         run(world, world.job("generate", "l1", "addition"))
 
 
 def test_an_own_failure_comes_after_the_others_are_computed(world: World) -> None:
     spoil(world, "l1")
     job = world.job("generate", "l1", "ablation")
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(PolygateError, match="vectors of width 5"):
         run(world, job)
     assert not job.output.exists()
     assert world.has_cell(world.job("generate", "h1", "ablation"))
@@ -247,7 +252,7 @@ def test_broken_inputs_are_one_line_and_no_result(world: World) -> None:
         run(world, job)
     assert run(world, world.job("capture", "l1"))
     assert not job.output.exists()
-    (world.root / "steering/l1.safetensors").write_bytes(b"broken")
+    (world.root / "interventions/addition/l1.safetensors").write_bytes(b"broken")
     with pytest.raises(PolygateError, match="truncated"):
         run(world, world.job("generate", "l1", "addition"))
 
@@ -306,27 +311,54 @@ def test_a_chat_template_counts_by_its_text(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "affected"),
+    ("changes", "affected"),
     [
-        ({"layer": "2"}, {"addition"}),
-        ({"alpha": "21.0"}, {"addition"}),
-        ({"ablation": "layer"}, {"ablation"}),
-        ({"ablation": "layer", "layer": "2"}, {"addition", "ablation"}),
+        ({"layer": 2}, {"addition"}),
+        ({"alpha": 21.0}, {"addition"}),
+        ({"scope": "layer"}, {"ablation"}),
+        ({"scope": "layer", "layer": 2}, {"addition", "ablation"}),
     ],
 )
-def test_an_arm_depends_on_what_it_uses_of_the_steering(
-    world: World, metadata: dict[str, str], affected: set[str]
+def test_an_arm_depends_on_what_its_intervention_does(
+    world: World, changes: dict[str, Any], affected: set[str]
 ) -> None:
     before = {arm: world.address(world.job("generate", "h1", arm)) for arm in ARMS}
-    write_steering(world.root / "steering/h1.safetensors", **metadata)
+    write_interventions(world.root, "h1", **changes)
     after = {arm: world.address(world.job("generate", "h1", arm)) for arm in ARMS}
     assert {arm for arm in ARMS if before[arm] != after[arm]} == affected
+
+
+def test_an_intervention_on_other_prompts_is_one_line_before_any_model_is_loaded(
+    world: World, loads: list[Path]
+) -> None:
+    job = world.job("generate", "h1", "addition")
+    found = Intervention.load(str(job.intervention))
+    found.rows(range(len(found) - 1)).save(str(job.intervention), {})
+    with pytest.raises(PolygateError, match=rf"nothing is said of '{found.prompt_ids[-1]}', in .*h1\.safetensors"):
+        run(world, job)
+    Intervention.load(str(world.job("generate", "h1", "ablation").intervention)).save(
+        str(job.intervention), {}, {"arm": "ablation"}
+    )
+    with pytest.raises(PolygateError, match="holds arm ablation, expected addition"):
+        run(world, job)
+    write_prompts(world.root / "prompts/h1.parquet", "h1", 3)
+    with pytest.raises(PolygateError, match="holds prompts"):
+        run(world, world.job("generate", "h1", "ablation"))
+    assert loads == []
+
+
+def test_of_a_file_on_more_prompts_the_jobs_own_are_read(world: World) -> None:
+    job = world.job("generate", "h1", "addition")
+    before, found = world.address(job), Intervention.load(str(job.intervention))
+    more = [dataclasses.replace(part, coefficients=[7.0, *part.coefficients[::-1]]) for part in found.parts]
+    Intervention(("harmful-val-0000", *found.prompt_ids[::-1]), tuple(more)).save(str(job.intervention), {})
+    assert world.address(job) == before
 
 
 def test_leaving_prompts_alone_is_no_action_and_costs_no_generation(world: World, loads: list[Path]) -> None:
     """Ablation of scope "none" has the unsteered cell, whichever arm asks first, and a file of its own."""
     for language in LANGUAGES:
-        write_steering(world.root / f"steering/{language}.safetensors", ablation="none")
+        write_interventions(world.root, language, scope="none")
     spared, unsteered = world.job("generate", "h1", "ablation"), world.job("generate", "h1")
     assert world.address(spared) == world.address(unsteered)
     assert world.address(world.job("generate", "h1", "addition")) != world.address(unsteered)
@@ -483,8 +515,8 @@ def test_jobs_that_make_no_sense_are_refused(world: World) -> None:
     good = world.describe("generate", "h1", "addition")
     changes: list[dict[str, Any]] = [
         {"task": "dream"},
-        {"arm": "both"},
-        {"steering": None},
+        {"arm": "none"},
+        {"intervention": None},
         {"max_new_tokens": "many"},
         {"model": {}},
     ]
@@ -523,9 +555,13 @@ def test_the_stage_writes_its_output_and_a_hit_imports_nothing_heavy(world: Worl
 def test_a_language_without_test_prompts_gives_an_empty_table(world: World) -> None:
     rows = [table.Prompt("harmful-train-0000", "w1 w2")]
     table.write(world.root / "prompts/h1.parquet", table.build("h1", rows, missing=["harmful test"]))
-    job = world.job("generate", "h1")
-    run(world, job)
-    assert files.read_parquet(job.output).num_rows == 0
+    write_interventions(world.root, "h1")
+    for arm, action in zip(ARMS, ("none", "add", "ablate"), strict=True):
+        job = world.job("generate", "h1", arm)
+        run(world, job)
+        found = files.read_parquet(job.output)
+        assert found.num_rows == 0
+        assert files.parquet_metadata(found)["action"] == action, "tables tell arms apart by it"
 
 
 def test_a_cell_is_the_same_bytes_again(world: World) -> None:

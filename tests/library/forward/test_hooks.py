@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from polygate.forward.batching import left_pad, position_ids
-from polygate.forward.hooks import Ablate, Add, Edit, Record, Select, Tokens, attached
+from polygate.forward.hooks import Ablate, Add, Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import tokenise
 
@@ -24,7 +24,7 @@ class Batch:
         self.loaded = loaded
         self.prompts = tokenise(loaded.tokenizer, prompts[:4])
         self.ids, self.mask = left_pad(self.prompts, loaded.pad, loaded.device)
-        self.width = self.ids.shape[1]
+        self.width = self.prompt_width = self.ids.shape[1]
         self.everywhere = torch.arange(self.width).expand(4, -1)
 
     @torch.inference_mode()
@@ -33,7 +33,7 @@ class Batch:
         cache = DynamicCache(config=self.loaded.model.config)
         positions = position_ids(self.mask)
         pieces = []
-        with attached(self.loaded.base, self.loaded.blocks, edits, self.width):
+        with attached(self.loaded.base, self.loaded.blocks, edits, self.prompt_width):
             for start, end in zip([0, *cuts], [*cuts, self.width], strict=True):
                 output = self.loaded.model(
                     input_ids=self.ids[:, start:end],
@@ -128,12 +128,50 @@ def test_chunked_prefill_is_prefill(batch: Batch, vector: Tensor, kind: str, cut
     assert torch.allclose(whole[:, -1], pieces[:, -1], rtol=1e-4, atol=1e-3)
 
 
-def test_one_vector_per_row_is_each_vector_alone(batch: Batch, vector: Tensor) -> None:
-    vectors = torch.stack([vector * 10, vector * -3, vector.roll(1) * 5, vector * 0])
-    together = batch.run([(Select((0,), Tokens.ANSWERING), Add(vectors))])
+@pytest.mark.parametrize("apply", [Add, Ablate])
+def test_a_vector_and_a_coefficient_per_row_is_each_alone(
+    batch: Batch, vector: Tensor, apply: type[Add] | type[Ablate]
+) -> None:
+    vectors, which = torch.stack([vector, vector.roll(1)]), torch.tensor([1, 0, 1, 0])
+    coefficients = torch.tensor([10, -3, 0.5, 0], dtype=torch.float64)
+    together = batch.run([(Select((0,), Tokens.ANSWERING), apply(vectors, coefficients, which))])
     for row in range(4):
-        alone = batch.run([(Select((0,), Tokens.ANSWERING), Add(vectors[row]))])
+        given = coefficients[row].expand(4)
+        alone = batch.run([(Select((0,), Tokens.ANSWERING), apply(vectors[which[row]], given))])
         assert torch.equal(together[row, -1], alone[row, -1])
+
+
+@pytest.mark.parametrize("which", [None, torch.tensor([0, 0, 1, 1])])
+def test_every_layer_has_its_own_vector(batch: Batch, vector: Tensor, which: Tensor | None) -> None:
+    by_layer = torch.stack([vector * 3, vector.roll(2)])
+    vectors = by_layer if which is None else torch.stack([by_layer, by_layer.flip(-1)], dim=1)
+    together = batch.stream([(Select((0, 2), Tokens.EVERY), Add(vectors, None, which))], 2)
+    real = batch.mask.bool()
+    for row in range(4):
+        own = vectors if which is None else vectors[:, which[row]]
+        separate: list[Edit] = [(Select((layer,), Tokens.EVERY), Add(own[i])) for i, layer in enumerate((0, 2))]
+        assert torch.equal(together[row][real[row]], batch.stream(separate, 2)[row][real[row]])
+
+
+@pytest.mark.parametrize("cuts", [(), (-2,), (3, -1)])
+def test_generated_tokens_are_those_after_the_prompt(batch: Batch, vector: Tensor, cuts: tuple[int, ...]) -> None:
+    edit: Edit = (Select((1,), Tokens.GENERATED), Add(20 * vector))
+    assert torch.equal(batch.run([edit]), batch.run([])), "there are none yet"
+    batch.prompt_width -= 2
+    cuts = tuple(cut % batch.width for cut in cuts)
+    plain, moved = batch.stream([], 1, cuts), batch.stream([edit], 1, cuts)
+    assert torch.equal(moved[:, :-2], plain[:, :-2])
+    assert torch.allclose(moved[:, -2:].double(), plain[:, -2:].double() + 20 * vector, rtol=1e-6, atol=1e-5)
+
+
+def test_totals_sum_the_tokens_that_are_not_padding_in_chunks_too(batch: Batch) -> None:
+    stream, real = batch.stream([], 1), batch.mask.bool()
+    for cuts in ((), (1,), (3, 4, 9)):
+        total = Total()
+        batch.run([(Select((1,), Tokens.EVERY), total)], cuts)
+        for row in range(4):
+            expected = stream[row][real[row]].double().sum(0)
+            assert torch.allclose(total.sums[1][row], expected, rtol=1e-4, atol=1e-3)
 
 
 def hooks_of(module: nn.Module) -> int:

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from conftest import require
 from library.forward.tiny import options
+from polygate import digests
 from polygate.errors import PolygateError
 from polygate.forward import loading
 from polygate.forward.generation import generate
@@ -294,3 +295,15 @@ def test_threads_are_those_of_the_outermost_level(
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert loading.threads() == expected
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_flipped_bit_in_a_model_of_ours_is_one_line(folder: Path, name: str) -> None:
+    digests.seal_folder(folder)
+    load(folder, options("qwen2"))
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    message = rf"is damaged, or was changed by hand, in .*{name}: delete the model's folder and rerun"
+    with pytest.raises(PolygateError, match=message):
+        load(folder, options("qwen2"))

@@ -83,4 +83,4 @@ def test_it_is_looked_for_once_per_model_and_settings(
         record.write_text("{")
     assert once() == "padded"
     assert len(runs) == 3, "a damaged record is made again"
-    assert {"batching": "padded"} in [json.loads(path.read_text()) for path in records if path.read_text() != "{"]
+    assert "padded" in [json.loads(path.read_text())["batching"] for path in records if path.read_text() != "{"]

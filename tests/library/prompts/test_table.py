@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygate import files
@@ -41,6 +41,7 @@ def test_rows_come_in_one_order_whatever_order_they_were_found_in(shuffled: list
     assert [i for i in built.ids if "train" in i and "harmless" in i][-2:] == [c.prompt_id for c in choices]
 
 
+@settings(deadline=None)  # The first call imports libraries.
 @given(
     st.lists(
         st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.text("ab é ,\"'\n")), min_size=1

@@ -1,107 +1,138 @@
-"""Measured beside published: the same thing is compared with the same thing, or with nothing."""
+"""The published numbers are data: each stands there once, and what can't be is told with its line."""
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
+from polygate.errors import PolygateError
 from polygate.report import published
-
-HUBS = {"q": "Qwen/Qwen2.5-7B-Instruct", "g": "google/gemma-2-9b-it", "l": "meta-llama/Llama-3.1-8B-Instruct"}
-Make = Callable[[str], published.Tables]
-
-
-def row(**what: Any) -> dict[str, Any]:
-    return {"tier": "low", "language": "", "draw": float("nan"), "budget": float("nan"), **what}
-
-
-def bounds(estimate: float, width: float = 0.02) -> dict[str, float]:
-    return {"estimate": estimate, "low": estimate - width, "high": estimate + width}
-
-
-@pytest.fixture
-def tables() -> published.Tables:
-    """A run of the paper's models that measured four things, among rows that must not be taken for them."""
-    refusal, separability, gates = [], [], []
-    for name, shift in (("q", -0.1), ("g", 0.0), ("l", 0.1)):
-        common = {"arm": "none", "subset": "harmful", "outcome": "refused"}
-        refusal.append(row(model=name, **common, **bounds(0.439 + shift)))
-        refusal.append(row(model=name, **common | {"outcome": "complied"}, **bounds(0.9)))
-        refusal.append(row(model=name, **common | {"arm": "routed", "budget": 16.0}, **bounds(0.9)))
-        for layer in (0, 1):
-            seen = {"scorer": "v_hrl", "prompts": "all", "metric": "auc", "layer": layer, "language": "am"}
-            separability.append(row(model=name, **seen, **bounds(0.84 if layer else 0.1)))
-        for rank, draw in ((10, float("nan")), (8, float("nan")), (10, 0.0)):
-            what = {"metric": "f1", "scorer": "gate", "rank": rank, "draw": draw, "budget": 0.0}
-            gates.append(row(model=name, **what, **bounds(0.8 if rank == 10 and draw != draw else 0.1)))
-    choices = [{"model": name, "what": "layer", "value": "1"} for name in HUBS]
-    selectivity = [row(model="q", arm="routed", budget=16.0, **bounds(0.5))]
-    return published.Tables(*map(pd.DataFrame, (refusal, selectivity, separability, gates, choices)))
-
-
-def find(rows: list[dict[str, str]], **what: str) -> dict[str, str]:
-    (found,) = [row for row in rows if all(row[name] == value for name, value in what.items())]
-    return found
-
-
-def test_models_are_found_by_hub_id_or_by_name() -> None:
-    by_hub = published.names_in_run(HUBS)
-    assert by_hub == dict(zip(published.MODELS, HUBS, strict=True))
-    assert published.names_in_run({"gemma-2-9b": "", "other": "some/other"}) == {"gemma-2-9b-it": "gemma-2-9b"}
-
-
-def test_the_chosen_layer_the_routing_rank_and_the_mean_over_draws_are_compared(tables: published.Tables) -> None:
-    rows = published.beside(tables, HUBS)
-    auc = find(rows, section="AUC of v_HRL", model="Qwen2.5-7B-Instruct", language="am")
-    assert (auc["published"], auc["measured"], auc["inside"]) == ("0.84", "0.840", "true")
-    other = find(rows, section="AUC of v_HRL", model="gemma-2-9b-it", language="am")
-    assert (other["published"], other["measured"], other["inside"]) == ("0.96", "0.840", "false")
-    gate = find(rows, section="F1 of the rank-10 gate in low-resource languages", model="gemma-2-9b-it", budget="0")
-    assert (gate["published"], gate["measured"]) == ("0.90", "0.800")
-
-
-def test_a_mean_over_the_three_models_needs_all_three(tables: published.Tables) -> None:
-    what = {"section": "Refusal without steering, by tier", "tier": "low", "subset": "harmful"}
-    whole = find(published.beside(tables, HUBS), **what)
-    assert (whole["measured"], whole["low"], whole["high"], whole["inside"]) == ("0.439", "0.419", "0.459", "true")
-    two = {name: hub for name, hub in HUBS.items() if name != "l"}
-    assert find(published.beside(tables, two), **what)["measured"] == ""
-
-
-def test_a_budget_that_the_run_lacks_is_not_replaced_by_another(tables: published.Tables) -> None:
-    routed = find(published.beside(tables, HUBS), section="Mean selectivity in low-resource languages")
-    assert (routed["budget"], routed["measured"]) == ("32", "")
-
-
-def test_other_models_are_compared_with_nothing(tables: published.Tables) -> None:
-    assert not any(row["measured"] for row in published.beside(tables, {"qwen2": "", "llama": ""}))
-
-
-def test_a_lower_bound_holds_for_everything_above_it(tables: published.Tables) -> None:
-    frame = tables.separability.assign(language="en", tier="high", estimate=0.999, low=0.995, high=1.0)
-    changed = published.Tables(tables.refusal, tables.selectivity, frame, tables.gates, tables.choices)
-    english = find(published.beside(changed, HUBS), section="AUC of v_HRL", model="gemma-2-9b-it", language="en")
-    assert (english["bound"], english["published"], english["inside"]) == ("≥", "0.99", "true")
+from polygate.report.published import FILE, Published
 
 
 def test_every_published_number_is_there_once() -> None:
-    keys = Counter((n.quantity, n.model, n.tier, n.language, n.subset, n.arm, n.budget) for n in published.PUBLISHED)
-    assert max(keys.values()) == 1
-    assert Counter(n.quantity for n in published.PUBLISHED) == {"refusal": 23, "auc": 69, "f1": 9, "selectivity": 1}
+    numbers = published.read()
+    assert max(Counter(number.key for number in numbers).values()) == 1
+    assert Counter(number.key.experiment for number in numbers) == {
+        "unsteered refusal": 6 + 17,
+        "separability": 3 * 23,
+        "gates": 9,
+        "routing": 2 + 3,
+        "out of distribution": 24,
+        "cross-lingual transfer": 5,
+        "judge against people": 6,
+        "layer sweep": 3,
+        "conformal calibration": 5 + 4,
+    }
 
 
-def test_page_and_table_say_the_same(tables: published.Tables, tmp_path: Path) -> None:
-    paths = {}
-    for name in ("refusal", "selectivity", "separability", "gates", "choices"):
-        paths[name] = tmp_path / f"{name}.csv"
-        getattr(tables, name).to_csv(paths[name], index=False)
-    published.write(**paths, models=HUBS, data=tmp_path / "published.csv", page=tmp_path / "published.html")
-    page = (tmp_path / "published.html").read_text(encoding="utf-8")
-    data = pd.read_csv(tmp_path / "published.csv", keep_default_na=False)
-    assert page.count("<tr><td>") == len(data)
-    assert page.count("✓") == (data["inside"].astype(str).str.lower() == "true").sum() > 0
+def test_the_completions_that_people_labelled_add_up_and_give_the_published_correlation() -> None:
+    said = {n.key.quantity: n.value for n in published.read() if n.key.experiment == "judge against people"}
+    both, people, judge, neither = (
+        said[f"refused by {whom}"] for whom in ("both", "people only", "the judge only", "neither")
+    )
+    assert both + people + judge + neither == said["completions labelled"]
+    margins = (both + people) * (judge + neither) * (both + judge) * (people + neither)
+    assert (both * neither - people * judge) / margins**0.5 == pytest.approx(said["correlation"], abs=0.0005)
+
+
+def test_conformal_bounds_are_one_in_the_examples_and_one_more() -> None:
+    bounds = [number for number in published.read() if number.relation == "at most"]
+    assert len(bounds) == 4
+    for bound in bounds:
+        assert bound.key.budget is not None
+        assert bound.value == pytest.approx(1 / (bound.key.budget + 1), abs=max(bound.precision, 1e-9))
+
+
+def test_precision_is_no_finer_than_the_digits_that_were_published() -> None:
+    with FILE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            exact = row["relation"] == "at most" or float(row["published"]).is_integer()
+            digits = len(row["published"].partition(".")[2])
+            assert exact or float(row["precision"]) >= 0.5 * 10**-digits, row
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "high", "held"),
+    [
+        ("", 0.80, 0.90, True),
+        ("", 0.60, 0.696, True),
+        ("", 0.60, 0.694, False),
+        ("", 0.704, 0.80, True),
+        ("", 0.706, 0.80, False),
+        ("at least", 0.90, 0.95, True),
+        ("at least", 0.60, 0.694, False),
+        ("at most", 0.10, 0.20, True),
+        ("at most", 0.706, 0.80, False),
+    ],
+)
+def test_the_interval_holds_the_number_or_what_its_bound_allows(
+    relation: str, low: float, high: float, held: bool
+) -> None:
+    value = 0.85 if (low, high) == (0.80, 0.90) else 0.7
+    key = published.read()[0].key
+    assert Published(key, value, 0.005, relation, "made up").within(low, high) is held
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("model", "gpt-2", "unknown model 'gpt-2'"),
+        ("language", "tlh", "unknown language 'tlh'"),
+        ("tier", "lowest", "unknown tier 'lowest'"),
+        ("tier", "high", "am is low-resource"),
+        ("quantity", "luck", "unknown quantity 'luck'"),
+        ("relation", "about", "unknown relation 'about'"),
+        ("published", "93", "can't be"),
+        ("published", "nan", "can't be"),
+        ("published", ".9?", "not a number"),
+        ("precision", "-1", "can't be"),
+        ("budget", "-1", "can't be"),
+        ("budget", "few", "not a number"),
+        ("source", "", "no source"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_line(tmp_path: Path, column: str, value: str, said: str) -> None:
+    with FILE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    at = next(i for i, row in enumerate(rows) if row["language"] == "am" and row["quantity"] == "auc")
+    rows[at] |= {column: value}
+    with pytest.raises(PolygateError, match=rf"{said}.*line {at + 2}"):
+        published.read(write(tmp_path, rows))
+
+
+def test_a_number_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    with FILE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    again = [*rows, rows[3] | {"published": "0.5"}]
+    with pytest.raises(PolygateError, match=rf"stands in line 5 already, in .*line {len(rows) + 2}"):
+        published.read(write(tmp_path, again))
+
+
+def test_other_columns_or_cells_are_refused(tmp_path: Path) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    path = tmp_path / "published.csv"
+    path.write_text(text.replace("precision", "accuracy", 1), encoding="utf-8")
+    with pytest.raises(PolygateError, match="columns"):
+        published.read(path)
+    path.write_text(text + "gates,f1\n", encoding="utf-8")
+    with pytest.raises(PolygateError, match="not 13 cells"):
+        published.read(path)
+
+
+def write(folder: Path, rows: list[dict[str, str]]) -> Path:
+    path = folder / "published.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, published.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_models_are_found_by_hub_id_or_by_name() -> None:
+    hubs = {"q": "Qwen/Qwen2.5-7B-Instruct", "g": "google/gemma-2-9b-it", "l": "meta-llama/Llama-3.1-8B-Instruct"}
+    assert published.names_in_run(hubs) == dict(zip(published.MODELS, hubs, strict=True))
+    assert published.names_in_run({"gemma-2-9b": "", "other": "some/other"}) == {"gemma-2-9b-it": "gemma-2-9b"}

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
+from library.flipping import flipped
 from polygate.errors import PolygateError
 from polygate.files import read_provenance
 from polygate.representation.store import ActivationStore, tensor_name, write_store
@@ -146,9 +147,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "yo.safetensors"
     written(path, torch.bfloat16)
     whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        content = bytearray(whole)
-        content[bit // 8] ^= 1 << bit % 8
+    for _, content in flipped(whole):
         path.write_bytes(content)
         with pytest.raises(PolygateError, match=r"yo\.safetensors: delete the file and rerun"):
             ActivationStore.open(path).check_whole()

@@ -21,7 +21,6 @@ from polygate.forward.options import Options
 from polygate.prompts import table
 from polygate.settings.types import Judging, Probes, dump
 from polygate.stages import compare_probes, judge, recoverability, surface
-from polygate.steering.strength import SteeringVector
 from polygate.tables.cells import Cell, listed
 
 OPTIONS = Options()
@@ -44,6 +43,7 @@ def made(root: Path, model: str) -> Chain:
     chain.choose(FIXED)
     for name in LANGUAGES:
         chain.gates(name)
+        chain.intervene(name)
         chain.arms(name)
         chain.route(name)
     return chain
@@ -67,7 +67,7 @@ def judged(chain: Chain) -> None:
         completions=[chain.path(f"completions/{arm}", "t.parquet") for arm in arms],
         outputs=[chain.folder / f"judged-{arm}.parquet" for arm in arms],
         arms=arms,
-        steering=chain.path("steering", "t.safetensors"),
+        interventions=[chain.path(f"interventions/{arm}", "t.safetensors") for arm in arms],
         **chain.asked(),
     )
 
@@ -111,7 +111,7 @@ def steered(chain: Chain) -> None:
         chain.folder,
         chain.folder / "out",
         arm="addition",
-        steering=chain.path("steering", "t.safetensors"),
+        intervention=chain.path("interventions/addition", "t.safetensors"),
         language="t",
     )
     job.read(chain.world.model)
@@ -153,8 +153,18 @@ READERS: dict[str, tuple[Callable[[Chain], None], list[tuple[str, str]]]] = {
             *(("activations", "b.safetensors"), ("prompts", "b.parquet"), (".", "choices.parquet")),
         ],
     ),
-    "forward": (steered, [("prompts", "t.parquet"), ("steering", LOW)]),
-    "judge": (judged, [("prompts", "t.parquet"), ADDED, ABLATED]),
+    "intervene": (
+        lambda chain: chain.intervene("t"),
+        [
+            *(("prompts", "t.parquet"), ("directions", LOW), (".", "choices.parquet")),
+            *(("activations", "b.safetensors"), ("prompts", "b.parquet")),
+        ],
+    ),
+    "forward": (steered, [("prompts", "t.parquet"), ("interventions/addition", LOW)]),
+    "judge": (
+        judged,
+        [("prompts", "t.parquet"), ADDED, ABLATED, ("interventions/addition", LOW), ("interventions/ablation", LOW)],
+    ),
     "route": (
         lambda chain: chain.route("t"),
         [SCORES, ADDED, ABLATED, ("judgements/addition", "t.parquet"), ("judgements/ablation", "t.parquet")],
@@ -179,7 +189,7 @@ READERS: dict[str, tuple[Callable[[Chain], None], list[tuple[str, str]]]] = {
 
 CASES = [(name, kind, file) for name, (_, inputs) in READERS.items() for kind, file in inputs]
 OF_A_MODEL = [case for case in CASES if case[1] != "prompts"]
-OF_AN_ARM = [case for case in CASES if case[1].partition("/")[0] in ("completions", "judgements")]
+OF_AN_ARM = [case for case in CASES if "/" in case[1]]
 
 
 @pytest.fixture
@@ -283,10 +293,9 @@ def test_where_the_models_folder_is_gone_files_must_still_be_of_one_model(
         without.gates("t")
 
 
-def test_steering_vectors_say_what_they_are_of(chains: dict[str, Chain]) -> None:
+def test_interventions_say_what_they_are_of(chains: dict[str, Chain]) -> None:
     ours = chains["ours"]
-    path = ours.path("steering", "t.safetensors")
-    said = files.safetensors_metadata(path)
-    assert (said["language"], said["model"]) == ("t", ours.world.model)
-    assert said["prompts"] == table.read(ours.table("t")).fingerprint()
-    assert SteeringVector.load(path).language == "t"
+    for arm in ("addition", "ablation"):
+        said = files.safetensors_metadata(ours.path(f"interventions/{arm}", "t.safetensors"))
+        assert (said["language"], said["model"], said["arm"]) == ("t", ours.world.model, arm)
+        assert said["prompts"] == table.read(ours.table("t")).fingerprint()

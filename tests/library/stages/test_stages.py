@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,12 +18,12 @@ from polygate import files, judges
 from polygate.decision import gate
 from polygate.errors import PolygateError
 from polygate.forward import generation, loading
+from polygate.forward.interventions import Intervention
 from polygate.prompts import table
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate, Generation, Judging, Model, Steering, dump
-from polygate.stages import choose, directions, gates, means, route
+from polygate.stages import choose, directions, gates, intervene, means, route
 from polygate.steering.choice import Choice, GridPoint
-from polygate.steering.strength import SteeringVector
 
 HIGH, MID, LOW = ["a", "b", "c"], ["m"], ["t"]
 LANGUAGES = [*HIGH, *MID, *LOW]
@@ -137,8 +137,24 @@ class Chain:
             choices=self.folder / "choices.parquet",
             gates=self.path("gates", name),
             scores=self.path("gate_scores", f"{name}.parquet"),
-            steering=self.path("steering", f"{name}.safetensors"),
         )
+
+    def intervene(self, name: str, sources: list[str] | None = None) -> dict[str, Intervention]:
+        sources = sources or self.sources(name)
+        outputs = {arm: self.path(f"interventions/{arm}", f"{name}.safetensors") for arm in ("addition", "ablation")}
+        call(
+            intervene,
+            **self.asked(),
+            target=name,
+            prompts=self.table(name),
+            sources=sources,
+            source_activations=[self.store(s) for s in sources],
+            source_prompts=[self.table(s) for s in sources],
+            directions=self.path("directions", f"{name}.safetensors"),
+            choices=self.folder / "choices.parquet",
+            **outputs,
+        )
+        return {arm: Intervention.load(path) for arm, path in outputs.items()}
 
     def arms(self, name: str) -> None:
         """Completions and judgements of the steered arms, each naming its arm and prompt."""
@@ -152,6 +168,7 @@ class Chain:
             completions = pa.table({**identity, "completion": text, **numbers, "finished": [True] * n})
             of = {"language": name, "model": self.world.model, "prompts": prompts.fingerprint(rows.tolist())}
             of["action"] = {"addition": "add", "ablation": "ablate"}[arm]
+            of["intervention"] = Intervention.load(self.path(f"interventions/{arm}", f"{name}.safetensors")).digest()
             files.write_parquet(self.path(f"completions/{arm}", f"{name}.parquet"), completions, {}, of)
             judged = {"outcome": [outcome] * n, "refusal_language": [""] * n, "raw": text}
             table_of = pa.table({**identity, **judged})
@@ -197,9 +214,24 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     made.choose(FIXED)
     for name in LANGUAGES:
         made.gates(name)
+        made.intervene(name)
         made.arms(name)
         made.route(name)
     return made
+
+
+def acted(intervention: Intervention, row: int) -> tuple[str, SimpleNamespace]:
+    """What is done to a prompt: add at a layer with a strength, or ablate at a scope."""
+    parts = [part for part in intervention.parts if part.coefficients[row]]
+    assert len(parts) <= 1
+    if not parts:
+        return "ablate", SimpleNamespace(scope="none")
+    (part,) = parts
+    if part.operation == "add":
+        assert part.tokens == "answering"
+        return "add", SimpleNamespace(layer=part.layers[0], alpha=part.coefficients[row], v=part.vectors[0])
+    assert (part.tokens, part.coefficients[row]) == ("every", 1)
+    return "ablate", SimpleNamespace(scope="all" if len(part.layers) > 1 else "layer")
 
 
 class FakeModel:
@@ -211,13 +243,17 @@ class FakeModel:
         self.calls = 0
 
     def generate(
-        self, _loaded: Any, prompts: Sequence[str], steering: Sequence[Any], actions: Sequence[str], **options: Any
+        self, _loaded: Any, prompts: Sequence[str], intervention: Intervention, **options: Any
     ) -> list[SimpleNamespace]:
         assert options["max_new_tokens"] == Generation().max_new_tokens
+        assert tuple(options["names"]) == intervention.prompt_ids
         self.calls += 1
         self.prompts += prompts
-        rows = zip(prompts, steering, actions, strict=True)
-        return [SimpleNamespace(text=self.outcome(act, how, text in self.harmful)) for text, how, act in rows]
+        rows = [acted(intervention, row) for row in range(len(prompts))]
+        return [
+            SimpleNamespace(text=self.outcome(act, how, text in self.harmful))
+            for text, (act, how) in zip(prompts, rows, strict=True)
+        ]
 
     def outcomes(
         self, _language: str, prompts: Sequence[str], completions: Sequence[str], references: Sequence[str]
@@ -269,18 +305,7 @@ def test_choosing_steers_by_alpha_times_the_gap_of_the_layer(chain: Chain, fake:
 
     fake(spy)
     chain.choose(FREE, tiers=["mid"])
-    v = files.read_safetensors(chain.path("directions", "m.safetensors"))[0]["pooled_dim"].astype(np.float64)
-    expected = set()
-    for layer in range(3):
-        along, labels = [], []
-        for name in HIGH:
-            prompts = table.read(chain.table(name))
-            rows = prompts.select("train")
-            along.append(ActivationStore.open(chain.store(name)).read(layer, "t_post_inst", rows) @ v[layer])
-            labels.append(prompts.harmful[rows])
-        x, y = np.concatenate(along), np.concatenate(labels)
-        gap = np.percentile(x[y], 75) - np.percentile(x[~y], 25)
-        expected |= {(layer, strength * gap) for strength in (0.5, 1.0)}
+    expected = {(layer, strength * source_gap(chain, "m", layer)) for layer in range(3) for strength in (0.5, 1.0)}
     assert sorted(seen) == [(layer, pytest.approx(alpha, abs=1e-4)) for layer, alpha in sorted(expected)]
 
 
@@ -376,24 +401,50 @@ def test_the_rank_of_a_high_resource_language_is_clipped_to_its_sources(routed: 
     assert gate.load(routed.path("gates", "a") / "0.0.safetensors").rank == 2
 
 
-def test_the_steering_vector_is_the_pooled_direction_with_alpha_from_the_sources(routed: Chain) -> None:
-    vector = SteeringVector.load(routed.path("steering", "t.safetensors"))
+def source_gap(chain: Chain, name: str, layer: int) -> float:
+    """The projection gap of a language's sources along its pooled direction."""
+    v = files.read_safetensors(chain.path("directions", f"{name}.safetensors"))[0]["pooled_dim"][layer].astype(float)
+    along, labels = [], []
+    for source in chain.sources(name):
+        prompts = table.read(chain.table(source))
+        rows = prompts.select("train")
+        along.append(ActivationStore.open(chain.store(source)).read(layer, "t_post_inst", rows) @ v)
+        labels.append(prompts.harmful[rows])
+    x, y = np.concatenate(along), np.concatenate(labels)
+    return float(np.percentile(x[y], 75) - np.percentile(x[~y], 25))
+
+
+def test_every_test_prompt_is_steered_along_the_pooled_direction_with_alpha_from_the_sources(routed: Chain) -> None:
+    arms = ("addition", "ablation")
+    found = {arm: Intervention.load(routed.path(f"interventions/{arm}", "t.safetensors")) for arm in arms}
+    prompts = table.read(routed.table("t"))
     pooled = files.read_safetensors(routed.path("directions", "t.safetensors"))[0]["pooled_dim"]
-    np.testing.assert_array_equal(vector.v, pooled[1])
-    assert (vector.layer, vector.strength, vector.scope, vector.sources) == (1, 1.5, "all", ("a", "b", "c"))
+    for intervention in found.values():
+        assert intervention.prompt_ids == tuple(prompts.ids[row] for row in prompts.select("test"))
+    (add,), (cut,) = found["addition"].parts, found["ablation"].parts
+    assert (add.layers, add.operation, add.tokens) == ((1,), "add", "answering")
+    assert (cut.layers, cut.operation, cut.tokens) == ((0, 1, 2), "ablate", "every")
+    np.testing.assert_array_equal(add.vectors, pooled[1:2])
+    np.testing.assert_array_equal(cut.vectors, np.stack([pooled[1]] * 3))
+    assert set(cut.coefficients) == {1.0}
     saved = gate.load(routed.path("gates", "t") / "8.2.safetensors")
-    assert saved.alpha == vector.alpha == 1.5 * vector.gap
-    np.testing.assert_array_equal(saved.v, vector.v)
+    assert set(add.coefficients) == {saved.alpha}
+    assert saved.alpha == pytest.approx(1.5 * source_gap(routed, "t", 1), rel=1e-6)
+    np.testing.assert_array_equal(saved.v, pooled[1])
+    assert saved.layer == 1
 
 
 def test_a_language_is_steered_at_its_own_strength_where_it_has_one(chain: Chain) -> None:
-    Choice(1, 1.5, "all", own={"m": 0.5}, languages=("m",), grid=PLANTED).save(chain.folder / "choices.parquet", {})
+    grid = (replace(PLANTED[0], scope="none"),)
+    Choice(1, 1.5, "none", own={"m": 0.5}, languages=("m",), grid=grid).save(chain.folder / "choices.parquet", {})
     for name, strength in (("m", 0.5), ("t", 1.5)):
         chain.gates(name)
-        vector = SteeringVector.load(chain.path("steering", f"{name}.safetensors"))
+        found = chain.intervene(name)
         saved = gate.load(chain.path("gates", name) / "0.0.safetensors")
-        assert vector.strength == strength
-        assert saved.alpha == vector.alpha == strength * vector.gap
+        (add,) = found["addition"].parts
+        assert set(add.coefficients) == {saved.alpha}
+        assert saved.alpha == pytest.approx(strength * source_gap(chain, name, 1), rel=1e-6)
+        assert found["ablation"].parts == (), "ablation nowhere leaves prompts alone"
 
 
 def test_the_directions_separate_a_language_they_have_never_seen(routed: Chain) -> None:
@@ -448,6 +499,7 @@ def test_a_second_run_gives_the_same_results(routed: Chain) -> None:
     routed.choose(FIXED)
     for name in LANGUAGES:
         routed.gates(name)
+        routed.intervene(name)
         routed.route(name)
     assert content() == before
     assert len(before) > 60
@@ -455,13 +507,15 @@ def test_a_second_run_gives_the_same_results(routed: Chain) -> None:
 
 def test_sources_must_be_those_of_the_directions(routed: Chain) -> None:
     for sources in (["a", "b"], ["a", "b", "t"]):
-        with pytest.raises(PolygateError, match="are from"):
-            routed.gates("t", sources)
+        for stage in (routed.gates, routed.intervene):
+            with pytest.raises(PolygateError, match="are from"):
+                stage("t", sources)
 
 
 def test_every_file_says_what_made_it(routed: Chain) -> None:
     made = [
-        *(routed.path(kind, "t.safetensors") for kind in ("means", "directions", "steering")),
+        *(routed.path(kind, "t.safetensors") for kind in ("means", "directions")),
+        *(routed.path(f"interventions/{arm}", "t.safetensors") for arm in ("addition", "ablation")),
         *(routed.path(kind, "t.parquet") for kind in ("projections", "gate_scores")),
         *(routed.path(f"{kind}/routed-8", "t.parquet") for kind in ("completions", "judgements")),
         routed.path("gates", "t") / "8.1.safetensors",

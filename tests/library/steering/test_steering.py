@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pytest
 
 from polygate.errors import PolygateError
 from polygate.steering import conditional
+from polygate.steering.interventions import ablation, addition
 from polygate.steering.strength import SteeringVector, projection_gap
 
 
@@ -38,13 +39,28 @@ def test_a_direction_that_does_not_separate_gives_no_strength() -> None:
         projection_gap(np.array([0.0, 0.0, 5.0, 5.0]), np.array([True, True, False, False]))
 
 
-def test_a_steering_vector_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
-    vector = SteeringVector(np.array([0.6, 0.8], np.float32), 2, 0.1 + 0.2, 1 / 3, "all", "t", ("a", "b"))
-    vector.save(tmp_path / "v.safetensors", {})
-    loaded = SteeringVector.load(tmp_path / "v.safetensors")
-    assert (loaded.layer, loaded.strength, loaded.gap, loaded.scope) == (2, 0.1 + 0.2, 1 / 3, "all")
-    assert (loaded.language, loaded.sources, loaded.alpha) == ("t", ("a", "b"), vector.alpha)
-    np.testing.assert_array_equal(loaded.v, vector.v)
+ONES = np.ones(4)
+
+
+def test_addition_is_alpha_times_v_from_the_prompts_last_token_on() -> None:
+    v = np.array([0.6, 0.8], np.float32)
+    part = addition(v, 2, 1.5 * ONES)
+    assert (part.layers, part.operation, part.tokens) == ((2,), "add", "answering")
+    np.testing.assert_array_equal(part.vectors, [v])
+    assert part.coefficients.tolist() == [1.5] * 4
+
+
+@pytest.mark.parametrize(("scope", "layers"), [("layer", (1,)), ("all", (0, 1, 2))])
+def test_ablation_removes_v_from_every_token_at_its_scope(scope: Any, layers: tuple[int, ...]) -> None:
+    v = np.array([0.6, 0.8], np.float32)
+    (part,) = ablation(v, 1, scope, 3, ONES)
+    assert (part.layers, part.operation, part.tokens) == (layers, "ablate", "every")
+    np.testing.assert_array_equal(part.vectors, [v] * len(layers))
+    assert part.coefficients.tolist() == [1] * 4
+
+
+def test_ablation_nowhere_is_no_part() -> None:
+    assert ablation(np.ones(2, np.float32), 1, "none", 3, ONES) == ()
 
 
 def scores(decided: dict[tuple[int, int, int], list[bool]], split: str = "test") -> pa.Table:

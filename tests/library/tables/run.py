@@ -24,7 +24,17 @@ from polygate.prompts.table import Prompt, PromptTable, prompt_id
 from polygate.settings.types import Statistics
 from polygate.stages.surface import score_table
 from polygate.steering.choice import Choice
-from polygate.tables import choices, decomposition, diagnosis, gates, refusal, samples, selectivity, separability
+from polygate.tables import (
+    choices,
+    decomposition,
+    diagnosis,
+    gates,
+    positions,
+    refusal,
+    samples,
+    selectivity,
+    separability,
+)
 from polygate.tables.cells import Cell
 
 LAYERS = 2
@@ -32,6 +42,8 @@ CHOSEN = 1
 BUDGETS = (0, 1, 4)
 DRAWS = 3
 RANKS = (1, 2)
+POSITIONS = {"t_inst": 0, "t_post_inst": 1}
+"""Token positions, and the layer at which each tells something."""
 ARMS = ("none", "addition", "ablation")
 JUDGE = "rules"
 WORDS = ("kato", "mira", "selu", "pona", "tivo", "raku", "lemi", "dosa")
@@ -125,8 +137,35 @@ class Run:
         ]
         language = prompts.language
         files.write_parquet(self.path(f"{model}/projections/{language}"), pa.concat_tables(parts), {})
+        self._positions(model, tier, prompts, rows, base)
         self._gates(model, tier, prompts, rows, base)
         self._texts(model, tier, prompts)
+
+    def _positions(
+        self, model: str, tier: str, prompts: PromptTable, rows: NDArray[np.int64], base: dict[str, list[str]]
+    ) -> None:
+        """At t_inst, layer 0, harmfulness; at t_post_inst, layer 1, what is refused (a trace of harm where all is)."""
+        latent = self.latent(prompts, rows, len(model))
+        refused = np.array([self.refuses(tier, prompts, row) for row in rows])
+        late = 0.1 * latent if tier == "high" else 2.0 * refused
+        parts = []
+        for position, signal in (("t_inst", latent), ("t_post_inst", late)):
+            for layer in range(LAYERS):
+                strength = 1.0 if layer == POSITIONS[position] else 0.1
+                for k, direction in enumerate(("v_hrl", "v_hrl_pooled")):
+                    noise = np.random.default_rng([9, layer, k, len(position)]).normal(size=len(rows))
+                    place = {
+                        "position": [position] * len(rows),
+                        "layer": pa.array([layer] * len(rows), pa.int16()),
+                        "direction": [direction] * len(rows),
+                    }
+                    parts.append(pa.table({**base, **place, "score": strength * signal + 0.5 * noise}))
+        files.write_parquet(self.path(f"{model}/positions/{prompts.language}"), pa.concat_tables(parts), {})
+
+    def refuses(self, tier: str, prompts: PromptTable, row: int) -> bool:
+        """Whether the unsteered model refuses a prompt: the first share of the harmful ones of its split."""
+        number = int(prompts.ids[row].split("-")[-1])
+        return bool(prompts.harmful[row]) and number < round(self.acts[tier] * self.n)
 
     def _gates(
         self, model: str, tier: str, prompts: PromptTable, rows: NDArray[np.int64], base: dict[str, list[str]]
@@ -158,13 +197,12 @@ class Run:
         said = []
         for row in rows:
             number = int(prompts.ids[row].split("-")[-1])
-            harmful = bool(prompts.harmful[row])
             if arm == "addition":
                 said.append("refused")
             elif arm == "ablation":
                 said.append("garbled" if number == 0 else "complied")
             else:
-                said.append("refused" if harmful and number < round(self.acts[tier] * self.n) else "complied")
+                said.append("refused" if self.refuses(tier, prompts, row) else "complied")
         return said
 
     def _texts(self, model: str, tier: str, prompts: PromptTable) -> None:
@@ -274,6 +312,14 @@ def make(run: Run, name: str, output: Path) -> Path:
     elif name == "diagnosis":
         made = {name: make(run, name, output.with_name(f"{name}.csv")) for name in ("decomposition", "separability")}
         diagnosis.build(output, **made)
+    elif name == "positions":
+        unsteered = [cell for cell in judged if cell.arm == "none"]
+        positions.build(
+            *(run.per_language("positions"), run.shared("surface"), unsteered, run.choices(), output),
+            high=run.languages["high"],
+            statistics=STATISTICS,
+            seed=0,
+        )
     elif name == "choices":
         choices.build(run.choices(), output)
     elif name == "samples":

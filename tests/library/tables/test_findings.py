@@ -13,7 +13,7 @@ from library.tables.run import Run, make, read
 from polygate import files
 from polygate.tables import findings
 
-NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis")
+NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis", "positions")
 
 
 def found(run: Run, folder: Path) -> dict[str, Any]:

@@ -52,6 +52,7 @@ CONTRACT = {
     "gates": "model tier language rank budget draw solver threshold_from metric estimate low high n",
     "decomposition": "model tier language scorer budget part estimate low high n",
     "diagnosis": "model tier language diagnosis verdict auc surface_auc",
+    "positions": "model tier language position layer direction target estimate low high n surface p_holm verdict",
     "choices": "model what value criterion criterion_value split",
     "samples": "model tier language subset prompt_id prompt unsteered routed budget gate_score flagged",
 }

@@ -43,6 +43,8 @@ FEATURES = (
 """The eleven surface features. Nothing in them knows the language."""
 SCORERS = ("surface", "length", "char_ngrams", "naive_bayes")
 """Baselines: eleven features fitted on the source languages; log characters; two in-language n-gram classifiers."""
+LABEL_FREE = ("surface", "length")
+"""Baselines that need no labelled prompt of the language, as the direction needs none."""
 
 STOPS = frozenset(".。．｡۔।॥။\u1362\u17d4\u17d5෴…։")  # the escapes: Ethiopic and Khmer full stops
 QUESTION_MARKS = frozenset("?？؟՞፧\u037e")

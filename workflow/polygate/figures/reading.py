@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygate import files
 from polygate.errors import PolygateError
 from polygate.tables.samples import handful
 
@@ -28,23 +30,25 @@ TEXT = (
     "probe",
     "sources",
     "threshold_from",
+    "position",
+    "direction",
+    "target",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose")
+NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface")
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
 
     In a table of several data sets its rows are those of the one that everything is fitted on, which stand first,
-    unless `dataset` is among `columns`. Raises `PolygateError` when the file or one of `columns` is absent.
+    unless `dataset` is among `columns`. Raises `PolygateError` when the file or one of `columns` is absent, or the
+    file is damaged.
     """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
+        frame = pd.read_csv(io.StringIO(files.read_csv(path)), dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
     except pd.errors.EmptyDataError:
         raise PolygateError("empty table", where=path, do="delete the file and rerun") from None
     missing = [name for name in columns if name not in frame.columns]

@@ -1,4 +1,8 @@
-"""Capture: the residual stream after every decoder block, at named token positions."""
+"""Capture: the residual stream after every decoder block, at named token positions.
+
+`t_inst` is the instruction's last token, `t_post_inst` the whole prompt's; `mean` is the mean over all of the prompt's
+tokens, those of the chat template included, as published probes take it. Padding is no token.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,12 @@ from torch import Tensor
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
 from polygate.forward.device import memory_limit
-from polygate.forward.hooks import Record, Select, attached
+from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import Tokenised, tokenise
 
-POSITIONS = ("t_inst", "t_post_inst")
+MEAN = "mean"
+POSITIONS = ("t_inst", "t_post_inst", MEAN)
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,27 @@ def capture(
 def read(
     loaded: LoadedModel, prompts: Sequence[Tokenised], positions: Sequence[str], layers: tuple[int, ...]
 ) -> dict[int, Tensor]:
-    """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`."""
+    """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`.
+
+    Means are summed in float64 and rounded once.
+    """
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     width = ids.shape[1]
-    places = torch.tensor([[width - len(p) + p.position(name) for name in positions] for p in prompts])
-    record = Record()
-    reading = [(Select(layers, places), record)]
+    named = [name for name in positions if name != MEAN]
+    places = torch.tensor([[width - len(p) + p.position(name) for name in named] for p in prompts])
+    record, total = Record(), Total()
+    reading: list[Edit] = [(Select(layers, places), record)] if named else []
+    reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
     with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
         loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
-    return record.recorded
+
+    def found(layer: int, position: str) -> Tensor:
+        if position != MEAN:
+            return record.recorded[layer][:, named.index(position)]
+        summed = total.sums[layer]
+        return (summed / mask.sum(1, keepdim=True).to(summed.device)).to(loaded.model.dtype)
+
+    return {layer: torch.stack([found(layer, position) for position in positions], dim=1) for layer in layers}
 
 
 def _check_finite(found: Tensor, layer: int, names: Sequence[str]) -> None:

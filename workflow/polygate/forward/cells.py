@@ -1,8 +1,8 @@
 """The cell cache: a model is loaded once for many jobs, and nothing is computed twice.
 
 Each job (one model, one language, one task) has a cell, addressed by everything that its content depends on: the
-model's files, dtype, attention implementation and batch size, the task and its settings, the prompts, the steering
-vector, library versions and our own code. A job whose cell exists copies it to its output and ends without importing
+model's files, dtype, attention implementation and batch size, the task and its settings, the prompts, what is done to
+them, library versions and our own code. A job whose cell exists copies it to its output and ends without importing
 torch. Otherwise it takes the model's lock, loads the model once, and computes its own cell and then every other
 missing cell of that model in the plan whose inputs exist. One cell's failure is never another's: an own failure is
 raised when the others are done, and another's failure is left for its own job to meet.
@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from polygate import files, locks
 from polygate.errors import PolygateError
@@ -29,7 +28,6 @@ from polygate.forward import identity, loading
 from polygate.forward.job import Inputs, Job
 from polygate.forward.options import read_template
 from polygate.forward.progress import Progress
-from polygate.forward.steering import Action, Steering
 from polygate.provenance import code_hash
 from polygate.representation.store import ActivationStore
 
@@ -58,20 +56,11 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
         "positions": job.positions,
         "max_new_tokens": job.max_new_tokens,
-        "action": inputs.action,
-        "steering": None if inputs.steering is None else _used(inputs.steering, inputs.action),
+        "intervention": inputs.done["intervention"],
         "code": code_hash("polygate.forward.compute"),
         "versions": [metadata.version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _used(steering: Steering, action: Action) -> list[Any]:
-    """What an action uses of a steering vector: addition ignores the ablation's scope, ablation the strength."""
-    vector = hashlib.sha256(steering.vector.tobytes()).hexdigest()
-    if action == "add":
-        return [vector, steering.layer, repr(steering.alpha)]
-    return [vector, steering.layer if steering.scope == "layer" else "all"]
 
 
 def cell_path(job: Job, address: str) -> Path:
@@ -196,7 +185,7 @@ class _Pending:
     def _missing(self, job: Job) -> str | None:
         if not job.inputs_exist():
             return None
-        inputs = (job.prompts,) if job.steering is None else (job.prompts, job.steering)
+        inputs = (job.prompts,) if job.intervention is None else (job.prompts, job.intervention)
         try:
             state = (job, tuple(path.stat().st_mtime_ns for path in inputs))
             if state not in self._addresses:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from polygate import files
 from polygate.forward import identity
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
+from polygate.forward.interventions import Intervention
 from polygate.forward.job import CAPTURE, Inputs, Job
 from polygate.forward.loading import LoadedModel
 from polygate.provenance import provenance
@@ -46,19 +48,9 @@ def compute(
         found = capture(loaded, texts, job.positions, names=ids, advance=advance)
         store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts), of)
         return
-    action = inputs.action
-    facts.update(action=action, max_new_tokens=job.max_new_tokens)
-    if inputs.steering is not None:
-        facts.update(blocks=list(inputs.steering.blocks(action, loaded.layers)))
-        facts.update({"alpha": inputs.steering.alpha} if action == "add" else {})
+    facts.update(**inputs.done, max_new_tokens=job.max_new_tokens, parts=_described(inputs.intervention))
     completions = generate(
-        loaded,
-        texts,
-        inputs.steering,
-        [action] * len(texts),
-        max_new_tokens=job.max_new_tokens,
-        names=ids,
-        advance=advance,
+        loaded, texts, inputs.intervention, max_new_tokens=job.max_new_tokens, names=ids, advance=advance
     )
     columns = [
         ids,
@@ -71,5 +63,19 @@ def compute(
     arrays = [pa.array(column, field.type) for column, field in zip(columns, COMPLETIONS, strict=True)]
     schema = COMPLETIONS.with_metadata({"language": language})
     files.write_parquet(
-        path, pa.Table.from_arrays(arrays, schema=schema), provenance(__name__, **facts), {**of, "action": action}
+        path, pa.Table.from_arrays(arrays, schema=schema), provenance(__name__, **facts), {**of, **inputs.done}
     )
+
+
+def _described(intervention: Intervention | None) -> list[dict[str, Any]]:
+    """What the parts do, for the provenance."""
+    return [
+        {
+            "operation": part.operation,
+            "tokens": part.tokens,
+            "layers": list(part.layers),
+            "prompts": int(np.count_nonzero(part.coefficients)),
+            "coefficients": [float(part.coefficients.min(initial=0.0)), float(part.coefficients.max(initial=0.0))],
+        }
+        for part in (intervention.acting if intervention is not None else ())
+    ]

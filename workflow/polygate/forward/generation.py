@@ -1,6 +1,6 @@
-"""Greedy generation with per-prompt steering, exact under left padding and with a key-value cache.
+"""Greedy generation under an intervention, exact under left padding and with a key-value cache.
 
-A prompt's text depends on nothing but the prompt and its own steering: the same alone and in any batch, whatever is
+A prompt's text depends on nothing but the prompt and what is done to it: the same alone and in any batch, whatever is
 done to the batch's other rows (float32; an exact tie of two logits aside). So the completion of a routed prompt *is*
 its `addition` or its `ablation` completion, and routed arms can be assembled from those by selection.
 """
@@ -20,8 +20,8 @@ from polygate.forward.batching import left_pad, length_sorted, position_ids
 from polygate.forward.device import memory_limit
 from polygate.forward.edits import edits
 from polygate.forward.hooks import attached
+from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
-from polygate.forward.steering import Action, RowSteering, Steering, per_row
 from polygate.forward.tokenising import Tokenised, tokenise
 
 # Below this share of rows still being written, finished ones are dropped from the batch.
@@ -45,8 +45,7 @@ class Completion:
 def generate(
     loaded: LoadedModel,
     prompts: Sequence[str],
-    steering: Steering | Sequence[Steering | None] | None = None,
-    actions: Sequence[Action] | None = None,
+    intervention: Intervention | None = None,
     *,
     max_new_tokens: int,
     names: Sequence[str] | None = None,
@@ -54,14 +53,14 @@ def generate(
 ) -> list[Completion]:
     """Greedy completions of instructions, in the order given.
 
-    `actions` says for each prompt none, add or ablate, and `steering` with what: one for all, or one per prompt
-    (each with its own vector, layer, strength and scope, all in one batch). No steering runs no hook. `names`
-    (prompt ids) are used in errors; `advance` is told of finished prompts, in fractions. Raises `PolygateError` for
-    NaN logits and when a batch doesn't fit into memory; ValueError for steering that doesn't fit the model.
+    `intervention` says what is done to each prompt, nothing when None: then no hook runs. `names` (prompt ids) are
+    used in errors; `advance` is told of finished prompts, in fractions. Raises `PolygateError` for an intervention on
+    other prompts or of another model, for NaN logits, and when a batch doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(prompts))]
-    rows = per_row(steering, actions, len(prompts))
-    _check(rows, loaded)
+    if intervention is not None:
+        intervention.check_prompts(names)
+        intervention.check_fits(loaded.layers, loaded.width)
     # Whoever compares ways of steering gives each prompt many times.
     first = dict(zip(reversed(prompts), reversed(names), strict=True))
     once = dict(zip(first, tokenise(loaded.tokenizer, list(first), list(first.values())), strict=True))
@@ -74,7 +73,7 @@ def generate(
             written = write(
                 loaded,
                 [tokenised[i] for i in batch],
-                [rows[i] for i in batch],
+                None if intervention is None else intervention.rows(batch),
                 max_new_tokens,
                 [names[i] for i in batch],
                 advance or _ignore,
@@ -88,15 +87,6 @@ def _ignore(_prompts: float) -> None:
     return None
 
 
-def _check(rows: Sequence[RowSteering], loaded: LoadedModel) -> None:
-    for steering in {row.steering for row in rows if row.steering is not None}:
-        if not 0 <= steering.layer < loaded.layers or steering.vector.shape != (loaded.width,):
-            raise ValueError(
-                f"steering at block {steering.layer} with a vector {steering.vector.shape}, "
-                f"the model has {loaded.layers} blocks of width {loaded.width}"
-            )
-
-
 def _completion(loaded: LoadedModel, prompt: Tokenised, tokens: Sequence[int]) -> Completion:
     # No clean-up of spaces: it changes the text of languages it wasn't made for.
     text = loaded.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -107,7 +97,7 @@ def _completion(loaded: LoadedModel, prompt: Tokenised, tokens: Sequence[int]) -
 def write(
     loaded: LoadedModel,
     prompts: Sequence[Tokenised],
-    steering: Sequence[RowSteering],
+    intervention: Intervention | None,
     max_new_tokens: int,
     names: Sequence[str],
     advance: Callable[[float], None] = _ignore,
@@ -120,7 +110,8 @@ def write(
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
     done = torch.zeros(len(prompts), dtype=torch.bool, device=loaded.device)
-    with attached(loaded.base, loaded.blocks, edits(steering, loaded.layers), ids.shape[1], loaded.stream) as steered:
+    steering = [] if intervention is None else edits(intervention)
+    with attached(loaded.base, loaded.blocks, steering, ids.shape[1], loaded.stream) as steered:
         for step in range(max_new_tokens):
             logits = last_logits(loaded, ids, mask, positions, cache)
             _check_finite(logits, [names[i] for i in alive])

@@ -1,7 +1,7 @@
 """Reading and changing the residual stream: one description, `Select` and what to apply, for capture and steering.
 
-    Select(layers, tokens, rows)   which block outputs: decoder blocks, tokens, rows of the batch
-    Record | Add | Ablate          what happens there
+    Select(layers, tokens, rows)     which block outputs: decoder blocks, tokens, rows of the batch
+    Record | Total | Add | Ablate    what happens there
 
 `attached(...)` puts a list of such pairs on a model and takes them off again whatever happens. Which tokens of a
 chunk are the prompt's last and which were generated is decided by their place in the cache, never by the chunk's
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 
 class Tokens(Enum):
-    """Tokens that an `Add` or `Ablate` changes."""
+    """Tokens that an `Add` or `Ablate` changes, or a `Total` sums."""
 
     EVERY = "every token that is not padding"
     ANSWERING = "the prompt's last token and every generated token"
+    GENERATED = "every generated token, not the prompt's last"
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,47 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Add:
-    """h ← h + vector. `vector` is [d], or [b, d] with one vector for each row of the batch."""
+class Total:
+    """Sum the selected tokens: `sums[layer]` becomes a float64 [b, d] tensor."""
 
-    vector: Tensor
+    sums: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Add:
+    """h ← h + c·v. `vectors` is v, [d], or [layers, d] with one for each layer of its `Select`.
+
+    `coefficients`, [b], is c of each row, 1 when None. `which`, int64 [b], gives rows vectors of their own: `vectors`
+    is then [k, d] or [layers, k, d], and the row's is the one of that number.
+    """
+
+    vectors: Tensor
+    coefficients: Tensor | None = None
+    which: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Ablate:
-    """Directional ablation h ← h - (h·u)u. `unit` is a unit vector [d], or [b, d] with one for each row."""
+    """h ← h - c·(h·u)u, directional ablation where c = 1. `vectors` are unit vectors u; the rest is as in `Add`."""
 
-    unit: Tensor
+    vectors: Tensor
+    coefficients: Tensor | None = None
+    which: Tensor | None = None
 
 
-Edit = tuple[Select, Record | Add | Ablate]
+Edit = tuple[Select, Record | Total | Add | Ablate]
 
 
 @dataclass
 class Chunk:
     """Where the tokens of the running forward pass stand: first place in the cache, mask of the chunk [b, t].
 
-    `chosen` keeps, by edit and device, which of its tokens are to change: the same for every block.
+    `chosen` keeps, by edit and device, which of its tokens are to change, None for all: the same for every block.
     """
 
     start: int = 0
     mask: Tensor | None = None
-    chosen: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
+    chosen: dict[tuple[int, torch.device], Tensor | None] = field(default_factory=dict)
 
 
 class Attached:
@@ -86,11 +102,12 @@ class Attached:
         self.stream = stream
         self.chunk = Chunk()
         self._seen = 0
-        self._placed: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+        self._placed: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, Tensor | None]] = {}
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows (int64) of the batch only, as the cache does once others have finished."""
-        self.edits = [(_keep_select(select, rows), _keep_apply(apply, rows)) for select, apply in self.edits]
+        kept = [(_keep_select(select, rows), _keep_apply(apply, rows)) for select, apply in self.edits]
+        self.edits = [edit for edit in kept if edit[0].rows is None or bool(edit[0].rows.any())]
         self._placed.clear()
 
     def see_inputs(self, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -121,8 +138,10 @@ class Attached:
                 continue
             if isinstance(apply, Record):
                 self._record(layer, changed, select, apply)
+            elif isinstance(apply, Total):
+                self._add_up(layer, number, changed, select, apply)
             else:
-                changed = self._change(number, changed, select, apply)
+                changed = self._change(layer, number, changed, select, apply)
         if changed is hidden:
             return None
         if self.stream is not None:
@@ -141,54 +160,83 @@ class Attached:
         earlier = apply.recorded.get(layer)
         apply.recorded[layer] = found if earlier is None else torch.where(inside[..., None], found, earlier)
 
-    def _change(self, number: int, hidden: Tensor, select: Select, apply: Add | Ablate) -> Tensor:
-        where = (number, hidden.device)
-        if where not in self.chunk.chosen:
-            self.chunk.chosen[where] = self._chosen(hidden, select)
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        stream = hidden.to(wide)
-        vector = self._vector(number, hidden, wide, apply)
-        if isinstance(apply, Add):
+    def _add_up(self, layer: int, number: int, hidden: Tensor, select: Select, apply: Total) -> None:
+        first = self._first(select.tokens)
+        if first >= hidden.shape[1]:
+            return
+        some, chosen = hidden[:, first:], self._chosen(number, hidden, select, first)
+        if chosen is not None:
+            some = some.masked_fill(~chosen[..., None], 0)
+        total = some.sum(1, dtype=torch.float64)
+        apply.sums[layer] = apply.sums[layer] + total if layer in apply.sums else total
+
+    def _change(self, layer: int, number: int, hidden: Tensor, select: Select, apply: Add | Ablate) -> Tensor:
+        first = self._first(select.tokens)
+        if first >= hidden.shape[1]:
+            return hidden
+        some, chosen = hidden[:, first:], self._chosen(number, hidden, select, first)
+        stream = some.to(torch.promote_types(hidden.dtype, torch.float32))
+        vector, coefficients = self._place(number, select.layers.index(layer), stream, apply)
+        if isinstance(apply, Ablate):
+            along = (stream * vector).sum(-1, keepdim=True)
+            scale = along if coefficients is None else along * coefficients
+            changed = torch.addcmul(stream, scale, vector, value=-1)
+        elif coefficients is None:
             changed = stream + vector
         else:
-            changed = stream - (stream * vector).sum(-1, keepdim=True) * vector
-        return torch.where(self.chunk.chosen[where][..., None], changed.to(hidden.dtype), hidden)
+            changed = torch.addcmul(stream, coefficients, vector)
+        changed = changed.to(hidden.dtype)
+        if chosen is not None:
+            changed = torch.where(chosen[..., None], changed, some)
+        return changed if first == 0 else torch.cat([hidden[:, :first], changed], dim=1)
 
-    def _chosen(self, hidden: Tensor, select: Select) -> Tensor:
-        """Bool [b, t]: tokens of this chunk to change."""
-        batch, length = hidden.shape[:2]
-        chosen = torch.ones((batch, length), dtype=torch.bool, device=hidden.device)
-        if self.chunk.mask is not None:
-            chosen = chosen & self.chunk.mask.to(hidden.device).bool()
-        if select.rows is not None:
-            chosen = chosen & select.rows.to(hidden.device)[:, None]
-        if select.tokens is Tokens.ANSWERING:
-            places = torch.arange(self.chunk.start, self.chunk.start + length, device=hidden.device)
-            chosen = chosen & (places >= self.prompt_width - 1)
-        elif select.tokens is not Tokens.EVERY:
-            raise TypeError("Add and Ablate need a member of Tokens")
-        return chosen
+    def _first(self, tokens: Tokens | Tensor) -> int:
+        """The first of this chunk's tokens that may be among `tokens`; as many as it has, or more, when none is."""
+        if not isinstance(tokens, Tokens):
+            raise TypeError("Total, Add and Ablate need a member of Tokens")
+        place = {Tokens.EVERY: 0, Tokens.ANSWERING: self.prompt_width - 1, Tokens.GENERATED: self.prompt_width}
+        return max(0, place[tokens] - self.chunk.start)
 
-    def _vector(self, number: int, hidden: Tensor, dtype: torch.dtype, apply: Add | Ablate) -> Tensor:
-        """The edit's vector on the hidden states' own device, shaped to be added to [b, t, d]; copied there once."""
-        key = (number, hidden.device, dtype)
+    def _chosen(self, number: int, hidden: Tensor, select: Select, first: int) -> Tensor | None:
+        """Bool [b, t - first] or [b, 1]: which of this chunk's tokens from `first` on to change; None for all."""
+        where = (number, hidden.device)
+        if where not in self.chunk.chosen:
+            chosen = None if select.rows is None else select.rows.to(hidden.device)[:, None]
+            # From the last token of the prompt on there is no padding.
+            if self.chunk.mask is not None and self.chunk.start + first < self.prompt_width - 1:
+                real = self.chunk.mask[:, first:].to(hidden.device).bool()
+                chosen = real if chosen is None else real & chosen
+            self.chunk.chosen[where] = chosen
+        return self.chunk.chosen[where]
+
+    def _place(self, number: int, place: int, stream: Tensor, apply: Add | Ablate) -> tuple[Tensor, Tensor | None]:
+        """The edit's vector at the layer of that place and its coefficients, on the stream's device and in its dtype.
+
+        Shaped to go with [b, t, d]; copied there once.
+        """
+        per_layer = apply.vectors.dim() == (2 if apply.which is None else 3)
+        key = (number, place if per_layer else -1, stream.device, stream.dtype)
         if key not in self._placed:
-            vector = (apply.vector if isinstance(apply, Add) else apply.unit).to(hidden.device, dtype)
-            self._placed[key] = vector[:, None] if vector.dim() == 2 else vector
+            vector = (apply.vectors[place] if per_layer else apply.vectors).to(stream.device, stream.dtype)
+            if apply.which is not None:
+                vector = _rows(vector, apply.which)[:, None]
+            given = apply.coefficients
+            coefficients = None if given is None else given.to(stream.device, stream.dtype)[:, None, None]
+            self._placed[key] = (vector, coefficients)
         return self._placed[key]
 
 
 def _keep_select(select: Select, rows: Tensor) -> Select:
     tokens = select.tokens if isinstance(select.tokens, Tokens) else _rows(select.tokens, rows)
-    return Select(select.layers, tokens, None if select.rows is None else _rows(select.rows, rows))
+    kept = None if select.rows is None else _rows(select.rows, rows)
+    return Select(select.layers, tokens, None if kept is None or bool(kept.all()) else kept)
 
 
-def _keep_apply(apply: Record | Add | Ablate, rows: Tensor) -> Record | Add | Ablate:
-    if isinstance(apply, Add) and apply.vector.dim() == 2:
-        return Add(_rows(apply.vector, rows))
-    if isinstance(apply, Ablate) and apply.unit.dim() == 2:
-        return Ablate(_rows(apply.unit, rows))
-    return apply
+def _keep_apply(apply: Record | Total | Add | Ablate, rows: Tensor) -> Record | Total | Add | Ablate:
+    if isinstance(apply, Record | Total):
+        return apply
+    coefficients = None if apply.coefficients is None else _rows(apply.coefficients, rows)
+    return replace(apply, coefficients=coefficients, which=None if apply.which is None else _rows(apply.which, rows))
 
 
 def _rows(tensor: Tensor, rows: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """One forward pass over one language's prompts, as a rule describes it: what to compute, from which files.
 
 Two tasks: `capture` makes an activation store of all prompts, `generate` makes completions of the test prompts under
-one arm (none, addition, ablation). Imports nothing heavy: a job whose cell exists never needs torch.
+one arm's intervention, or none. Imports nothing heavy: a job whose cell exists never needs torch.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from polygate.errors import PolygateError
+from polygate.forward.interventions import NOTHING, Intervention
 from polygate.forward.options import Options
-from polygate.forward.steering import Action, Steering, per_row, read_steering
 from polygate.prompts import table
 
 CAPTURE, GENERATE = "capture", "generate"
-ARM_ACTIONS: dict[str, Action] = {"none": "none", "addition": "add", "ablation": "ablate"}
+UNSTEERED = "none"
+"""The arm without intervention."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A forward pass. `positions` belong to capture; `arm`, `steering` and `max_new_tokens` to generate.
+    """A forward pass. `positions` belong to capture; `arm`, `intervention` (a file; the unsteered arm has
+    none) and `max_new_tokens` to generate.
 
     `dataset` and `language` are those of the prompts, "" where nobody says.
     """
@@ -34,17 +36,18 @@ class Job:
     cache: Path
     output: Path
     positions: tuple[str, ...] = ()
-    arm: str = "none"
-    steering: Path | None = None
+    arm: str = UNSTEERED
+    intervention: Path | None = None
     max_new_tokens: int = 0
     dataset: str = ""
     language: str = ""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Job:
-        """From a job's JSON object; `PolygateError` when a key is missing or the task or arm is unknown."""
+        """From a job's JSON object; `PolygateError` when a key is missing, the task unknown, or an
+        arm lacks its intervention."""
         try:
-            steering = given.get("steering")
+            intervention = given.get("intervention")
             job = cls(
                 task=given["task"],
                 options=Options.of(given["model"]),
@@ -53,33 +56,36 @@ class Job:
                 cache=Path(given["cache"]),
                 output=Path(given["output"]),
                 positions=tuple(given["positions"]) if given["task"] == CAPTURE else (),
-                arm=given["arm"] if given["task"] == GENERATE else "none",
-                steering=None if steering is None else Path(steering),
+                arm=str(given["arm"]) if given["task"] == GENERATE else UNSTEERED,
+                intervention=None if intervention is None else Path(intervention),
                 max_new_tokens=int(given["max_new_tokens"]) if given["task"] == GENERATE else 0,
                 dataset=str(given.get("dataset", "")),
                 language=str(given.get("language", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolygateError(f"a malformed forward job ({error!r})") from None
-        if job.task not in (CAPTURE, GENERATE) or job.arm not in ARM_ACTIONS:
-            raise PolygateError(f"a forward job of unknown task or arm: {job.task}, {job.arm}")
-        if (job.arm == "none") != (job.steering is None):
-            raise PolygateError(f"arm {job.arm} with steering file {job.steering}")
+        if job.task not in (CAPTURE, GENERATE):
+            raise PolygateError(f"a forward job of unknown task {job.task}")
+        if (job.arm == UNSTEERED) != (job.intervention is None):
+            raise PolygateError(f"a forward job of arm {job.arm} with intervention {job.intervention}")
         return job
 
     def read(self, model: str | None = None) -> Inputs:
         """What is in the job's input files, read once: an input may be written anew while the model runs.
 
-        Raises `PolygateError` when a file is of another data set or language, or the steering vector of another model
-        than `model` (see `polygate.forward.identity`), where these are given.
+        Raises `PolygateError` when a file is of another data set or language, or the intervention of another arm, of
+        other prompts, or of another model than `model` (see `polygate.forward.identity`), where these are given.
         """
         prompts = table.read(self.prompts, dataset=self.dataset, language=self.language)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
-        steering = None
-        if self.steering is not None:
-            steering = read_steering(self.steering, language=prompts.language, model=model)
-        (every,) = per_row(steering, [ARM_ACTIONS[self.arm]], 1)
-        return Inputs(prompts, tuple(rows), every.action, every.steering)
+        if self.intervention is None:
+            return Inputs(prompts, tuple(rows), None)
+        of = {"dataset": prompts.dataset, "language": prompts.language, "model": model, "arm": self.arm}
+        of["prompts"] = prompts.fingerprint()
+        found = Intervention.load(self.intervention, **of)
+        return Inputs(
+            prompts, tuple(rows), found.of_prompts((prompts.ids[row] for row in rows), where=self.intervention)
+        )
 
     def shares_model_with(self, other: Job) -> bool:
         """Whether one loaded model and one cache serve both."""
@@ -89,7 +95,7 @@ class Job:
     def inputs_exist(self) -> bool:
         """Whether every file that the job reads is there."""
         needed = [self.model_folder / "config.json", self.prompts]
-        return all(path.is_file() for path in needed + ([] if self.steering is None else [self.steering]))
+        return all(path.is_file() for path in needed + ([] if self.intervention is None else [self.intervention]))
 
     @property
     def suffix(self) -> str:
@@ -103,13 +109,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a job reads: a prompt table, those of its rows that go through the model, what happens to them and with
-    which steering vector; an arm that comes to no action has none."""
+    """What a job reads: a prompt table, those of its rows that go through the model, and what is done to them."""
 
     prompts: table.PromptTable
     rows: tuple[int, ...]
-    action: Action
-    steering: Steering | None
+    intervention: Intervention | None
+
+    @property
+    def done(self) -> dict[str, str]:
+        """What is done to the rows, as results say it: `intervention` (its digest) and `action` in short.
+
+        An arm that leaves every prompt alone is done nothing to, whatever it is called.
+        """
+        found = self.intervention
+        digest, action = (NOTHING, NOTHING) if found is None else (found.digest(), found.action)
+        return {"intervention": digest, "action": action}
 
     @property
     def ids(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polygate import files
+from polygate import digests, files
 from polygate.errors import PolygateError
 from polygate.forward import device as devices
 from polygate.forward.batching import Batching
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_NOTES = (".md", ".csv", ".log")
+"""Suffixes of what people may write into a model's folder without changing the model."""
 _PROBE = "Which of these is it: a house, 3 trees or 12.5 % of the rest? Ẹ̀kọ́ 家"
 
 
@@ -69,7 +70,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
     `settings` gives dtype, attention implementation, chat template, its arguments and batch size. On a CPU torch uses
     OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own generation (see
     `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again. Raises
-    `PolygateError` for an absent folder, missing or truncated files, weights that are absent, not finite or
+    `PolygateError` for an absent folder, missing, truncated or damaged files, weights that are absent, not finite or
     quantised in a way that can't be read here, an attention implementation that the model lacks, a model that needs
     code of its own or doesn't continue text, a tokenizer without chat template, one whose ids don't fit the
     embeddings, and a model that differs from what transformers makes of it.
@@ -79,6 +80,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise PolygateError("no model (config.json is missing)", where=folder, do="check the model's folder")
+    digests.check_folder(folder, _NOTES)
     place = devices.acquire()
     tokenizer = load_tokenizer(folder, settings.chat_template, settings.template_arguments)
     tokenise(tokenizer, [_PROBE])
@@ -387,13 +389,13 @@ def fingerprint(folder: str | Path, cache: str | Path) -> str:
 def _counts(path: Path) -> bool:
     """Whether transformers may read this file: notes, logs and the record of how it was made don't change a model."""
     hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix not in (".md", ".csv", ".log") and path.name != "provenance.json" and not hidden
+    return path.suffix not in _NOTES and path.name != "provenance.json" and not hidden
 
 
 def _known(record: Path) -> dict[str, list[Any]]:
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = files.read_json(record)
+    except PolygateError:
         return {}
     return found if isinstance(found, dict) else {}
 

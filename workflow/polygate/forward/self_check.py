@@ -29,7 +29,6 @@ from polygate.forward import capture, generation
 from polygate.forward.batching import Batching, left_pad, position_ids
 from polygate.forward.device import name_of
 from polygate.forward.loading import LoadedModel, first_line, quiet
-from polygate.forward.steering import RowSteering
 from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.provenance import code_hash
 
@@ -171,7 +170,7 @@ def _difference(loaded: LoadedModel, samples: Sequence[_Sample]) -> str | None:
     """What of these samples, run together, is not as it should be; None when all is."""
     prompts = [sample.prompt for sample in samples]
     names = [f"{number} of the check at loading" for number, _ in enumerate(prompts)]
-    texts = generation.write(loaded, prompts, [RowSteering("none", None)] * len(prompts), _NEW_TOKENS, names)
+    texts = generation.write(loaded, prompts, None, _NEW_TOKENS, names)
     tolerance = _TOLERANCE[loaded.dtype]
     for tokens, sample in zip(texts, samples, strict=True):
         if not _same_text(tokens, sample, loaded.stop, tolerance):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -75,13 +75,12 @@ class Phrases:
 
         A word of declining, or an apology with a deflection after it.
         """
-        start = opening(fold(completion))
-        for name in self._order(language):
+
+        def declined(start: str, name: str) -> re.Match[str] | None:
             # Most texts decline in no language: what only looks like a refusal is blanked out where something matches.
-            match = self._declines(start, name) and self._declines(self._blanked(start, name), name)
-            if match is not None:
-                return Found(name, match[0].strip())
-        return None
+            return self._declines(start, name) and self._declines(self._blanked(start, name), name)
+
+        return self._first(declined, completion, language)
 
     def before_letter(self, completion: str, language: str) -> str:
         """`completion` up to where a letter begins: what stands in it is not said by the model."""
@@ -106,10 +105,20 @@ class Phrases:
 
     def find_regret(self, completion: str, language: str) -> Found | None:
         """An apology in the opening, for a completion that then says nothing: it declines, and loses its words."""
+
+        def regretted(start: str, name: str) -> re.Match[str] | None:
+            pattern = self.patterns["regrets"].get(name)
+            return pattern.search(self._blanked(start, name)) if pattern is not None else None
+
+        return self._first(regretted, completion, language)
+
+    def _first(
+        self, search: Callable[[str, str], re.Match[str] | None], completion: str, language: str
+    ) -> Found | None:
+        """What `search` finds in the opening, in the first language, by their order, in which it finds anything."""
         start = opening(fold(completion))
         for name in self._order(language):
-            pattern = self.patterns["regrets"].get(name)
-            match = pattern.search(self._blanked(start, name)) if pattern is not None else None
+            match = search(start, name)
             if match is not None:
                 return Found(name, match[0].strip())
         return None

@@ -12,7 +12,7 @@ Donner 2008). `workflow/README.md` has the coverages that this rule was chosen b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -401,8 +401,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Direction against surface in one language: the difference of their AUCs to the stronger `baseline`; `p` is NaN
-    where there are too few prompts."""
+    """One method against others: the difference of their AUCs to the strongest, the `baseline`; `p` is NaN where
+    there are too few prompts."""
 
     baseline: str
     difference: Interval
@@ -412,23 +412,28 @@ class Comparison:
 
 
 def against_surface(direction: Replicates, baselines: dict[str, Replicates], language: int) -> Comparison:
-    """Paired comparison of a direction's AUC (one method) with surface baselines of the same resamples of a panel.
-
-    To be beyond the surface the direction must beat *every* baseline, so p is the largest of theirs (an intersection-
-    union test needs no further correction for it); the difference that is reported is the one to the strongest.
-    """
-    differences = {name: direction.minus(replicates) for name, replicates in baselines.items()}
-    strongest = min(differences, key=lambda name: float(differences[name].estimate[0, language]))
-    # An advantage counts: where the direction does worse than a baseline, no small p makes it better.
+    """Paired comparison of a direction's AUC (one method) in one language of a panel with the surface baselines'."""
     if direction.panel is None:
         raise ValueError("replicates of no panel: their prompts can't be counted")
-    items = min(direction.panel.items(language))
+    return against_every(direction, baselines, language, min(direction.panel.items(language)))
+
+
+def against_every(method: Replicates, others: Mapping[str, Replicates], column: int, items: int) -> Comparison:
+    """Paired comparison of a method with others of the same resamples, one method each, in one column of all.
+
+    To be ahead it must beat *every* other, so p is the largest of theirs (an intersection-union test needs no further
+    correction for it); the difference that is reported is the one to the strongest. `items` is the number of distinct
+    prompts of the smaller class.
+    """
+    differences = {name: method.minus(other) for name, other in others.items()}
+    strongest = min(differences, key=lambda name: float(differences[name].estimate[0, column]))
+    # An advantage counts: where the method does worse than another, no small p makes it better.
     p_values = [
-        paired_p(found, 0, language, items) if items < FEWEST or found.estimate[0, language] > 0 else 1.0
+        paired_p(found, 0, column, items) if items < FEWEST or found.estimate[0, column] > 0 else 1.0
         for found in differences.values()
     ]
-    first, second = (share_interval(part, 0, language, items) for part in (direction, baselines[strongest]))
-    difference = difference_interval(differences[strongest], 0, language, (first, second))
+    first, second = (share_interval(part, 0, column, items) for part in (method, others[strongest]))
+    difference = difference_interval(differences[strongest], 0, column, (first, second))
     return Comparison(strongest, difference, max(p_values))
 
 

@@ -19,7 +19,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from polygate import files
+from polygate import digests, files
 from polygate.errors import PolygateError
 from polygate.forward.loading import first_line, quiet
 from polygate.provenance import provenance
@@ -79,6 +79,7 @@ def convert(source: str | Path, folder: Path) -> None:
             _model(alone, found.path, header).save_pretrained(made)
             _tokenizer(alone, found.path).save_pretrained(made)
         files.write_json(made / "provenance.json", _provenance(found, header))
+        digests.seal_folder(made)
 
 
 def locate(source: str | Path, scratch: Path) -> Source:

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +94,8 @@ class PromptTable:
     tested: bool = False
     options: tuple[tuple[str, ...], ...] = ()
     answers: tuple[int, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """All that the file says of itself, for a table that was read."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -312,6 +314,7 @@ def read(
         raise PolygateError("rows are not in the order of a prompt table", where=path, do="delete the file and rerun")
     if table.subset.tolist() != values["subset"]:
         raise PolygateError("subsets contradict the prompt ids", where=path, do="delete the file and rerun")
+    table = replace(table, metadata=metadata)
     return table if align else without_align(table)
 
 

@@ -1,298 +1,156 @@
-"""The paper's published numbers, and what a run measured beside them.
+"""The published numbers that a run is compared with, as data: published.csv beside this module.
 
-Source of every number: Aziz, Hanif, Koto, "Low-Resource Safety Failures Are Action Failures, Not Representation
-Failures", 2026, arXiv 2606.01196: its abstract, its figures and the configurations of its public release; numbers read
-off curves are good to ± .01. Rates and F1 are kept here as fractions, as in the tables.
+Each number stands there once, with its source and its precision (how far the true value may lie from what was printed:
+half of the last digit, ± .01 for what was read off a curve). Rates, F1, AUC and selectivity are fractions of 1, as in
+the tables. Held are results; the settings of methods (layers of AdaSteer, thresholds of CAST, sizes of data sets) are
+settings here too. Most are of Aziz, Hanif, Koto, "Low-Resource Safety Failures Are Action Failures, Not Representation
+Failures", 2026, arXiv 2606.01196: its abstract, its figures and the configurations of its public release.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from polygate.files import write_text
+from polygate.errors import PolygateError
+from polygate.settings.types import TIERS, Languages
 
-if TYPE_CHECKING:
-    import pandas as pd
+FILE = Path(__file__).with_suffix(".csv")
 
-SOURCE = "arXiv 2606.01196"
 MODELS: Mapping[str, tuple[str, ...]] = {
     "Qwen2.5-7B-Instruct": ("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct"),
     "gemma-2-9b-it": ("gemma-2-9b", "google/gemma-2-9b-it"),
     "Llama-3.1-8B-Instruct": ("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct"),
 }
 """The paper's models: how it names them → our names for them, hub ids included."""
-ALL_THREE = "mean of the three models"
+MEAN = "mean of the three models"
+BEST = "best of the three models"
+ANY = "any model"
+POOLED = ""
+"""A number of no model, or of a sample that doesn't say which: matched by an empty cell."""
 
-Quantity = Literal["refusal", "auc", "selectivity", "f1"]
+UNIT = (0.0, 1.0)
+SIGNED = (-1.0, 1.0)
+COUNT = (0.0, math.inf)
+RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("harmful refusal", "harmless refusal", "auc", "f1", "balanced accuracy"), UNIT),
+    **dict.fromkeys(("miss rate", "lowest miss rate", "highest miss rate", "false flags"), UNIT),
+    **dict.fromkeys(("selectivity", "correlation"), SIGNED),
+    **dict.fromkeys(("completions labelled", "layer of the dip"), COUNT),
+    **{f"refused by {whom}": COUNT for whom in ("both", "people only", "the judge only", "neither")},
+}
+"""What may be published, and between which bounds it lies (inclusive)."""
+RELATIONS = ("", "at least", "at most")
+OTHER_LANGUAGES = ("vi", "bn", "jv", "id", "id-colloquial", "su", "min")
+"""Languages of the test sets that are none of the paper's twenty-three; they are in no tier."""
+COLUMNS = (
+    *("experiment", "quantity", "model", "tier", "language", "arm", "budget", "relation", "published", "precision"),
+    *("dataset", "source_language", "source"),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a number is of; no two numbers share it.
+
+    `model` is a key of `MODELS`, `MEAN`, `BEST`, `ANY` or `POOLED`; `language` is empty for a mean over the tier; `arm`
+    says what steered or decided; `dataset` is empty for the prompts that directions are fitted on; `source_language` is
+    the language whose whole training set was added.
+    """
+
+    experiment: str
+    quantity: str
+    model: str
+    tier: str
+    language: str
+    arm: str
+    budget: int | None
+    dataset: str
+    source_language: str
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published number and what it is of.
+    """A published number; `relation` is "at least" or "at most" where only a bound is known, else empty."""
 
-    `model` is a key of `MODELS`, or `ALL_THREE`; `language` is empty for a mean over the tier; `arm` and `budget` say
-    which steering; `bound` is "≥" where the paper gives a lower bound alone.
-    """
-
-    section: str
-    quantity: Quantity
-    model: str
-    tier: str
-    language: str
+    key: Key
     value: float
-    subset: str = ""
-    arm: str = "none"
-    budget: int | None = None
-    bound: str = ""
+    precision: float
+    relation: str
+    source: str
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether the interval [low, high] holds the number, or a value that its bound allows, within its precision."""
+        reaches_up = self.relation == "at most" or high >= self.value - self.precision
+        reaches_down = self.relation == "at least" or low <= self.value + self.precision
+        return reaches_up and reaches_down
 
 
-def _auc() -> Iterator[Published]:
-    values = {
-        "mid": {
-            "ar": (0.99, 1.00, 0.98),
-            "ko": (0.99, 1.00, 0.97),
-            "th": (0.99, 1.00, 0.96),
-            "el": (0.99, 1.00, 0.98),
-            "he": (0.99, 1.00, 0.98),
-            "hi": (0.98, 1.00, 0.99),
-            "fa": (0.99, 1.00, 0.98),
-        },
-        "low": {
-            "sw": (0.93, 1.00, 0.94),
-            "am": (0.84, 0.96, 0.80),
-            "my": (0.91, 0.96, 0.82),
-            "km": (0.93, 0.98, 0.83),
-            "si": (0.86, 0.97, 0.90),
-            "yo": (0.92, 0.95, 0.88),
-        },
+def read(path: Path = FILE) -> tuple[Published, ...]:
+    """Every number of `path`, in its order.
+
+    Raises `PolygateError`, naming the line, for a column too many or too few, an unknown model, language, tier,
+    quantity or relation, a number that can't be, or one that stands there twice.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise PolygateError("the columns aren't those of published numbers", where=path, do=", ".join(COLUMNS))
+        seen: dict[Key, int] = {}
+        numbers = []
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise PolygateError(f"not {len(COLUMNS)} cells", where=where)
+            number = _number(row, where)
+            if number.key in seen:
+                raise PolygateError(f"the number stands in line {seen[number.key]} already", where=where)
+            seen[number.key] = reader.line_num
+            numbers.append(number)
+    return tuple(numbers)
+
+
+def _number(row: Mapping[str, str], where: str) -> Published:
+    languages = Languages()
+    known = {
+        "model": (*MODELS, MEAN, BEST, ANY, POOLED),
+        "tier": (*TIERS, ""),
+        "language": (*languages.all(), *OTHER_LANGUAGES, ""),
+        "source_language": (*languages.all(), ""),
+        "quantity": tuple(RANGES),
+        "relation": RELATIONS,
     }
-    section = "AUC of v_HRL"
-    for language in ("en", "de", "fr", "es", "it", "nl", "pl", "ru", "zh", "ja"):
-        for model in MODELS:
-            exact = language == "ja" and model.startswith("Llama")
-            value, bound = (0.96, "") if exact else (0.99, "≥")
-            yield Published(section, "auc", model, "high", language, value, bound=bound)
-    for tier, languages in values.items():
-        for language, of_models in languages.items():
-            for model, value in zip(MODELS, of_models, strict=True):
-                yield Published(section, "auc", model, tier, language, value)
-
-
-def _refusal() -> Iterator[Published]:
-    section = "Refusal without steering, by tier"
-    for tier, harmful, harmless in (("high", 0.879, 0.011), ("mid", 0.789, 0.017), ("low", 0.439, 0.098)):
-        yield Published(section, "refusal", ALL_THREE, tier, "", harmful, "harmful")
-        yield Published(section, "refusal", ALL_THREE, tier, "", harmless, "harmless")
-    section = "Harmful prompts refused without steering"
-    rates: dict[str, tuple[float | None, ...]] = {
-        "sw": (0.23, None, 0.39),
-        "am": (0.04, 0.73, 0.10),
-        "my": (0.30, 0.55, 0.40),
-        "km": (0.31, 0.74, 0.45),
-        "si": (0.41, 0.67, 0.41),
-        "yo": (0.44, 0.67, 0.21),
-    }
-    for language, of_models in rates.items():
-        for model, rate in zip(MODELS, of_models, strict=True):
-            if rate is not None:
-                yield Published(section, "refusal", model, "low", language, rate, "harmful")
-
-
-def _gates() -> Iterator[Published]:
-    section = "F1 of the rank-10 gate in low-resource languages"
-    curves = {0: (0.80, 0.90, 0.16), 1: (0.75, 0.84, 0.77), 64: (0.84, 0.92, 0.82)}
-    for budget, of_models in curves.items():
-        for model, value in zip(MODELS, of_models, strict=True):
-            yield Published(section, "f1", model, "low", "", value, budget=budget)
-
-
-PUBLISHED: tuple[Published, ...] = (
-    *_refusal(),
-    *_auc(),
-    *_gates(),
-    Published(
-        "Mean selectivity in low-resource languages", "selectivity", ALL_THREE, "low", "", 0.545, "", "routed", 32
-    ),
-)
-"""Everything that this workflow measures and the paper prints."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An estimate of this run with its interval (NaN where there is none)."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables that published numbers are compared with, as `figures.reading.read_table` gives them."""
-
-    refusal: pd.DataFrame
-    selectivity: pd.DataFrame
-    separability: pd.DataFrame
-    gates: pd.DataFrame
-    choices: pd.DataFrame
+    for name, values in known.items():
+        if row[name] not in values:
+            raise PolygateError(f"unknown {name} {row[name]!r}", where=where)
+    for name in ("experiment", "source"):
+        if not row[name]:
+            raise PolygateError(f"no {name}", where=where)
+    language = row["language"]
+    if language in languages.all() and row["tier"] != languages.tier(language):
+        raise PolygateError(f"{language} is {languages.tier(language)}-resource", where=where)
+    try:
+        budget = int(row["budget"]) if row["budget"] else None
+        value, precision = float(row["published"]), float(row["precision"])
+    except ValueError as error:
+        raise PolygateError(f"not a number ({error})", where=where) from None
+    low, high = RANGES[row["quantity"]]
+    if not (low <= value <= high and 0 <= precision < math.inf and (budget is None or budget >= 0)):
+        raise PolygateError(f"{row['quantity']} {row['published']} ± {row['precision']} can't be", where=where)
+    key = Key(
+        **{name: row[name] for name in ("experiment", "quantity", "model", "tier", "language", "arm")},
+        budget=budget,
+        dataset=row["dataset"],
+        source_language=row["source_language"],
+    )
+    return Published(key, value, precision, row["relation"], row["source"])
 
 
 def names_in_run(models: Mapping[str, str]) -> dict[str, str]:
     """The paper's models → their names in this run, found by name or by hub id (`models`: name → hub id or "")."""
-    found = {}
-    for paper, ours in MODELS.items():
-        for name, hub in models.items():
-            if name in ours or hub in ours:
-                found[paper] = name
-    return found
-
-
-def measure(published: Published, tables: Tables, names: Mapping[str, str]) -> Measured | None:
-    """What this run measured of the same thing, None where it measured no such thing.
-
-    A mean over the three models needs all three; its bounds are the means of their bounds, which is wide enough however
-    much the models agree on prompts.
-    """
-    if published.model != ALL_THREE:
-        name = names.get(published.model)
-        return None if name is None else _one(published, tables, name)
-    each = [_one(published, tables, names[model]) for model in MODELS if model in names]
-    whole = [one for one in each if one is not None]
-    if len(whole) < len(MODELS):
-        return None
-    count = len(whole)
-    return Measured(
-        sum(one.estimate for one in whole) / count,
-        sum(one.low for one in whole) / count,
-        sum(one.high for one in whole) / count,
-    )
-
-
-def _one(published: Published, tables: Tables, model: str) -> Measured | None:
-    from polygate.figures.reading import at_chosen_layer
-
-    frame: pd.DataFrame = {
-        "refusal": tables.refusal,
-        "selectivity": tables.selectivity,
-        "auc": tables.separability,
-        "f1": tables.gates,
-    }[published.quantity]
-    rows = frame[
-        (frame["model"] == model) & (frame["tier"] == published.tier) & (frame["language"] == published.language)
-    ]
-    if published.quantity == "auc":
-        rows = rows[(rows["scorer"] == "v_hrl") & (rows["prompts"] == "all") & (rows["metric"] == "auc")]
-        rows = at_chosen_layer(rows, tables.choices)
-    elif published.quantity == "f1":
-        rows = rows[(rows["metric"] == "f1") & (rows["scorer"] == "gate") & (rows["rank"] == 10) & rows["draw"].isna()]
-        rows = rows[rows["budget"] == published.budget]
-    else:
-        rows = rows[rows["arm"] == published.arm]
-        if published.budget is not None:
-            rows = rows[rows["budget"] == published.budget]
-        if published.quantity == "refusal":
-            rows = rows[(rows["outcome"] == "refused") & (rows["subset"] == published.subset)]
-    if len(rows) != 1:
-        return None
-    row = rows.iloc[0]
-    return Measured(float(row["estimate"]), float(row["low"]), float(row["high"]))
-
-
-COLUMNS = (
-    *("section", "model", "tier", "language", "subset", "arm", "budget"),
-    *("bound", "published", "measured", "low", "high", "inside", "source"),
-)
-
-
-def beside(tables: Tables, models: Mapping[str, str]) -> list[dict[str, str]]:
-    """Every published number with what this run measured, as text; `inside` says whether the interval holds it."""
-    names = names_in_run(models)
-    rows = []
-    for number in PUBLISHED:
-        found = measure(number, tables, names)
-        row = {
-            "section": number.section,
-            "model": number.model,
-            "tier": number.tier,
-            "language": number.language,
-            "subset": number.subset,
-            "arm": number.arm if number.quantity in ("refusal", "selectivity") else "",
-            "budget": "" if number.budget is None else str(number.budget),
-            "bound": number.bound,
-            "published": f"{number.value:.3f}" if round(number.value, 2) != number.value else f"{number.value:.2f}",
-            "source": SOURCE,
-        }
-        if found is not None:
-            held = found.high >= number.value and (bool(number.bound) or found.low <= number.value)
-            row |= {"measured": f"{found.estimate:.3f}", "low": f"{found.low:.3f}", "high": f"{found.high:.3f}"}
-            row["inside"] = "true" if held else "false"
-        rows.append({name: row.get(name, "") for name in COLUMNS})
-    return rows
-
-
-def write(
-    *,
-    refusal: Path | str,
-    selectivity: Path | str,
-    separability: Path | str,
-    gates: Path | str,
-    choices: Path | str,
-    models: Mapping[str, str],
-    data: Path | str,
-    page: Path | str,
-) -> None:
-    """The tables of a run → `data` (CSV) and `page` (HTML): measured beside published.
-
-    `models`: name in the settings → hub id, "" where the model has none.
-    """
-    from polygate.figures.reading import read_table
-
-    common = ("model", "tier", "language", "estimate", "low", "high")
-    tables = Tables(
-        read_table(refusal, (*common, "arm", "budget", "subset", "outcome")),
-        read_table(selectivity, (*common, "arm", "budget")),
-        read_table(separability, (*common, "layer", "scorer", "prompts", "metric")),
-        read_table(gates, (*common, "rank", "budget", "draw", "metric", "scorer")),
-        read_table(choices, ("model", "what", "value")),
-    )
-    rows = beside(tables, models)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(data, text.getvalue())
-    write_text(page, _page(rows, list(models)))
-
-
-def _page(rows: Sequence[Mapping[str, str]], models: Sequence[str]) -> str:
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    none = not any(row["measured"] for row in rows)
-    note = (
-        f"This run measured {', '.join(models)}, none of the paper's models: the published numbers stand here for "
-        "context only."
-        if none
-        else "Where this run measured the same thing, its estimate and interval stand beside it; a tick says that the "
-        "interval holds the published number."
-    )
-    body = []
-    for section in dict.fromkeys(row["section"] for row in rows):
-        body.append(f'<tr class="section"><th colspan="4" scope="rowgroup">{escape(section)}</th></tr>')
-        body += [_row(row) for row in rows if row["section"] == section]
-    return template.replace("<!--NOTE-->", escape(note)).replace("<!--ROWS-->", "\n".join(body))
-
-
-def _row(row: Mapping[str, str]) -> str:
-    where = row["language"] or f"{row['tier']}-resource"
-    parts = [where, row["model"], row["subset"]]
-    if row["budget"]:
-        parts.append(f"{row['budget']} examples per class")
-    measured = f"{row['measured']} [{row['low']}, {row['high']}]" if row["measured"] else "–"
-    mark = {"true": "✓", "false": "differs"}.get(row["inside"], "")
-    cells = [", ".join(part for part in parts if part), f"{row['bound']} {row['published']}".strip(), measured, mark]
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    return {
+        paper: name for paper, ours in MODELS.items() for name, hub in models.items() if name in ours or hub in ours
+    }

@@ -7,11 +7,12 @@ text nodes only.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 from polygate.errors import PolygateError
-from polygate.files import write_text
+from polygate.files import read_csv, write_text
 from polygate.tables.rows import exact
 
 COLUMNS = (
@@ -24,15 +25,11 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 def write(samples: Path | str, output: Path | str) -> None:
     """`samples.csv` → a page that needs nothing but itself. Raises `PolygateError` when a column is missing."""
-    try:
-        with Path(samples).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
-                raise PolygateError(f"column {missing[0]!r} is missing", where=samples, do="delete the file and rerun")
-            rows = [[exact(row[name]) for name in COLUMNS] for row in reader]
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=samples) from None
+    reader = csv.DictReader(io.StringIO(read_csv(samples), newline=""))
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+    if missing:
+        raise PolygateError(f"column {missing[0]!r} is missing", where=samples, do="delete the file and rerun")
+    rows = [[exact(row[name]) for name in COLUMNS] for row in reader]
     write_text(
         output, TEMPLATE.read_text(encoding="utf-8").replace(PLACE, embedded({"columns": COLUMNS, "rows": rows}))
     )

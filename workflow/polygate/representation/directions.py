@@ -117,11 +117,29 @@ class Directions:
         arrays = {name: tensors[name] for name in names}
         return cls(metadata["language"], sources, **arrays, metadata=metadata)
 
+    def check_sources(self, sources: Sequence[str], where: str | Path) -> None:
+        """`PolygateError` unless the directions are from these sources, in this order and without the target."""
+        if self.target in sources or self.sources != tuple(sources):
+            what = f"directions for {self.target} are from {list(self.sources)}, not from {list(sources)}"
+            raise PolygateError(what, where=where)
+
 
 def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMeans:
     """Class means over the train rows of one language, multiple-choice prompts left out.
 
     Raises `PolygateError` when a class has no train prompt or an activation is not finite.
+    """
+    labels, counts = train_classes(prompts)
+    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
+    with explained(activations):
+        means = kernels.class_means(activations.path, tensors, labels)
+    return ClassMeans(means[:, 0], means[:, 1], counts)
+
+
+def train_classes(prompts: PromptTable) -> tuple[NDArray[np.int32], tuple[int, int]]:
+    """What class means are taken over: int32 [n], 0 harmful, 1 harmless, -1 left out; and how many of each class.
+
+    Raises `PolygateError` when a class has no train prompt.
     """
     labels = np.full(len(prompts), -1, dtype=np.int32)
     counts = []
@@ -134,10 +152,7 @@ def class_means(activations: ActivationStore, prompts: PromptTable) -> ClassMean
             )
         labels[rows] = label
         counts.append(len(rows))
-    tensors = [activations.tensor_name(layer, POSITION) for layer in range(activations.layers)]
-    with explained(activations):
-        means = kernels.class_means(activations.path, tensors, labels)
-    return ClassMeans(means[:, 0], means[:, 1], (counts[0], counts[1]))
+    return labels, (counts[0], counts[1])
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -185,15 +200,11 @@ def for_target(target: str, sources: Mapping[str, ClassMeans], own: ClassMeans, 
 
     The pivot's direction orients signs; the first source's does when the pivot is the target itself.
     """
-    if target in sources:
-        raise PolygateError(f"target language {target} is among its own sources {list(sources)}")
-    if not sources:
-        raise PolygateError(f"target language {target} has no source languages")
+    check_sources(target, sources)
     shapes = {name: means.harmful.shape for name, means in {target: own, **sources}.items()}
     if len(set(shapes.values())) > 1:
         raise PolygateError(f"activations of different shapes [layers, width]: {shapes}")
-    differences = np.stack([difference_in_means(means) for means in sources.values()])
-    towards = difference_in_means(sources.get(pivot, next(iter(sources.values()))))
+    differences, towards = stacked(sources, pivot)
     layers = range(differences.shape[1])
     spaces = [subspace(differences[:, layer], rank, towards[layer]) for layer in layers]
     basis = np.stack([space.basis for space in spaces])
@@ -208,6 +219,20 @@ def for_target(target: str, sources: Mapping[str, ClassMeans], own: ClassMeans, 
     )
 
 
+def check_sources(target: str, sources: Mapping[str, object]) -> None:
+    """`PolygateError` when a target is among its own sources, or has none."""
+    if target in sources:
+        raise PolygateError(f"target language {target} is among its own sources {list(sources)}")
+    if not sources:
+        raise PolygateError(f"target language {target} has no source languages")
+
+
+def stacked(sources: Mapping[str, ClassMeans], pivot: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The directions of `sources`, [s, L, d], and the one that orients signs, [L, d]: the pivot's, or the first."""
+    differences = np.stack([difference_in_means(means) for means in sources.values()])
+    return differences, difference_in_means(sources.get(pivot, next(iter(sources.values()))))
+
+
 def projections(activations: ActivationStore, prompts: PromptTable, directions: Directions) -> pa.Table:
     """Projections of val and test prompts on every direction at every layer: a long table, one row per score.
 
@@ -218,15 +243,13 @@ def projections(activations: ActivationStore, prompts: PromptTable, directions: 
 
     rows = np.concatenate([prompts.select("val"), prompts.select("test")])
     by_scorer = np.stack([directions.pc1_of_diffs, directions.pooled_dim, directions.local], axis=1)
-    tensors = [activations.tensor_name(layer, POSITION) for layer in range(activations.layers)]
+    tensors = [activations.kernels_name(layer, POSITION) for layer in range(activations.layers)]
     with explained(activations):
         scores = kernels.project(activations.path, tensors, by_scorer)[:, rows].astype(np.float64)
     layers, n = scores.shape[:2]
     repeats = layers * len(SCORERS)
     columns = {
-        "prompt_id": _repeated(np.array(prompts.ids)[rows], repeats),
-        "split": _repeated(prompts.split[rows], repeats),
-        "subset": _repeated(prompts.subset[rows], repeats),
+        **prompt_columns(prompts, rows, repeats),
         "token_count": pa.array(np.tile(activations.token_count[rows], repeats), pa.int32()),
         "layer": pa.array(np.tile(np.repeat(np.arange(layers, dtype=np.int16), n), len(SCORERS)), pa.int16()),
         "scorer": pa.array(np.repeat(SCORERS, layers * n).tolist(), pa.string()),
@@ -235,10 +258,12 @@ def projections(activations: ActivationStore, prompts: PromptTable, directions: 
     return pa.table(columns).replace_schema_metadata({"language": directions.target})
 
 
-def _repeated(values: NDArray[np.str_], times: int) -> pa.Array:
+def prompt_columns(prompts: PromptTable, rows: NDArray[np.int64], times: int) -> dict[str, pa.Array]:
+    """prompt_id, split and subset of `rows`, one after the other, `times` over."""
     import pyarrow as pa
 
-    return pa.array(values.tolist() * times, pa.string())
+    values = {"prompt_id": np.array(prompts.ids), "split": prompts.split, "subset": prompts.subset}
+    return {name: pa.array(column[rows].tolist() * times, pa.string()) for name, column in values.items()}
 
 
 def open_matching(path: str | Path, prompts: PromptTable, model: str | None = None) -> ActivationStore:
@@ -252,10 +277,11 @@ def open_matching(path: str | Path, prompts: PromptTable, model: str | None = No
 
 @contextmanager
 def explained(activations: ActivationStore) -> Iterator[None]:
-    """Name the store in what a kernel refuses about it, such as activations that are not finite."""
+    """Name the store in what a kernel refuses about it: that it is damaged, or activations that are not finite."""
     try:
         yield
     except ValueError as error:
+        activations.check_whole()
         raise PolygateError(str(error), where=activations.path, do="delete the file and rerun") from None
 
 

@@ -6,9 +6,10 @@ int32 [n], is the length of the instruction alone. Metadata: `prompt_ids` (JSON 
 `layers`, `width`, `language`, `model` and `prompts` (see `polygate.identity`), the digest of every tensor and of the
 header, and the provenance.
 
-A tensor is checked against its digest when it is first asked for, once a file and process, whoever reads it
-afterwards: its numbers, or a kernel that maps the file. Stores are replaced, never written in place: a process that
-has one mapped would be killed (SIGBUS) if it were shortened.
+A tensor is checked against its digest when it is first asked for, once a file and process; the kernels for means and
+projections, which read it whole, compare it on the way (reading it twice would cost them up to half as much again).
+Stores are replaced, never written in place: a process that has one mapped would be killed (SIGBUS) if it were
+shortened.
 
 Reading needs numpy only: bfloat16 is the upper half of a float32.
 """
@@ -163,6 +164,15 @@ class ActivationStore:
 
     def tensor_name(self, layer: int, position: str) -> str:
         """Name of a stored tensor, checked; `PolygateError` when the store lacks it or it is damaged."""
+        name = self.kernels_name(layer, position)
+        _check(self.path, name, self._entries[name])
+        return name
+
+    def kernels_name(self, layer: int, position: str) -> str:
+        """Name of a tensor for the kernels that read all of it and compare the digest while they do.
+
+        `PolygateError` when the store lacks it.
+        """
         name = tensor_name(layer, position)
         if name not in self._entries:
             raise PolygateError(
@@ -170,7 +180,6 @@ class ActivationStore:
                 where=self.path,
                 do=f"there are layers 0 to {self.layers - 1} at {', '.join(self.positions)}",
             )
-        _check(self.path, name, self._entries[name])
         return name
 
     def check_whole(self) -> None:

@@ -63,7 +63,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 """Part of a file's name, with room for what is added to it."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
-Arm = Literal["none", "addition", "ablation"]
 Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench", "organism", "folder"]
 OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]

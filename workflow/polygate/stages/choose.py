@@ -127,10 +127,10 @@ def choose_with_model(
     total = sum(validation.generations(case, usable, len(strengths), len(scopes)) for case in cases.values())
     with progress.Progress("choosing", total) as shown:
 
-        def generate(prompts: Any, steerings: Any, actions: Any, names: Any) -> Any:
-            tokens = settings.generation.max_new_tokens
+        def generate(prompts: Any, intervention: Any) -> Any:
+            tokens, names = settings.generation.max_new_tokens, intervention.prompt_ids
             return generation.generate(
-                loaded, prompts, steerings, actions, max_new_tokens=tokens, names=names, advance=shown.advance
+                loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance
             )
 
         chosen = choose(

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from polygate import digests
 from polygate.errors import PolygateError
 from polygate.prompts.sources.download import folder_when_complete
 from polygate.settings.types import stage_settings
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
         for file in sorted(path for path in cached.iterdir() if path.is_file()):
             _link(file.resolve(), folder / file.name)
         _check(folder, model.hub)
+        digests.seal_folder(folder)
 
 
 def _snapshot(hub: str, revision: str) -> Path:

@@ -1,4 +1,4 @@
-"""Gates of one target language, for every rank, budget and draw: scores, gate files with a card, steering vector.
+"""Gates of one target language, for every rank, budget and draw: scores, gate files with a card.
 
 Files are written for the rank that routes; the table of scores holds every rank.
 """
@@ -13,14 +13,13 @@ from typing import Any
 from polygate import files
 from polygate.decision import card, fitting
 from polygate.decision.fitting import Fitted, SourceRows
-from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.representation.directions import POSITION, Directions, open_matching
 from polygate.settings.types import dump, stage_settings
 from polygate.steering.choice import Choice
-from polygate.steering.strength import SteeringVector
+from polygate.steering.strength import SteeringVector, for_target
 
 CARD_FACTS = ("model", "revision", "dtype", "attention", "device", "batch_tokens")
 """Facts of the activations' provenance that the card shows, where they are there."""
@@ -39,7 +38,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choices", required=True, help="choices of the model")
     parser.add_argument("--gates", required=True, help="output folder: {budget}.{draw}.safetensors and card.md")
     parser.add_argument("--scores", required=True, help="output, parquet")
-    parser.add_argument("--steering", required=True, help="output, safetensors")
     parser.add_argument("--of", help=identity.HELP)
 
 
@@ -49,27 +47,11 @@ def run(args: argparse.Namespace) -> None:
     directions = Directions.load(args.directions, language=args.target)
     model = identity.asked_for(args.of, directions.metadata)
     files.expect(args.directions, directions.metadata, model=model)
-    if args.target in args.sources or directions.sources != tuple(args.sources):
-        raise PolygateError(
-            f"directions for {directions.target} are from {list(directions.sources)}, not from {args.sources}",
-            where=args.directions,
-        )
+    directions.check_sources(args.sources, args.directions)
     choice = Choice.load(args.choices, model=model)
-    if not choice.layer < len(directions.basis):
-        raise PolygateError(
-            f"layer {choice.layer} is chosen, but the model has layers 0 to {len(directions.basis) - 1}",
-            where=args.choices,
-        )
+    choice.check_layer(len(directions.basis), args.choices)
     source, gap = read_sources(args.sources, args.activations, args.prompts, directions, choice.layer, model)
-    steering = SteeringVector(
-        v=directions.pooled_dim[choice.layer],
-        layer=choice.layer,
-        strength=choice.strength_in(args.target),
-        gap=gap,
-        scope=choice.scope,
-        language=args.target,
-        sources=directions.sources,
-    )
+    steering = for_target(directions, choice, gap)
     own = table.read_to_fit(args.own_prompts, language=args.target)
     store = open_matching(args.own_activations, own, model)
     of = {"model": model, "dataset": own.dataset, "prompts": own.fingerprint()}
@@ -80,7 +62,6 @@ def run(args: argparse.Namespace) -> None:
         "polygate.stages.gates", gate=dump(settings.gate), seed=settings.seed, target=args.target, sources=args.sources
     )
     files.write_parquet(args.scores, card.score_table(own, features, fitted, settings.gate.solver), made, of)
-    steering.save(args.steering, made, of)
     origin = files.read_provenance(args.own_activations)
     write_gates(Path(args.gates), fitted, directions, steering, settings.gate, origin, made, of)
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from polygate import files, judges
 from polygate.errors import PolygateError
 from polygate.forward import identity
-from polygate.forward.job import ARM_ACTIONS
+from polygate.forward.interventions import NOTHING, Intervention
+from polygate.forward.job import UNSTEERED
 from polygate.judges import Judgement, phrases
 from polygate.prompts import table
 from polygate.provenance import provenance
@@ -28,8 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, help="prompt table of the language")
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
     parser.add_argument("--outputs", required=True, nargs="+", help="judgements, parallel to --completions")
-    parser.add_argument("--arms", nargs="+", choices=ARM_ACTIONS, help="arms of --completions, which are then checked")
-    parser.add_argument("--steering", nargs="?", help="steering vector of the language: whether ablation does anything")
+    parser.add_argument("--arms", nargs="+", help="arms of --completions, which are then checked")
+    parser.add_argument(
+        "--interventions", nargs="*", default=[], help=f"those of the arms, in their order; {UNSTEERED} has none"
+    )
     parser.add_argument("--of", help=identity.HELP)
 
 
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     metadata = files.parquet_metadata(prompts)
     dataset = args.dataset or metadata.get("dataset", "")
     files.expect(args.prompts, metadata, dataset=dataset, language=args.language)
-    actions = arm_actions(args.arms or [], args.steering)
+    arms = interventions(args.arms or [], args.interventions)
     model = ""
     judge = judges.load(judging, metadata, args.language)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
@@ -51,8 +54,8 @@ def run(args: argparse.Namespace) -> None:
         completions = files.read_parquet(source, COLUMNS)
         said = files.parquet_metadata(completions)
         model = model or identity.asked_for(args.of, said)
-        arm, action = actions[index] if actions else ("", said.get("action", ""))
-        of = {"model": model, "dataset": dataset, "action": action}
+        arm, steered = arms[index] if arms else ("", None)
+        of = {"model": model, "dataset": dataset}
         files.expect(source, said, language=args.language, **of)
         asked = [rows.get(name) for name in completions["prompt_id"].to_pylist()]
         if None in asked:
@@ -60,7 +63,11 @@ def run(args: argparse.Namespace) -> None:
             raise PolygateError(f"completion of {unknown!r}, which is not among the prompts", where=source)
         known = [row for row in asked if row is not None]
         of["prompts"] = table.fingerprint(args.language, [(row["prompt_id"], row["text"]) for row in known])
-        files.expect(source, said, prompts=of["prompts"])
+        of |= {what: said.get(what, "") for what in ("intervention", "action")}
+        if arms:
+            ids = completions["prompt_id"].to_pylist()
+            of["intervention"] = done(steered, ids, model=model, dataset=dataset, language=args.language, arm=arm)
+        files.expect(source, said, prompts=of["prompts"], intervention=of["intervention"])
         judged = judge.outcomes(
             args.language,
             [row["text"] for row in known],
@@ -71,11 +78,21 @@ def run(args: argparse.Namespace) -> None:
         files.write_parquet(output, judgement_table(completions, judged, args.language), made, of)
 
 
-def arm_actions(arms: Sequence[str], steering: str | None) -> list[tuple[str, str]]:
-    """Arms with the action that their completions must have come about by: ablation of scope "none" is no action."""
-    scope = files.safetensors_metadata(steering).get("ablation") if steering else None
-    idle = {"ablation": "none"} if scope == "none" else {}
-    return [(arm, idle.get(arm, ARM_ACTIONS[arm])) for arm in arms]
+def interventions(arms: Sequence[str], given: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Arms with the file of what they do to prompts; `PolygateError` when their numbers don't fit."""
+    steered = [arm for arm in arms if arm != UNSTEERED]
+    if len(steered) != len(given):
+        raise PolygateError(f"{len(given)} interventions for the arms {steered}")
+    of = dict(zip(steered, given, strict=True))
+    return [(arm, of.get(arm)) for arm in arms]
+
+
+def done(intervention: str | None, prompt_ids: Sequence[str], **of: str) -> str:
+    """The digest of what completions of these prompts must have come about by."""
+    if intervention is None:
+        return NOTHING
+    found = Intervention.load(intervention, **of)
+    return found.of_prompts(prompt_ids, where=intervention).digest()
 
 
 def judgement_table(completions: pa.Table, judged: list[Judgement], language: str) -> pa.Table:

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from polygate import files
 from polygate.prompts import table
 from polygate.prompts.checks import shared
 from polygate.prompts.sources import extra
@@ -51,6 +50,6 @@ def run(args: argparse.Namespace) -> None:
         sha256={args.file.name: hashlib.sha256(args.file.read_bytes()).hexdigest()},
     )
     # Beside invented languages one's own prompts are answered, and judged, in the words of those.
-    known = files.parquet_metadata(files.read_parquet(args.pivot_table)) if args.pivot_table else {}
+    known = pivot.metadata if pivot else {}
     words = {name: known[name] for name in ("refusals", "openings") if name in known}
     table.write(args.output, replace(prompts, dataset=args.dataset), facts, words)

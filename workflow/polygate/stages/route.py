@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         seen = files.parquet_metadata(judgements[-1])
         files.expect(judged, seen, arm=arm, **of)
         completions.append(files.read_parquet(path, COMPLETION))
-        same = {what: seen.get(what) for what in ("action", "prompts")}
+        same = {what: seen.get(what) for what in ("intervention", "prompts")}
         files.expect(path, files.parquet_metadata(completions[-1]), **same, **of)
     of |= {what: seen.get(what, "") for what in ("prompts", "judge")}
     for budget, to_completions, to_judgements in zip(args.budgets, args.completions, args.judgements, strict=True):

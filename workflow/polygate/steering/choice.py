@@ -94,6 +94,12 @@ class Choice:
         """λ in `language`: its own, or the model's."""
         return self.own.get(language, self.strength)
 
+    def check_layer(self, depth: int, where: str | Path) -> None:
+        """`PolygateError` unless a model with `depth` blocks has the chosen layer."""
+        if not self.layer < depth:
+            what = f"layer {self.layer} is chosen, but the model has layers 0 to {depth - 1}"
+            raise PolygateError(what, where=where)
+
     def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
         """Write the choices table; the grid goes into its metadata, and what it is `of`.
 

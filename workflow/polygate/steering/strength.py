@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polygate import files
 from polygate.errors import PolygateError
 from polygate.settings.types import Scope
+
+if TYPE_CHECKING:
+    from polygate.representation.directions import Directions
+    from polygate.steering.choice import Choice
 
 
 def projection_gap(projections: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
@@ -54,32 +54,15 @@ class SteeringVector:
         """α = λ · gap."""
         return self.strength * self.gap
 
-    def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
-        """Write as safetensors: `v`, everything else in the metadata (floats in full), and what else it is `of`."""
-        metadata = {
-            "layer": str(self.layer),
-            "alpha": repr(float(self.alpha)),
-            "strength": repr(float(self.strength)),
-            "gap": repr(float(self.gap)),
-            "ablation": self.scope,
-            "language": self.language,
-            "sources": json.dumps(self.sources),
-        }
-        files.write_safetensors(path, {"v": self.v}, metadata, provenance, of)
 
-    @classmethod
-    def load(cls, path: str | Path) -> SteeringVector:
-        """Read what `save` wrote; `PolygateError` when the file is broken or foreign."""
-        tensors, metadata = files.read_safetensors(path)
-        if "v" not in tensors or "alpha" not in metadata:
-            raise PolygateError("not a steering vector", where=path, do="delete the file and rerun")
-        with files.understood(path, "a steering vector"):
-            return cls(
-                v=tensors["v"],
-                layer=int(metadata["layer"]),
-                strength=float(metadata["strength"]),
-                gap=float(metadata["gap"]),
-                scope=metadata["ablation"],  # type: ignore[arg-type]
-                language=metadata["language"],
-                sources=tuple(json.loads(metadata["sources"])),
-            )
+def for_target(directions: Directions, choice: Choice, gap: float) -> SteeringVector:
+    """How `directions.target` is steered at the chosen layer, given its sources' projection gap there."""
+    return SteeringVector(
+        v=directions.pooled_dim[choice.layer],
+        layer=choice.layer,
+        strength=choice.strength_in(directions.target),
+        gap=gap,
+        scope=choice.scope,
+        language=directions.target,
+        sources=directions.sources,
+    )

@@ -6,7 +6,7 @@ to be steered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 
 from polygate.decision import calibration, fitting
 from polygate.errors import PolygateError
+from polygate.forward.interventions import Intervention, Part
 from polygate.prompts.table import SUBSETS, PromptTable
 from polygate.representation.directions import Directions
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate as GateSettings
+from polygate.settings.types import Scope
 from polygate.steering.choice import Trial
+from polygate.steering.interventions import ablation, addition
 
 if TYPE_CHECKING:
     from polygate.forward.generation import Completion
-    from polygate.forward.steering import Action, Steering
 
 
 class Generate(Protocol):
-    """Greedy completions of prompts, each with its own steering and action (`polygate.forward.generation.generate`)."""
+    """Greedy completions of prompts under an intervention on them (`polygate.forward.generation.generate`)."""
 
-    def __call__(
-        self, prompts: Sequence[str], steering: Sequence[Steering], actions: Sequence[Action], names: Sequence[str], /
-    ) -> Sequence[Completion]:
+    def __call__(self, prompts: Sequence[str], intervention: Intervention, /) -> Sequence[Completion]:
         """One completion per prompt, in their order."""
 
 
@@ -111,23 +111,11 @@ def outcomes(
     trials: Sequence[Trial], cases: Mapping[str, Case], generate: Generate, judge: Judge
 ) -> list[dict[str, list[str]]]:
     """Steer, generate and judge `trials`, all in one call of `generate`; the form that `choice.choose` asks for."""
-    from polygate.forward.steering import Steering
-
-    prompts: list[str] = []
-    names: list[str] = []
-    steering: list[Steering] = []
-    actions: list[Action] = []
-    for trial in trials:
-        for name, rows in trial.rows.items():
-            chosen = cases[name]
-            where = chosen.rows[rows]
-            alpha = trial.strength * chosen.gaps[trial.layer]
-            one = Steering(chosen.directions.pooled_dim[trial.layer], trial.layer, alpha, trial.scope)
-            prompts += [chosen.prompts.texts[row] for row in where]
-            names += [chosen.prompts.ids[row] for row in where]
-            steering += [one] * len(where)
-            actions += [trial.action] * len(where)
-    written = iter(generate(prompts, steering, actions, names))
+    steered = [(cases[name], rows) for trial in trials for name, rows in trial.rows.items()]
+    asked = [(one.prompts, row) for one, rows in steered for row in one.rows[rows]]
+    names = tuple(prompts.ids[row] for prompts, row in asked)
+    intervention = Intervention(names, tuple(_parts(trials, cases, len(asked))))
+    written = iter(generate([prompts.texts[row] for prompts, row in asked], intervention))
     results = []
     for trial in trials:
         judged = {}
@@ -135,7 +123,26 @@ def outcomes(
             chosen = cases[name]
             where = chosen.rows[rows]
             texts = [next(written).text for _ in where]
-            asked = [chosen.prompts.texts[row] for row in where]
-            judged[name] = list(judge(name, asked, texts, [chosen.prompts.references[row] for row in where]))
+            given = [chosen.prompts.texts[row] for row in where]
+            judged[name] = list(judge(name, given, texts, [chosen.prompts.references[row] for row in where]))
         results.append(judged)
     return results
+
+
+def _parts(trials: Sequence[Trial], cases: Mapping[str, Case], count: int) -> Iterator[Part]:
+    """The parts of an intervention on the `count` prompts of all trials, one below the other.
+
+    One part for each direction, layer and scope: strengths are its coefficients.
+    """
+    coefficients: dict[tuple[str, int, Scope | None], NDArray[np.float64]] = {}
+    start = 0
+    for trial in trials:
+        added = trial.action == "add"
+        for name, rows in trial.rows.items():
+            value = trial.strength * cases[name].gaps[trial.layer] if added else 1.0
+            given = coefficients.setdefault((name, trial.layer, None if added else trial.scope), np.zeros(count))
+            given[start : start + len(rows)] = value
+            start += len(rows)
+    for (name, layer, scope), given in coefficients.items():
+        v, depth = cases[name].directions.pooled_dim[layer], len(cases[name].directions.pooled_dim)
+        yield from (addition(v, layer, given),) if scope is None else ablation(v, layer, scope, depth, given)

@@ -16,8 +16,8 @@ from polygate import files
 from polygate.errors import PolygateError
 from polygate.settings.types import TIERS
 
-BASE_ARMS = ("none", "addition", "ablation")
 ROUTED = "routed"
+"""Arms of a gate, which have draws; every other arm holds each prompt once."""
 SURFACE_GATE = "surface_gate"
 """Scorer of the gates in a surface cell."""
 
@@ -159,8 +159,8 @@ def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[
 
 
 def _what(cell: Cell, said: Mapping[str, str]) -> dict[str, object]:
-    """What a cell's file must say; completions of the base arms, which arms may share, name their action instead."""
-    arm = "" if "judge" not in said and cell.arm in BASE_ARMS else cell.arm
+    """What a cell's file must say; completions, which arms may share, name their action instead."""
+    arm = "" if "judge" not in said and cell.arm != ROUTED else cell.arm
     action = {"none": "none", "addition": "add"}.get(cell.arm)
     where = {"dataset": cell.dataset, "language": cell.language}
     return {**where, "arm": arm, "action": action, "budget": cell.budget, "judge": cell.judge}

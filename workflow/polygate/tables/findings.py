@@ -19,6 +19,7 @@ from polygate.settings.types import TIERS
 from polygate.tables.cells import ROUTED
 from polygate.tables.diagnosis import DIAGNOSES
 from polygate.tables.judged import ELSEWHERE
+from polygate.tables.positions import READ, TARGETS, Target
 from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.samples import handful
 
@@ -30,6 +31,7 @@ FAILS = 0.5
 """… and fails to below this one; in between it acts in part."""
 LOST = 0.1
 """A language is named when the share of its harmless prompts that are answered falls by at least this much, routed."""
+NOUNS: Mapping[Target, str] = {"harmful": "harmfulness", "refused": "refusal along the same direction"}
 PRICED = "at a price"
 """The answer where routing repairs every failing language of the tier and costs some language that much."""
 
@@ -45,6 +47,7 @@ class Tables:
     choices: Sequence[Row]
     gates: Sequence[Row]
     diagnosis: Sequence[Row]
+    positions: Sequence[Row]
 
     def of(self, model: str) -> Tables:
         """The rows of one model that its findings read: single draws, by far the most, are not among them."""
@@ -61,11 +64,12 @@ def build(
     decomposition: Path,
     choices: Path,
     diagnosis: Path,
+    positions: Path,
     output: Path,
     confidence: float,
 ) -> None:
     """Write the findings: `models` → name → `know`, `act`, `repair` (answer, sentence, numbers) and `summary`."""
-    paths = (refusal, selectivity, separability, decomposition, choices, gates, diagnosis)
+    paths = (refusal, selectivity, separability, decomposition, choices, gates, diagnosis, positions)
     tables = Tables(*map(read_rows, paths))
     models = list(dict.fromkeys(row["model"] for row in tables.refusal))
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
@@ -78,7 +82,7 @@ def build(
 def findings(tables: Tables, model: str, budget: int, confidence: float) -> dict[str, Any]:
     """The answers for one model."""
     tiers = [tier for tier in TIERS if select(tables.refusal, model=model, tier=tier)]
-    know = _know(tables, model, tiers)
+    know = _know(tables, model, tiers, 1 - confidence)
     act = _act(tables, model, tiers, budget)
     repair = _repair(tables, model, tiers, budget, 1 - confidence)
     summary = "; ".join(part["short"] for part in (know, act, repair))
@@ -96,7 +100,7 @@ def number(rows: Sequence[Row], prefix: str = "", /, **what: object) -> Number |
     return {name: float(found[0][source]) for name, source in names.items()}
 
 
-def _know(tables: Tables, model: str, tiers: Sequence[str]) -> dict[str, Any]:
+def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dict[str, Any]:
     layer = next(row["value"] for row in select(tables.choices, model=model, what="layer"))
     mean: dict[str, Any] = {"model": model, "language": None, "prompts": "all", "metric": "auc"}
     auc: dict[str, Number | None] = {}
@@ -131,7 +135,37 @@ def _know(tables: Tables, model: str, tiers: Sequence[str]) -> dict[str, Any]:
     }
     short = f"knows beyond the surface in {beyond} of {total} {tier}-resource languages (AUC {_unit(auc[tier], True)}"
     short += f", surface {_unit(strongest, True)})"
-    return {"answer": answer, "sentence": f"{words[answer]}: {separates}.", "short": short, **numbers}
+    where = {target: _where(tables.positions, model, tier, target, level) for target in TARGETS}
+    sentence = f"{words[answer]}: {separates}{_read(where)}."
+    return {"answer": answer, "sentence": sentence, "short": short, **numbers, "positions": where}
+
+
+def _where(positions: Sequence[Row], model: str, tier: str, target: Target, level: float) -> dict[str, Any]:
+    """AUC of each position at the layer where it is read, mean over a tier; which is `best`, None where none is."""
+    rows = select(positions, model=model, tier=tier, language=None, target=target, direction=READ, read="true")
+    ahead = [row for row in rows if row["ahead_p_holm"] and float(row["ahead_p_holm"]) < level]
+    best = next((row for row in ahead if float(row["ahead"]) > 0), None)
+    return {
+        "auc": {row["position"]: number([row]) for row in rows},
+        "layers": {row["position"]: int(row["layer"]) for row in rows},
+        "best": best["position"] if best else None,
+    }
+
+
+def _read(where: Mapping[Target, Mapping[str, Any]]) -> str:
+    """Where harmfulness and refusal are read best; nothing for what no position has numbers for."""
+    said = []
+    for target in TARGETS:
+        name = NOUNS[target]
+        aucs, best = where[target]["auc"], where[target]["best"]
+        if len(aucs) < 2:
+            continue
+        others = ", ".join(f"{position} {_unit(auc, True)}" for position, auc in aucs.items() if position != best)
+        if best is None:
+            said.append(f"no token position is ahead in reading {name} ({others})")
+        else:
+            said.append(f"{name} is read best at {best} (AUC {_unit(aucs[best])}, {others})")
+    return f"; {', and '.join(said)}" if said else ""
 
 
 def _know_answer(verdicts: Mapping[str, int]) -> str:

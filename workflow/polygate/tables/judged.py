@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate.judges.interface import OUTCOMES
-from polygate.tables.cells import BASE_ARMS, Cell, Test, by_language, only, pivoted, read, test_rows
+from polygate.tables.cells import ROUTED, Cell, Test, by_language, only, pivoted, read, test_rows
 
 ELSEWHERE = "refused_in_another_language"
 """Refused, in another language than the prompt's: a part of "refused"."""
@@ -47,7 +47,7 @@ def _language(language: str, cells: Sequence[Cell]) -> Judged:
 
 def outcome_shares(cell: Cell, test: Test) -> NDArray[np.float64]:
     """Share of draws with each outcome per prompt, float64 [7, n] as `COUNTED`; one draw for arms that have none."""
-    keys = [] if cell.arm in BASE_ARMS else ["draw"]
+    keys = [] if cell.arm != ROUTED else ["draw"]
     table = read(cell, ["prompt_id", "outcome", "refusal_language", *keys])
 
     def draws(column: str) -> NDArray[np.str_]:

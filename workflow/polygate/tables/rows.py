@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polygate.errors import PolygateError
+from polygate import files
 
 Row = Mapping[str, str]
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -28,16 +29,13 @@ def exact(cell: str) -> str:
 
 
 def read_rows(path: Path, *, tested: bool = False) -> list[Row]:
-    """Rows of a CSV table as text; `PolygateError` when it is absent.
+    """Rows of a CSV table as text; `PolygateError` when it is absent or damaged.
 
     In a table of several data sets these are the rows of the one that everything is fitted on, which stand first; with
     `tested` also those of the data sets that are only tested on.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows: list[Row] = [{name: exact(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise PolygateError("file not found", where=path) from None
+    read = csv.DictReader(io.StringIO(files.read_csv(path), newline=""))
+    rows: list[Row] = [{name: exact(cell) for name, cell in row.items()} for row in read]
     return rows if tested else [row for row in rows if row.get("dataset") == rows[0].get("dataset")]
 
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate.controls.matching import CALIPER, Matched, caliper_auc, close_pairs, match, strata
-from polygate.controls.surface import FINAL_CLASSES, SCORERS
+from polygate.controls.surface import FINAL_CLASSES, LABEL_FREE, SCORERS
 from polygate.errors import PolygateError
 from polygate.measurement.statistics import (
     Panel,
@@ -43,7 +43,7 @@ from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, told, write
+from polygate.tables.writing import interval, spelt, write
 
 COLUMNS = (
     "model",
@@ -73,8 +73,6 @@ COLUMNS = (
 )
 DIRECTIONS = ("v_hrl", "local")
 METRICS = ("auc", "average_precision")
-LABEL_FREE = ("surface", "length")
-"""Baselines that need no labelled prompt of the language, as the direction needs none."""
 FEWEST_PAIRS = 100
 """Below this many close pairs in a language their AUC says little; the column `overlap` says so."""
 
@@ -296,7 +294,4 @@ def _verdicts(rows: list[dict[str, Any]], confidence: float) -> None:
     for model in dict.fromkeys(row["model"] for row in rows):
         compared = [row for row in rows if row["model"] == model and "comparison" in row]
         for row, found in zip(compared, with_verdicts([r["comparison"] for r in compared], confidence), strict=True):
-            difference = found.difference
-            row |= {"baseline": found.baseline, "difference": difference.estimate, "p": told(found.p)}
-            row |= {"difference_low": difference.low, "difference_high": difference.high}
-            row |= {"p_holm": told(found.p_holm), "verdict": found.verdict}
+            row |= spelt(found)

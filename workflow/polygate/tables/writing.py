@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polygate import files
-from polygate.measurement.statistics import Interval
+from polygate.measurement.statistics import Comparison, Interval
 from polygate.tables.rows import inert
 
 
@@ -31,7 +31,7 @@ def write(output: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]
         if unknown:
             raise KeyError(sorted(unknown)[0])
         writer.writerow([_cell(row.get(name)) for name in columns])
-    files.write_text(output, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+    files.write_csv(output, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
 
 
 def _cell(value: Any) -> str:
@@ -48,6 +48,20 @@ def _cell(value: Any) -> str:
 def interval(found: Interval) -> dict[str, Any]:
     """The columns estimate, low, high and method."""
     return {"estimate": found.estimate, "low": found.low, "high": found.high, "method": found.method}
+
+
+def spelt(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with the surface as its columns."""
+    difference = comparison.difference
+    return {
+        "baseline": comparison.baseline,
+        "difference": difference.estimate,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "p": told(comparison.p),
+        "p_holm": told(comparison.p_holm),
+        "verdict": comparison.verdict,
+    }
 
 
 def told(p: float) -> float | None:

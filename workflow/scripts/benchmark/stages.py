@@ -47,7 +47,8 @@ def few_shot(languages: Sequence[Language]) -> Row:
     for setup, rows in chosen:
         x, y, test = target.train[rows], target.labels(setup[0]), target.test()
         roc_auc_score(target.test_harmful, test @ (x[y].mean(axis=0) - x[~y].mean(axis=0)))
-        scale = x.std(0) * np.sqrt(x.shape[1])
+        # What is the same in all examples says nothing: it becomes 0, as ours does.
+        scale = np.where(np.ptp(x, axis=0) > 0, x.std(0), np.inf) * np.sqrt(x.shape[1])
         model = LogisticRegression(C=100, max_iter=1000).fit((x - x.mean(0)) / scale, y)
         roc_auc_score(target.test_harmful, test @ (model.coef_[0] / scale))
     peer = (perf_counter() - begun) / (2 * len(chosen)) * ROWS

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from polygate import files
+from polygate import digests, files
 from polygate.models.alignment.card import model_card
 from polygate.models.alignment.examples import Chosen
 from polygate.models.alignment.training import Aligned
@@ -29,3 +29,4 @@ def save(
         files.write_text(temporary / "losses.csv", "step,loss\n" + losses)
         files.write_json(temporary / "provenance.json", dict(made))
         files.write_text(temporary / "README.md", model_card(aligned, chosen, alignment, made))
+        digests.seal_folder(temporary)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polygate import files
+from polygate import digests, files
 from polygate.files import atomic_folder
 from polygate.models.organism.card import model_card
 from polygate.models.organism.corpus import Corpus
@@ -45,3 +45,4 @@ def save(
         files.write_text(temporary / "losses.csv", "step,loss\n" + losses)
         files.write_json(temporary / "provenance.json", dict(provenance))
         files.write_text(temporary / "README.md", model_card(architecture, trained, corpus))
+        digests.seal_folder(temporary)

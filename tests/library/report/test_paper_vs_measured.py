@@ -1,0 +1,225 @@
+"""Measured beside published: the same thing is compared with the same thing, or with nothing."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from library.figures import made_up
+from polygate.errors import PolygateError
+from polygate.report import measured, paper_vs_measured, published
+from polygate.report.measured import MAPPINGS, Mapped
+from polygate.report.published import MEAN, Key
+
+MODELS = dict.fromkeys(made_up.PAPER[0], "")
+OURS = dict(zip(published.MODELS, MODELS, strict=True))
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up run of the paper's models that has the paper's rank, and its budget of 32 in place of 16."""
+    folder = tmp_path_factory.mktemp("paper")
+    made_up.write(folder, made_up.PAPER)
+    gates = pd.read_csv(folder / "gates.csv", keep_default_na=False)
+    gates.assign(rank=gates["rank"].astype(str).replace({"2.0": "10", "2": "10"})).to_csv(
+        folder / "gates.csv", index=False
+    )
+    for name in ("refusal", "selectivity"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        table.assign(budget=table["budget"].replace({16.0: 32.0})).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def paths(folder: Path) -> dict[str, str]:
+    return {name: str(folder / f"{name}.csv") for name in measured.TABLES}
+
+
+def build(tables: dict[str, str], models: dict[str, str], output: Path) -> tuple[Rows, str]:
+    table, page = output / "paper_vs_measured.csv", output / "paper_vs_measured.html"
+    paper_vs_measured.build(tables, models, table, page)
+    return rows_of(table), page.read_text(encoding="utf-8")
+
+
+def rows_of(path: Path | str) -> Rows:
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def find(rows: Rows, **what: str) -> dict[str, str]:
+    (found,) = [row for row in rows if all(row[name] == value for name, value in what.items())]
+    return found
+
+
+def number(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
+def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
+    """Rows of the tables that a published number is of, for one model or all three, by reading line after line."""
+    layers = {line["model"]: line["value"] for line in rows_of(folder / "choices.csv") if line["what"] == "layer"}
+    table = {
+        "unsteered refusal": "refusal",
+        "separability": "separability",
+        "gates": "gates",
+        "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
+    }.get(row["experiment"])
+    found = []
+    for line in rows_of(folder / f"{table}.csv") if table else []:
+        models = [OURS[row["model"]]] if row["model"] in OURS else list(MODELS)
+        if line["model"] not in models or (line["tier"], line["language"]) != (row["tier"], row["language"]):
+            continue
+        if table == "separability":
+            at = float(line["layer"]) if line["layer"] else -1.0
+            same = line["scorer"] == "v_hrl" and line["prompts"] == "all" and at == float(layers[line["model"]])
+        elif table == "gates":
+            same = line["scorer"] == "gate" and line["metric"] == "f1" and line["draw"] == "" and line["rank"] == "10"
+            same = same and number(line["budget"]) == number(row["budget"])
+        else:
+            same = line["arm"] == row["arm"] and number(line["budget"]) == number(row["budget"])
+            if table == "refusal":
+                same = same and (f"{line['subset']} refusal", line["outcome"]) == (row["quantity"], "refused")
+        if same:
+            found.append(line)
+    return found
+
+
+def test_a_slow_reading_of_the_tables_finds_the_same_for_every_number(folder: Path, tmp_path: Path) -> None:
+    rows, _ = build(paths(folder), MODELS, tmp_path)
+    assert len(rows) == len(published.read())
+    for row in rows:
+        lines = slow(row, folder)
+        if not lines:
+            assert (row["measured"], row["low"], row["high"], row["inside"]) == ("", "", "", "")
+            continue
+        if row["model"] == published.BEST:
+            lines = [max(lines, key=lambda line: float(line["estimate"]))]
+        assert len(lines) == (3 if row["model"] == MEAN else 1)
+        estimate, low, high = (
+            sum(float(line[name]) for line in lines) / len(lines) for name in ("estimate", "low", "high")
+        )
+        assert [float(row[name]) for name in ("measured", "low", "high")] == pytest.approx(
+            [estimate, low, high], abs=1e-6
+        )
+        value, precision = float(row["published"]), float(row["precision"])
+        above, below = low > value + precision, high < value - precision
+        inside = not below and (row["relation"] == "at least" or not above)
+        assert row["inside"] == str(inside).lower()
+    of_what = {row["experiment"] for row in rows if row["measured"]}
+    assert of_what == {mapped.experiment for mapped in MAPPINGS}
+    assert {row["inside"] for row in rows} == {"true", "false", ""}
+
+
+def test_a_mean_over_the_three_models_and_the_best_of_them_need_all_three(folder: Path, tmp_path: Path) -> None:
+    two = dict.fromkeys(list(MODELS)[:2], "")
+    whole, part = (build(paths(folder), models, tmp_path)[0] for models in (MODELS, two))
+    for model in (MEAN, published.BEST):
+        assert any(row["measured"] for row in whole if row["model"] == model)
+        assert not any(row["measured"] for row in part if row["model"] == model)
+    assert any(row["measured"] for row in part)
+
+
+def test_a_budget_or_a_rank_that_the_run_lacks_is_not_replaced_by_another(tmp_path: Path) -> None:
+    made_up.write(tmp_path, made_up.PAPER)
+    rows, _ = build(paths(tmp_path), MODELS, tmp_path)
+    assert not any(row["measured"] for row in rows if row["experiment"] in ("gates", "routing"))
+
+
+def test_a_table_that_the_run_lacks_leaves_its_numbers_in_place(folder: Path, tmp_path: Path) -> None:
+    tables = paths(folder)
+    del tables["selectivity"]
+    rows, _ = build(tables, MODELS, tmp_path)
+    assert find(rows, experiment="routing", quantity="selectivity", arm="routed")["measured"] == ""
+    assert any(row["measured"] for row in rows if row["experiment"] == "routing")
+
+
+def test_other_models_are_compared_with_nothing_and_the_page_says_so(folder: Path, tmp_path: Path) -> None:
+    rows, page = build(paths(folder), {"qwen2": "", "llama": ""}, tmp_path)
+    assert not any(row["measured"] for row in rows)
+    assert "of other models than this run's (qwen2, llama)." in page
+    assert "<section>" not in page
+
+
+def test_an_estimate_without_an_interval_is_measured_but_neither_inside_nor_outside(
+    folder: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(folder / "separability.csv", keep_default_na=False).assign(low="", high="")
+    table.to_csv(tmp_path / "separability.csv", index=False)
+    rows, page = build(paths(folder) | {"separability": str(tmp_path / "separability.csv")}, MODELS, tmp_path)
+    row = find(rows, experiment="separability", model="gemma-2-9b-it", language="am")
+    assert row["measured"] != ""
+    assert (row["low"], row["high"], row["inside"]) == ("", "", "")
+    assert "no interval" in page
+    assert "nan" not in page
+
+
+def test_two_rows_of_one_number_are_an_error_and_not_a_choice(folder: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "refusal.csv", keep_default_na=False)
+    pd.concat([table, table.assign(judge="another")]).to_csv(tmp_path / "refusal.csv", index=False)
+    with pytest.raises(PolygateError, match=r"refusal\.csv has 2 rows of one published number"):
+        build(paths(folder) | {"refusal": str(tmp_path / "refusal.csv")}, MODELS, tmp_path)
+
+
+def test_a_table_without_a_column_that_an_entry_needs_is_one_line(folder: Path, tmp_path: Path) -> None:
+    pd.read_csv(folder / "gates.csv").drop(columns="rank").to_csv(tmp_path / "gates.csv", index=False)
+    with pytest.raises(PolygateError, match="column 'rank' is missing"):
+        build(paths(folder) | {"gates": str(tmp_path / "gates.csv")}, MODELS, tmp_path)
+
+
+def test_every_entry_gives_numbers_that_are_published_and_none_gives_them_twice() -> None:
+    given = [(mapped.experiment, quantity) for mapped in MAPPINGS for quantity in mapped.quantities]
+    assert len(given) == len(set(given))
+    known = {(n.key.experiment, n.key.quantity) for n in published.read()}
+    assert {mapped.experiment for mapped in MAPPINGS} <= {experiment for experiment, _ in known}
+    for mapped in MAPPINGS:
+        assert known & {(mapped.experiment, quantity) for quantity in mapped.quantities}
+        assert set(mapped.columns) <= set(Key.__dataclass_fields__)
+
+
+def test_a_new_experiment_takes_one_entry() -> None:
+    frame = pd.DataFrame(
+        {
+            "model": ["a", "b", "qwen2.5-7b"],
+            "tier": ["", "", "low"],
+            "language": ["", "", "am"],
+            "source": ["", "", "yo"],
+            "budget": [4.0, 4.0, float("nan")],
+            "rate": [0.1, 0.3, 0.68],
+            "low": [0.0, 0.2, 0.6],
+            "high": [0.2, 0.4, 0.7],
+        }
+    )
+    entries = (
+        Mapped("conformal calibration", "new", {"miss rate": {}}, columns={"budget": "budget"}, estimate="rate"),
+        Mapped("cross-lingual transfer", "new", {"f1": {}}, columns={"source_language": "source"}, estimate="rate"),
+    )
+    bound = Key("conformal calibration", "miss rate", published.ANY, "", "", "conformal", 4, "", "")
+    worst = measured.measure(bound, {"new": frame}, {}, ["a", "b"], entries)
+    assert worst == measured.Measured(0.3, 0.2, 0.4)
+    assert measured.measure(bound, {"new": frame}, {}, ["a", "b", "c"], entries) is None
+    yo = Key("cross-lingual transfer", "f1", "Qwen2.5-7B-Instruct", "low", "am", "gate", None, "", "yo")
+    assert measured.measure(yo, {"new": frame}, OURS, MODELS, entries) == measured.Measured(0.68, 0.6, 0.7)
+    assert measured.measure(replace(yo, source_language="sw"), {"new": frame}, OURS, MODELS, entries) is None
+
+
+def test_page_and_table_say_the_same(folder: Path, tmp_path: Path) -> None:
+    rows, page = build(paths(folder), MODELS, tmp_path)
+    top, below = page.split("Not measured in this run")
+    assert top.count("<tr><td>") == sum(bool(row["measured"]) for row in rows)
+    assert below.count("<tr><td>") == sum(not row["measured"] for row in rows)
+    for verdict, cell in (("inside", "true"), ("outside", "false")):
+        assert top.count(f'<td class="{verdict}">') == sum(row["inside"] == cell for row in rows) > 0
+    found = sum(bool(row["measured"]) for row in rows)
+    held, judged = sum(row["inside"] == "true" for row in rows), sum(bool(row["inside"]) for row in rows)
+    assert f"Of {len(rows)} published numbers this run measured {found}, {judged} of them with an interval" in page
+    assert f"{held} lie inside it, {judged - held} outside." in page
+    estimates = re.findall(r"<td>(\d\.\d{3}) <span>\[(\d\.\d{3}), (\d\.\d{3})\]", top)
+    wanted = [
+        tuple(f"{float(row[name]):.3f}" for name in ("measured", "low", "high")) for row in rows if row["measured"]
+    ]
+    assert sorted(estimates) == sorted(wanted)

@@ -1,0 +1,154 @@
+"""Where a run's tables hold what was published: one entry per experiment and table.
+
+A number whose experiment has no entry, or whose table or model isn't in the run, has nothing beside it. A new
+experiment is compared by adding its numbers to published.csv and one entry to `MAPPINGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from polygate.errors import PolygateError
+from polygate.report.published import ANY, BEST, MEAN, MODELS, Key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Filters = Mapping[str, str | int | None]
+"""Column → the value it must have; None for an empty cell."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The rows of one table that an experiment's numbers are compared with.
+
+    `quantities`: each quantity that the table gives → the filters of its rows; `where`: filters of all of them.
+    `columns`: fields of a published number's key → the table's columns that must hold the same, beside model, tier and
+    language. `chosen_layer` keeps rows at their model's chosen layer alone.
+    """
+
+    experiment: str
+    table: str
+    quantities: Mapping[str, Filters]
+    where: Filters = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    chosen_layer: bool = False
+    estimate: str = "estimate"
+    low: str = "low"
+    high: str = "high"
+
+    def needs(self) -> tuple[str, ...]:
+        """The columns that the table must have."""
+        filtered = [name for filters in self.quantities.values() for name in filters]
+        layer = ["layer"] if self.chosen_layer else []
+        found = (self.estimate, self.low, self.high)
+        return tuple(dict.fromkeys([*PLACE, *self.where, *filtered, *self.columns.values(), *layer, *found]))
+
+
+PLACE = ("model", "tier", "language")
+STEERED = {"arm": "arm", "budget": "budget"}
+REFUSALS: Mapping[str, Filters] = {
+    f"{subset} refusal": {"subset": subset, "outcome": "refused"} for subset in ("harmful", "harmless")
+}
+
+MAPPINGS: tuple[Mapped, ...] = (
+    Mapped("unsteered refusal", "refusal", REFUSALS, columns=STEERED),
+    Mapped(
+        "separability",
+        "separability",
+        {"auc": {"metric": "auc"}},
+        where={"prompts": "all"},
+        columns={"arm": "scorer"},
+        chosen_layer=True,
+    ),
+    Mapped(
+        "gates",
+        "gates",
+        {"f1": {"metric": "f1"}},
+        where={"rank": 10, "draw": None},
+        columns={"arm": "scorer", "budget": "budget"},
+    ),
+    Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
+    Mapped("routing", "refusal", REFUSALS, columns=STEERED),
+)
+CHOICES = "choices"
+TABLES: tuple[str, ...] = tuple(dict.fromkeys([CHOICES, *(mapped.table for mapped in MAPPINGS)]))
+"""Names of the tables that are read, where the run has them."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An estimate of this run with its interval (NaN where there is none)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def read_tables(paths: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """The tables of a run by name; `PolygateError` when one is absent, or lacks a column that its entries need."""
+    from polygate.figures.reading import read_table
+
+    needed: dict[str, list[str]] = {CHOICES: ["model", "what", "value"]}
+    for mapped in MAPPINGS:
+        needed.setdefault(mapped.table, []).extend(mapped.needs())
+    return {name: read_table(path, needed[name]) for name, path in paths.items()}
+
+
+def measure(
+    key: Key,
+    tables: Mapping[str, pd.DataFrame],
+    names: Mapping[str, str],
+    models: Iterable[str],
+    mappings: Sequence[Mapped] = MAPPINGS,
+) -> Measured | None:
+    """What this run measured of the same thing, None where it measured no such thing.
+
+    `names`: the paper's models → the run's, of which `models` are all. A mean over the three needs all three; its
+    bounds are the means of theirs, which is wide enough however much the models agree on prompts. The best of the three
+    needs all three too, and comes with its own interval; so does the highest of any models.
+
+    Raises `PolygateError` when several rows of the table are that thing.
+    """
+    entries = [one for one in mappings if one.experiment == key.experiment and key.quantity in one.quantities]
+    if not entries or entries[0].table not in tables:
+        return None
+    (mapped,) = entries
+    if key.model in (MEAN, BEST):
+        wanted = [names[model] for model in MODELS if model in names]
+        if len(wanted) < len(MODELS):
+            return None
+    elif key.model == ANY:
+        wanted = list(models)
+    else:
+        wanted = [names[key.model]] if key.model in names else [] if key.model else [""]
+    found = [_one(key, mapped, tables, model) for model in wanted]
+    whole = [one for one in found if one is not None]
+    if not whole or len(whole) < len(wanted):
+        return None
+    if key.model != MEAN:
+        return max(whole, key=lambda one: one.estimate)
+    count = len(whole)
+    return Measured(*(sum(getattr(one, name) for one in whole) / count for name in ("estimate", "low", "high")))
+
+
+def _one(key: Key, mapped: Mapped, tables: Mapping[str, pd.DataFrame], model: str) -> Measured | None:
+    from polygate.figures.reading import at_chosen_layer
+
+    rows = tables[mapped.table]
+    filters: dict[str, str | int | None] = {"model": model, "tier": key.tier, "language": key.language}
+    filters |= {**mapped.where, **mapped.quantities[key.quantity]}
+    filters |= {column: getattr(key, name) for name, column in mapped.columns.items()}
+    for column, value in filters.items():
+        rows = rows[rows[column].isna() | (rows[column] == "")] if value is None else rows[rows[column] == value]
+    if mapped.chosen_layer:
+        rows = at_chosen_layer(rows, tables[CHOICES])
+    if len(rows) > 1:
+        what = ", ".join(f"{name} {value}" for name, value in filters.items() if value not in (None, ""))
+        raise PolygateError(f"{mapped.table}.csv has {len(rows)} rows of one published number ({what})")
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return Measured(*(float(row[name]) for name in (mapped.estimate, mapped.low, mapped.high)))

@@ -1,0 +1,12 @@
+"""paper_vs_measured.csv and its page, from the finished tables of a run."""
+
+from pathlib import Path
+
+from polygate.report import paper_vs_measured
+
+paper_vs_measured.build(
+    dict(snakemake.input.items()),
+    snakemake.params.models,
+    Path(snakemake.output.table),
+    Path(snakemake.output.page),
+)
