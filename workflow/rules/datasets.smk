@@ -3,36 +3,6 @@
 Needs: the prompts that everything is fitted on, among which no tested prompt may stand; the data set's files.
 """
 
-
-def dataset_of(wildcards):
-    """The settings of the job's data set."""
-    return settings.datasets[wildcards.dataset]
-
-
-def dataset_folder(wildcards):
-    """Where the files of the job's data set lie, None for what is made here."""
-    dataset = dataset_of(wildcards)
-    if dataset.folder is not None or dataset.source == "organism":
-        return dataset.folder
-    within = Path("resources", dataset.source)
-    return within / wildcards.language if dataset.source == "global_mmlu" else within
-
-
-def dataset_files(wildcards):
-    """Input function: the data set's own files of the job's language, or the folder that they are downloaded to."""
-    dataset, folder = dataset_of(wildcards), dataset_folder(wildcards)
-    if dataset.folder is not None:
-        return [str(path) for path in sources_of(dataset).files(dataset.folder, wildcards.language)]
-    return [] if folder is None else str(folder)
-
-
-def dataset_settings(wildcards):
-    """What the job reads of the settings, as JSON: the data set in the folder that it lies in."""
-    dataset = dataset_of(wildcards).model_copy(update={"folder": dataset_folder(wildcards)})
-    made = {"organism": settings.organism} if dataset.source == "organism" else {}
-    return dump({"dataset": dataset, "prompts": section("prompts", wildcards), **made})
-
-
 DOWNLOADED = {
     dataset.source: sources_of(dataset).PUBLISHED for dataset in settings.datasets.values() if dataset.folder is None
 }
