@@ -94,7 +94,7 @@ class PromptTable:
     tested: bool = False
     options: tuple[tuple[str, ...], ...] = ()
     answers: tuple[int, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
     """All that the file says of itself, for a table that was read."""
 
     def __len__(self) -> int:
