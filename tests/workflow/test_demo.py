@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkout import Checkout
+
+from polygate.commands import overview
 
 MODELS = ("qwen2", "llama", "gemma2")
 
@@ -124,3 +129,20 @@ def test_the_findings_answer_the_three_questions_for_every_model(demo: Checkout)
     report: Path = demo.folder / "reports/report.html"
     text = report.read_text(encoding="utf-8")
     assert all(model in text for model in MODELS)
+
+
+def test_status_tells_of_every_pass_by_model(demo: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = subprocess.run(
+        [sys.executable, "-P", "-m", "polygate.cli", "status"],
+        cwd=demo.folder,
+        env=demo.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.match(r"demo: (\d+) of \1 steps, ended ", told)
+    assert all(
+        re.search(rf"^{model}: (\d+) of \1 forward passes\n  done +12  h1 ", told, re.MULTILINE) for model in MODELS
+    )
+    monkeypatch.chdir(demo.folder)
+    assert all(found.log.is_file() for found in overview.passes("demo", alive=False))

@@ -1,6 +1,6 @@
-"""`polygate <stage> …`: what the workflow's rules call, and what a user can call by hand.
+"""`polygate <stage> …`: what the workflow's rules call, and `polygate <command> …`: what a person calls beside it.
 
-Only the named stage's module is imported, so a stage that needs no torch starts in a fifth of a second.
+Only the named module is imported, so a stage that needs no torch starts in a fifth of a second.
 """
 
 from __future__ import annotations
@@ -42,20 +42,31 @@ STAGES = {
 }
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 
+COMMANDS = {
+    "status": "how far a run has come: done, running, waiting and failed per model and language",
+    "watch": "run Snakemake with one bar for the whole",
+}
+"""Command → one line of help. Each is a module `polygate.commands.<command>`, like a stage's."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage. Returns the exit code: 0, 1 with one line on stderr, 2 for a wrong command, 130 for Ctrl-C."""
+    """Run one stage or command.
+
+    Returns the exit code: 0, 1 with one line on stderr, 2 for a wrong call, 130 for Ctrl-C.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="polygate", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("stage", choices=sorted(STAGES), metavar="stage", help=", ".join(sorted(STAGES)))
-    if not given or given[0] not in STAGES:
+    names = {name: f"polygate.stages.{name}" for name in STAGES}
+    names |= {name: f"polygate.commands.{name}" for name in COMMANDS}
+    parser.add_argument("stage", choices=sorted(names), metavar="stage", help=", ".join(sorted(names)))
+    if not given or given[0] not in names:
         parser.parse_args(given[:1])
         return 2
     stage = given[0]
     try:
         orphans.end_with_workflow()
-        module = importlib.import_module(f"polygate.stages.{stage.replace('-', '_')}")
-        parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=STAGES[stage])
+        module = importlib.import_module(names[stage].replace("-", "_"))
+        parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=(STAGES | COMMANDS)[stage])
         module.configure(parser)
         module.run(parser.parse_args(given[1:]))
     except PolygateError as error:

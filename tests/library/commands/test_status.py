@@ -1,0 +1,126 @@
+"""`polygate status`: how far a run has come, from its files."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polygate import cli
+from polygate.commands import overview
+
+HEAD = "Building DAG of jobs...\n[Sun Nov 29 04:45:22 2026]\nJob 2: x\n    output: results/demo/qwen2/x\n"
+
+
+def finished(done: int) -> str:
+    return f"Finished jobid: {done} (Rule: capture)\n{done} of 6 steps (1%) done\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of two models in two languages: one pass done, one failed, one begun, one not begun."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "UTC")
+    jobs = [
+        {
+            "task": "capture",
+            "language": language,
+            "output": f"results/demo/{model}/activations/main/{language}.safetensors",
+        }
+        for model in ("qwen2", "llama")
+        for language in ("h1", "l1")
+    ]
+    (tmp_path / ".snakemake/polygate").mkdir(parents=True)
+    (tmp_path / ".snakemake/polygate/demo.plan.json").write_text(json.dumps(jobs))
+    (tmp_path / ".snakemake/log").mkdir()
+    (tmp_path / ".snakemake/log/2026-11-29T040000.000000.snakemake.log").write_text(HEAD + finished(1) + finished(3))
+    done = tmp_path / jobs[0]["output"]
+    done.parent.mkdir(parents=True)
+    done.touch()
+    for number, text in (
+        (1, "a note\npolygate forward: no such file\n"),
+        (2, "capture main h1: 10/40 prompts, 2.0 prompts/s, 15 s left\n"),
+    ):
+        output = Path(jobs[number]["output"])
+        log = tmp_path / "results/demo/logs" / Path(*output.parts[2:]).with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def living(folder: Path) -> Iterator[None]:
+    """Somebody who runs a workflow in the folder."""
+    handle = os.open(folder / ".snakemake/polygate/alive", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    yield
+    os.close(handle)
+
+
+def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert cli.main(["status", *arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("folder", "living")
+def test_a_living_run_is_told_by_model_and_language(capsys: pytest.CaptureFixture[str]) -> None:
+    first, now, *rest = status(capsys)
+    assert first.startswith("demo: 3 of 6 steps, running for ")
+    assert first.endswith(" left at this pace")
+    assert now == "  now: llama, capture main h1: 25 %, 15 s left"
+    assert rest == [
+        "qwen2: 1 of 2 forward passes",
+        "  done       1  h1",
+        "  failed     1  l1",
+        "  results/demo/logs/qwen2/activations/main/l1.log: polygate forward: no such file",
+        "llama: 0 of 2 forward passes",
+        "  running    1  h1",
+        "  waiting    1  l1",
+    ]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_killed_run_is_said_to_have_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = status(capsys)
+    assert "stopped" in first
+    assert "run Snakemake again" in first
+    assert "  waiting    2  h1 l1" in rest
+
+
+def test_the_end_and_failed_rules_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = next((folder / ".snakemake/log").iterdir())
+    log.write_text(log.read_text() + "Error in rule capture:\nComplete log(s): /x\n")
+    first = status(capsys)[0]
+    assert first.startswith("demo: 3 of 6 steps, ended ")
+    assert first.endswith("; failed: capture")
+
+
+def test_another_runs_log_is_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = folder / ".snakemake/log/2026-11-29T050000.000000.snakemake.log"
+    later.write_text("results/small/x\n5 of 5 steps (100%) done\nComplete log(s): /x\n")
+    assert status(capsys)[0].startswith("demo: 3 of 6 steps")
+
+
+def test_the_settings_name_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "own.yaml").write_text("run: own\n")
+    assert cli.main(["status", "--configfile", "own.yaml"]) == 1
+    assert "own.plan.json" in capsys.readouterr().err
+
+
+def test_where_nothing_ran_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["status"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "polygate status: no run was started in this folder: go to where `snakemake` was called"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (99, "99 s"), (120, "2 min"), (11_100, "3 h 05 min")])
+def test_durations(seconds: float, words: str) -> None:
+    assert overview.duration(seconds) == words
