@@ -11,7 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from polygate import orphans
+from polygate import files, orphans
 from polygate.errors import PolygateError
 
 STAGES = {
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(names[stage].replace("-", "_"))
         parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=(STAGES | COMMANDS)[stage])
         module.configure(parser)
+        if stage in STAGES:
+            files.leave_pandas_out()
         module.run(parser.parse_args(given[1:]))
     except PolygateError as error:
         say(f"polygate {stage}: {error}")
