@@ -43,6 +43,7 @@ STAGES = {
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 
 COMMANDS = {
+    "compare": "two runs side by side: paired differences of every headline number",
     "status": "how far a run has come: done, running, waiting and failed per model and language",
     "watch": "run Snakemake with one bar for the whole",
 }
