@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from polygate import kernels
 from polygate.errors import PolygateError
-from polygate.prompts.table import SUBSETS, PromptTable
+
+if TYPE_CHECKING:
+    from polygate.prompts.table import PromptTable, Subset
 
 Objective = Literal["macro_f1", "balanced_f1", "balanced_accuracy"]
 ThresholdFrom = Literal["source", "examples"]
@@ -67,7 +69,8 @@ def draw_examples(prompts: PromptTable, budget: int, draw: int, seed: int) -> ND
     """
     random = np.random.default_rng([seed, budget, draw, crc32(prompts.language.encode())])
     chosen = []
-    for subset in SUBSETS:
+    classes: tuple[Subset, ...] = ("harmful", "harmless")
+    for subset in classes:
         rows = prompts.select("train", subset)
         if len(rows) < budget:
             raise PolygateError(

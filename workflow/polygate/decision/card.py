@@ -86,6 +86,7 @@ def gate_of(fitted: Fitted, basis: NDArray[np.float32], steering: Steering, posi
         threshold=fit.threshold.threshold,
         v=steering.v,
         alpha=steering.alpha,
+        scope=steering.scope,  # type: ignore[arg-type]
         layer=steering.layer,
         position=position,
         solver=solver,  # type: ignore[arg-type]
@@ -130,9 +131,10 @@ def card(
         "## Use",
         "",
         "```python",
-        "from polygate.decision.gate import load",
+        "from polygate import gates",
         "",
-        'gate = load("0.0.safetensors")',
+        'gate = gates.load("0.0.safetensors")',
+        "gates.attach(model, tokenizer, gate)  # any transformers model's generate is routed from here on",
     ]
     lines += ["gate.score(activations)   # logits of [n, d] activations at that layer and token, float64"]
     harmless = "leave it alone" if steering.scope == "none" else "remove the component along v"

@@ -22,6 +22,8 @@ from polygate.decision.calibration import ThresholdFrom
 from polygate.errors import PolygateError
 
 Solver = Literal["convex", "adamw"]
+Scope = Literal["layer", "all", "none"]
+"""Where prompts that are not flagged lose their part along v: at the gate's layer, at every layer or nowhere."""
 _ARRAYS = ("basis", "mean", "scale", "weights", "v")
 _SCALARS = ("bias", "threshold", "alpha")
 
@@ -31,8 +33,8 @@ class Gate:
     """A gate with all that is needed to use it: on activations, at `layer` and `position`, of the model it is of.
 
     `basis` float32 [d, r]; `mean`, `scale`, `weights` float64 [r]; `v` float32 [d], of unit length, and `alpha` steer
-    a flagged prompt (h ← h + α·v), and v is ablated from the others, or they are left alone. `balance`: (harmful,
-    harmless) prompts fitted on, per language.
+    a flagged prompt (h ← h + α·v), and v is ablated from the others at `scope`, or they are left alone. `balance`:
+    (harmful, harmless) prompts fitted on, per language.
     """
 
     basis: NDArray[np.float32]
@@ -43,6 +45,7 @@ class Gate:
     threshold: float
     v: NDArray[np.float32]
     alpha: float
+    scope: Scope
     layer: int
     position: str
     solver: Solver
@@ -79,6 +82,7 @@ class Gate:
         tensors: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
         tensors.update({name: np.array([getattr(self, name)], np.float64) for name in _SCALARS})
         metadata = {
+            "scope": self.scope,
             "layer": str(self.layer),
             "position": self.position,
             "rank": str(self.rank),
@@ -111,6 +115,7 @@ class Gate:
                 threshold=float(tensors["threshold"][0]),
                 v=tensors["v"],
                 alpha=float(tensors["alpha"][0]),
+                scope=metadata["scope"],  # type: ignore[arg-type]
                 layer=int(metadata["layer"]),
                 position=metadata["position"],
                 solver=metadata["solver"],  # type: ignore[arg-type]

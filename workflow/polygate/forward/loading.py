@@ -15,6 +15,7 @@ from polygate import digests, files
 from polygate.errors import PolygateError
 from polygate.forward import device as devices
 from polygate.forward.batching import Batching
+from polygate.forward.blocks import decoder_blocks, stream_of
 from polygate.forward.options import ModelSettings, read_template
 from polygate.forward.tokenising import bind, render, tokenise
 
@@ -86,7 +87,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
     tokenise(tokenizer, [_PROBE])
     model = _weights(folder, settings, place).eval().requires_grad_(False)
     config = model.config.get_text_config(decoder=True)
-    blocks = _blocks(model, config.num_hidden_layers, folder)
+    blocks = decoder_blocks(model, folder)
     _check_finite(model, folder)
     _check_vocabulary(model, tokenizer, folder)
     stop = _stop_ids(model, tokenizer)
@@ -105,7 +106,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         stop=stop,
         pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None and i < rows), 0),
         fingerprint=fingerprint,
-        stream=getattr(config, "altup_active_idx", None),
+        stream=stream_of(model),
     )
     return replace(loaded, batching=self_check.batching(loaded, folder, cache))
 
@@ -280,16 +281,6 @@ def _weights(folder: Path, settings: ModelSettings, place: torch.device) -> Any:
             do="fetch or train the model again",
         )
     return model
-
-
-def _blocks(model: Any, count: int, folder: Path) -> tuple[nn.Module, ...]:
-    """The decoder's blocks: of a wrapper, those of its language model, never of its vision or audio tower."""
-    from torch import nn
-
-    for _, module in model.get_decoder().named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return tuple(module)
-    raise PolygateError(f"{type(model).__name__} has no list of {count} decoder blocks", where=folder)
 
 
 def _check_finite(model: Any, folder: Path) -> None:
