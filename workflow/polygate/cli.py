@@ -38,6 +38,7 @@ STAGES = {
     "recoverability": "what a language's own examples recover",
     "route": "assemble the routed arms from gates and base arms",
     "surface": "surface baselines of a language",
+    "sweep": "every point of a language's layer and strength sweeps, as an intervention",
     "train-organism": "train a model organism",
 }
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""

@@ -61,6 +61,8 @@ TASKS = datasets.tasks(settings)
 """Data sets that ask for one of some options."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
+SWEPT = ["sweep"] if settings.sweeps.any else []
+"""What the points of the sweeps are called among the arms: every point on the same prompts, in one file."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
 JUDGE = settings.judging.judge
 

@@ -20,10 +20,11 @@ from polygate.errors import PolygateError
 from polygate.forward import generation, loading
 from polygate.forward.interventions import Intervention
 from polygate.prompts import table
+from polygate.representation.directions import Directions
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate, Generation, Judging, Model, Steering, dump
 from polygate.stages import choose, directions, gates, intervene, means, route
-from polygate.steering.choice import Choice, GridPoint
+from polygate.steering.choice import DIP, Choice, GridPoint
 
 HIGH, MID, LOW = ["a", "b", "c"], ["m"], ["t"]
 LANGUAGES = [*HIGH, *MID, *LOW]
@@ -101,9 +102,9 @@ class Chain:
             )
 
     def choose(
-        self, model: Model, *, tiers: Sequence[str] = ("high", "mid"), output: str = "choices.parquet"
+        self, model: Model, *, tiers: Sequence[str] = ("high", "mid"), output: str = "choices.parquet", **more: Any
     ) -> Choice:
-        steering = Steering(strengths=[0.5, 1.0], chosen_on=list(tiers), prompts=5)  # type: ignore[arg-type]
+        steering = Steering(strengths=[0.5, 1.0], chosen_on=list(tiers), prompts=5, **more)  # type: ignore[arg-type]
         sections = {"model": model, "gate": GATE, "steering": steering, "seed": 0}
         # As the workflow calls it: the languages of the tiers, and the sources in any case.
         names = [*HIGH, *(MID if "mid" in tiers else [])]
@@ -231,7 +232,7 @@ def acted(intervention: Intervention, row: int) -> tuple[str, SimpleNamespace]:
         assert part.tokens == "answering"
         return "add", SimpleNamespace(layer=part.layers[0], alpha=part.coefficients[row], v=part.vectors[0])
     assert (part.tokens, part.coefficients[row]) == ("every", 1)
-    return "ablate", SimpleNamespace(scope="all" if len(part.layers) > 1 else "layer")
+    return "ablate", SimpleNamespace(scope="all" if len(part.layers) > 1 else "layer", v=part.vectors[0])
 
 
 class FakeModel:
@@ -307,6 +308,33 @@ def test_choosing_steers_by_alpha_times_the_gap_of_the_layer(chain: Chain, fake:
     chain.choose(FREE, tiers=["mid"])
     expected = {(layer, strength * source_gap(chain, "m", layer)) for layer in range(3) for strength in (0.5, 1.0)}
     assert sorted(seen) == [(layer, pytest.approx(alpha, abs=1e-4)) for layer, alpha in sorted(expected)]
+
+
+def test_the_layer_can_be_that_of_the_dip(chain: Chain, fake: Callable[..., FakeModel]) -> None:
+    """v_HRL of layer 1, ablated at all layers, makes all languages comply; that of layer 0 half of the prompts."""
+    found = {name: Directions.load(chain.path("directions", f"{name}.safetensors")) for name in (*HIGH, "m")}
+    layer_of = {one.pc1_of_diffs[layer].tobytes(): layer for one in found.values() for layer in range(3)}
+    seen: list[int] = []
+
+    def dipping(action: str, how: Any, harmful: bool) -> str:
+        layer = layer_of.get(how.v.tobytes()) if action == "ablate" and how.scope == "all" else None
+        if layer is None:
+            return best_at_layer_2(action, how, harmful)
+        assert harmful
+        seen.append(layer)
+        return "complied" if layer == 1 or (layer == 0 and len(seen) % 2) else "refused"
+
+    model = fake(dipping)
+    choice = chain.choose(FREE, layer_by="dip")
+    assert choice.layer == 1
+    assert choice.dips == {0: pytest.approx(0.5, abs=0.11), 1: 0.0, 2: 1.0}
+    assert {point.layer for point in choice.grid} == {1}
+    assert len(seen) == 3 * 4 * 5
+    assert model.calls == 2  # The sweep, and the one layer that is left.
+    rows = {row["what"]: row for row in files.read_parquet(chain.folder / "choices.parquet").to_pylist()}
+    assert rows["layer"]["criterion"] == DIP
+    assert rows["layer"]["criterion_value"] == 0.0
+    assert rows["strength"]["criterion"] != DIP
 
 
 def test_choosing_never_reads_test_prompts(chain: Chain, fake: Callable[..., FakeModel]) -> None:

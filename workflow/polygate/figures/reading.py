@@ -35,7 +35,19 @@ TEXT = (
     "target",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface")
+NUMBERS = (
+    *INTERVAL,
+    "layer",
+    "rank",
+    "budget",
+    "draw",
+    "n_effective",
+    "score",
+    "density",
+    "dose",
+    "surface",
+    "strength",
+)
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:

@@ -109,6 +109,11 @@ class Intervention:
     def __len__(self) -> int:
         return len(self.prompt_ids)
 
+    @property
+    def is_swept(self) -> bool:
+        """Whether its rows are points of a sweep, `{prompt_id}@{point}`: prompts may stand in it many times."""
+        return bool(self.prompt_ids) and all(POINT in name for name in self.prompt_ids)
+
     def rows(self, index: Sequence[int] | NDArray[np.integer[Any]]) -> Intervention:
         """The intervention on some of the prompts, in the order of `index` (int [k])."""
         chosen = np.asarray(index, dtype=np.int64)
@@ -169,7 +174,9 @@ class Intervention:
         """
         tensors: dict[str, NDArray[Any]] = {}
         for number, part in enumerate(self.parts):
-            tensors[f"part.{number}.vectors"] = part.vectors
+            # One row stands for all where every layer has the same vector.
+            same = bool((part.vectors == part.vectors[0]).all())
+            tensors[f"part.{number}.vectors"] = part.vectors[:1] if same else part.vectors
             tensors[f"part.{number}.coefficients"] = part.coefficients
         described = [{"layers": part.layers, "operation": part.operation, "tokens": part.tokens} for part in self.parts]
         metadata = {"prompt_ids": json.dumps(self.prompt_ids), "parts": json.dumps(described)}
@@ -185,7 +192,7 @@ class Intervention:
                 parts = [
                     Part(
                         layers=tuple(said["layers"]),
-                        vectors=tensors[f"part.{number}.vectors"],
+                        vectors=_whole(tensors[f"part.{number}.vectors"], len(said["layers"])),
                         operation=said["operation"],
                         tokens=said["tokens"],
                         coefficients=tensors[f"part.{number}.coefficients"],
@@ -197,6 +204,12 @@ class Intervention:
                 raise PolygateError(str(error), where=path) from None
 
 
+def _whole(vectors: NDArray[np.float32], layers: int) -> NDArray[np.float32]:
+    return np.tile(vectors, (layers, 1)) if len(vectors) == 1 else vectors
+
+
+POINT = "@"
+"""Stands between the id of a prompt and the point of a sweep that it is steered by."""
 NOTHING = "none"
 """The digest of leaving every prompt alone."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polygate.errors import PolygateError
-from polygate.forward.interventions import NOTHING, Intervention
+from polygate.forward.interventions import NOTHING, POINT, Intervention
 from polygate.forward.options import Options
 from polygate.prompts import table
 
@@ -83,6 +83,9 @@ class Job:
         of = {"dataset": prompts.dataset, "language": prompts.language, "model": model, "arm": self.arm}
         of["prompts"] = prompts.fingerprint()
         found = Intervention.load(self.intervention, **of)
+        if found.is_swept:
+            named = prompts.rows_of(name.partition(POINT)[0] for name in found.prompt_ids)
+            return Inputs(prompts, tuple(named.tolist()), found)
         return Inputs(
             prompts, tuple(rows), found.of_prompts((prompts.ids[row] for row in rows), where=self.intervention)
         )
@@ -127,7 +130,9 @@ class Inputs:
 
     @property
     def ids(self) -> list[str]:
-        """Prompt ids of the rows."""
+        """Prompt ids of the rows, with the point after it in a sweep."""
+        if self.intervention is not None and self.intervention.is_swept:
+            return list(self.intervention.prompt_ids)
         return [self.prompts.ids[row] for row in self.rows]
 
     @property

@@ -456,12 +456,37 @@ class Steering(Section):
     layers: Annotated[list[Layer], Field(min_length=1), AfterValidator(_distinct)] | None = Field(
         default=None, description="Candidate layers; every block when empty."
     )
+    layer_by: Literal["selectivity", "dip"] = Field(
+        default="selectivity",
+        description="How the layer is chosen: by the criterion that chooses strength and scope, or as the one whose "
+        "v_HRL, ablated at all layers, lowers the refusal of harmful validation prompts most.",
+    )
     chosen_on: Annotated[list[Tier], AfterValidator(_distinct)] = Field(
         default=["high", "mid"],
         min_length=1,
         description="Tiers whose validation prompts decide; leave out a tier to keep it free of selection.",
     )
     prompts: int = Field(default=39, ge=1, description="Validation prompts per class and language used to choose.")
+
+
+class Sweeps(Section):
+    """The same prompts under every point of a grid: where ablation lowers refusal most, how strength raises it."""
+
+    layers: bool = Field(
+        default=True, description="Ablate v_en and v_HRL of every layer at all layers, on harmful test prompts."
+    )
+    strengths: Annotated[list[Annotated[float, Field(ge=0, le=100)]], AfterValidator(_distinct)] = Field(
+        default=[i / 4 for i in range(13)],
+        description="λ of v_HRL added at the model's layer, on harmful val prompts; no sweep when empty.",
+    )
+    prompts: int | None = Field(
+        default=100, ge=1, description="Prompts per language and sweep, the first ones; all when empty."
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a sweep."""
+        return self.layers or bool(self.strengths)
 
 
 class Generation(Section):
@@ -545,6 +570,7 @@ class Settings(Section):
     gate: Gate = Field(default=Gate(), description="The gate.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
     steering: Steering = Field(default=Steering(), description="Steering.")
+    sweeps: Sweeps = Field(default=Sweeps(), description="Layer and strength sweeps.")
     generation: Generation = Field(default=Generation(), description="Generation.")
     judging: Judging = Field(default=Judging(), description="Judging.")
     statistics: Statistics = Field(default=Statistics(), description="Statistics.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,7 +125,11 @@ def choose_with_model(
     def judge(language: str, prompts: Any, completions: Any, references: Any) -> list[str]:
         return [j.outcome for j in by_language[language].outcomes(language, prompts, completions, references)]
 
-    total = sum(validation.generations(case, usable, len(strengths), len(scopes)) for case in cases.values())
+    by_dip = settings.model.layer is None and settings.steering.layer_by == "dip"
+    tried = 1 if by_dip else len(usable)
+    swept = len(usable) * sum(int(case.harmful.sum()) for case in cases.values()) if by_dip else 0
+    sizes = len(strengths), len(scopes)
+    total = swept + sum(validation.generations(case, usable[:tried], *sizes) for case in cases.values())
     with progress.Progress("choosing", total) as shown:
 
         def generate(prompts: Any, intervention: Any) -> Any:
@@ -133,6 +138,9 @@ def choose_with_model(
                 loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance
             )
 
+        dips = validation.dips(cases, usable, generate, judge) if by_dip else {}
+        if dips:
+            usable = [min(dips, key=lambda layer: dips[layer])]
         chosen = choose(
             {name: case.harmful for name, case in cases.items()},
             usable,
@@ -142,7 +150,7 @@ def choose_with_model(
             outcomes=lambda trials: validation.outcomes(trials, cases, generate, judge),
             fixed=fixed,
         )
-    return chosen, loaded.facts()
+    return replace(chosen, dips=dips), loaded.facts()
 
 
 def metadata(path: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from polygate import files, judges
 from polygate.errors import PolygateError
 from polygate.forward import identity
-from polygate.forward.interventions import NOTHING, Intervention
+from polygate.forward.interventions import NOTHING, POINT, Intervention
 from polygate.forward.job import UNSTEERED
 from polygate.judges import Judgement, phrases
 from polygate.prompts import table
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         arm, steered = arms[index] if arms else ("", None)
         of = {"model": model, "dataset": dataset}
         files.expect(source, said, language=args.language, **of)
-        asked = [rows.get(name) for name in completions["prompt_id"].to_pylist()]
+        asked = [rows.get(name.partition(POINT)[0]) for name in completions["prompt_id"].to_pylist()]
         if None in asked:
             unknown = completions["prompt_id"][asked.index(None)].as_py()
             raise PolygateError(f"completion of {unknown!r}, which is not among the prompts", where=source)

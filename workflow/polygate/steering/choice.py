@@ -32,6 +32,7 @@ from polygate.settings.types import Scope
 
 COMPLIANCE_WEIGHT = 0.25
 CRITERION = "routed selectivity + 0.25 x share of harmless prompts answered correctly"
+DIP = "lowest refusal of harmful prompts, v_HRL ablated at all layers"
 FIXED = "fixed in settings"
 _WORSE_BY_ROUNDING = 1e-12
 
@@ -78,7 +79,7 @@ class Choice:
     """Layer, strength λ and ablation scope; what decided, and on which languages (none when all is fixed).
 
     `own`: the strength of every language that does better at another than at `strength`. `criterion_value`: of the
-    chosen layer and scope, every language at its own strength.
+    chosen layer and scope, every language at its own strength. `dips`: refusal by layer, where the dip chose the layer.
     """
 
     layer: int
@@ -89,6 +90,7 @@ class Choice:
     languages: tuple[str, ...] = ()
     own: Mapping[str, float] = field(default_factory=dict)
     grid: tuple[GridPoint, ...] = field(default=())
+    dips: Mapping[int, float] = field(default_factory=dict)
 
     def strength_in(self, language: str) -> float:
         """λ in `language`: its own, or the model's."""
@@ -114,9 +116,13 @@ class Choice:
             self._row("strength", name, repr(float(strength)), self._best(name, strength), [name])
             for name, strength in self.own.items()
         ]
+        if self.dips and "layer" not in self.fixed:
+            rows[0] |= {"criterion": DIP, "criterion_value": self.dips[self.layer]}
         kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
         grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
-        table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata({"grid": grid})
+        table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata(
+            {"grid": grid, "dips": json.dumps({str(layer): value for layer, value in self.dips.items()})}
+        )
         files.write_parquet(path, table, provenance, of)
 
     def _row(
@@ -150,7 +156,10 @@ class Choice:
             raise PolygateError("not a table of choices", where=path, do="delete the file and rerun")
         files.expect(path, files.parquet_metadata(table), **wanted)
         chosen = [row for row in rows.values() if row["criterion"] != FIXED]
-        grid = json.loads((table.schema.metadata or {}).get(b"grid", b"[]"))
+        said = table.schema.metadata or {}
+        grid, dips = json.loads(said.get(b"grid", b"[]")), json.loads(said.get(b"dips", b"{}"))
+        # What chose the layer by itself says nothing of strength and scope.
+        chosen = [row for row in chosen if row["criterion"] != DIP] or chosen
         with files.understood(path, "a table of choices"):
             return cls(
                 layer=int(rows["layer"]["value"]),
@@ -161,6 +170,7 @@ class Choice:
                 languages=tuple(chosen[0]["languages"].split(",")) if chosen else (),
                 own={row["language"]: float(row["value"]) for row in found if row["language"]},
                 grid=tuple(GridPoint(**point) for point in grid),
+                dips={int(layer): value for layer, value in dips.items()},
             )
 
 

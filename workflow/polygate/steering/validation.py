@@ -107,6 +107,30 @@ def generations(case: Case, layers: Sequence[int], strengths: int, scopes: int) 
     )
 
 
+def dips(cases: Mapping[str, Case], layers: Sequence[int], generate: Generate, judge: Judge) -> dict[int, float]:
+    """Refusal of harmful prompts when v_HRL (pc1_of_diffs) of a layer is ablated at all layers, by layer.
+
+    A mean over languages, 0 to 1; the lowest is the dip.
+    """
+    asked = [(name, layer, row) for layer in layers for name, one in cases.items() for row in one.rows[one.harmful]]
+    names = tuple(cases[name].prompts.ids[row] for name, _, row in asked)
+    parts: list[Part] = []
+    for layer in layers:
+        for name, one in cases.items():
+            here = np.array([(of, at) == (name, layer) for of, at, _ in asked], dtype=np.float64)
+            parts += ablation(one.directions.pc1_of_diffs[layer], layer, "all", len(one.directions.pc1_of_diffs), here)
+    texts = [cases[name].prompts.texts[row] for name, _, row in asked]
+    written = [completion.text for completion in generate(texts, Intervention(names, tuple(parts)))]
+    rates: dict[int, list[float]] = {layer: [] for layer in layers}
+    for layer in layers:
+        for name, one in cases.items():
+            mine = [i for i, (of, at, _) in enumerate(asked) if (of, at) == (name, layer)]
+            references = [one.prompts.references[asked[i][2]] for i in mine]
+            said = judge(name, [texts[i] for i in mine], [written[i] for i in mine], references)
+            rates[layer].append(float(np.mean([outcome == "refused" for outcome in said])))
+    return {layer: float(np.mean(values)) for layer, values in rates.items()}
+
+
 def outcomes(
     trials: Sequence[Trial], cases: Mapping[str, Case], generate: Generate, judge: Judge
 ) -> list[dict[str, list[str]]]:

@@ -1,0 +1,5 @@
+"""Layer and strength sweeps, drawn from sweeps.csv."""
+
+from polygate.figures import sweeps
+
+sweeps.draw(snakemake.input.sweeps, snakemake.output.figure, snakemake.output.data)
