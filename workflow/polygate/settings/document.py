@@ -191,10 +191,16 @@ def _yaml_named(name: str, sections: Mapping[str, BaseModel], field: FieldInfo, 
     yield f"{indent}{name}:"
     for key, section in sections.items():
         yield f"{indent}  {key}:"
-        for setting in type(section).model_fields:
-            value = getattr(section, setting)
-            if value != type(section).model_fields[setting].default:
-                yield f"{indent}    {setting}: {_inline(value)}"
+        for setting, value in _given(section):
+            inner = _given(value) if isinstance(value, BaseModel) else []
+            yield f"{indent}    {setting}:{'' if inner else f' {_inline(value)}'}"
+            yield from (f"{indent}      {name}: {_inline(one)}" for name, one in inner)
+
+
+def _given(section: BaseModel) -> list[tuple[str, Any]]:
+    """The settings of a section that differ from their defaults, with their values."""
+    fields = type(section).model_fields
+    return [(name, getattr(section, name)) for name in fields if getattr(section, name) != fields[name].default]
 
 
 def _yaml_described(section: type[BaseModel], indent: str, deeper: str) -> Iterator[str]:
@@ -219,7 +225,9 @@ def _comment(text: str, indent: str, hang: str = "") -> list[str]:
 
 
 def _inline(value: Any) -> str:
-    """A value as YAML on one line (JSON, but for plain words)."""
+    """A value as YAML on one line (JSON, but for plain words); of a section, what differs from its defaults."""
+    if isinstance(value, BaseModel):
+        return f"{{{', '.join(f'{name}: {_inline(one)}' for name, one in _given(value))}}}"
     if isinstance(value, list):
         return f"[{', '.join(_inline(item) for item in value)}]"
     if isinstance(value, str | Path):

@@ -67,6 +67,7 @@ Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench",
 OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
+Baseline = Literal["adasteer", "adasteer-released", "cast"]
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
@@ -225,6 +226,37 @@ class Alignment(Section):
         return self.languages.get(language, {**EXAMPLES, **self.examples}[languages.tier(language)])
 
 
+class Coefficient(Section):
+    """How strongly AdaSteer steers along one of its vectors: multiplier · (s + offset) + bias, kept within bounds.
+
+    s says where a prompt lies at `layer` between two anchors: 0 at the first, 100 at the second.
+    """
+
+    layer: Layer = Field(description="Decoder block (0-based) at which the prompt is read.")
+    multiplier: float = Field(description="Change of the coefficient per hundredth of the anchors' distance.")
+    offset: float = Field(default=0.0, description="Added to s.")
+    bias: float = Field(default=0.0, description="Added to the coefficient.")
+    lowest: float | None = Field(default=None, description="Lower bound, none when empty.")
+    highest: float | None = Field(default=None, description="Upper bound, none when empty.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.lowest is not None and self.highest is not None and self.lowest > self.highest:
+            raise ValueError(f"lowest {self.lowest:g} lies above highest {self.highest:g}")
+        return self
+
+
+class AdaSteer(Section):
+    """AdaSteer's published constants for a model, and where its released vectors lie."""
+
+    alpha: Coefficient = Field(description="Along the refusal direction.")
+    beta: Coefficient = Field(description="Along the harmfulness direction.")
+    released: Name | None = Field(default=None, description="Folder of the model's vectors in AdaSteer's repository.")
+    folder: FolderOrFile | None = Field(
+        default=None, description="Local copy of that folder (with HD and RD in it); downloaded by a rule when empty."
+    )
+
+
 class Model(Section):
     """A chat model: a hub id, a local folder, a GGUF file, or an embedded model organism."""
 
@@ -272,6 +304,9 @@ class Model(Section):
         default=None,
         description="Where prompts that are not flagged are ablated: at the layer, at all layers or nowhere; "
         "chosen on validation when empty.",
+    )
+    adasteer: AdaSteer | None = Field(
+        default=None, description="AdaSteer's constants; fitted on validation prompts by our rule when empty."
     )
 
     @model_validator(mode="after")
@@ -464,6 +499,76 @@ class Steering(Section):
     prompts: int = Field(default=39, ge=1, description="Validation prompts per class and language used to choose.")
 
 
+class Thresholds(Section):
+    """Candidate thresholds of CAST's condition, ascending from the first to the last."""
+
+    first: float = Field(default=0.0, ge=0, le=1, description="The first.")
+    last: float = Field(default=0.06, ge=0, le=1, description="The last.")
+    step: float = Field(default=0.0001, ge=1e-5, le=1, description="From one to the next.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"last {self.last:g} lies below first {self.first:g}")
+        return self
+
+
+Depth = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Cast(Section):
+    """Conditional activation steering (CAST): where its condition is read and its behaviour added."""
+
+    strength: float = Field(
+        default=1.5, gt=0, le=1000, description="How much of the behaviour's unit vectors is added at each layer."
+    )
+    condition: Annotated[list[Depth], Field(min_length=2, max_length=2)] = Field(
+        default=[1 / 32, 14 / 32],
+        description="First and last layer at which the condition may be read, as shares of the model's depth.",
+    )
+    behaviour: Annotated[list[Depth], Field(min_length=2, max_length=2)] = Field(
+        default=[15 / 32, 24 / 32],
+        description="First and last layer at which the behaviour is added, as shares of the model's depth; above the "
+        "condition's, so that what is decided doesn't depend on what is added.",
+    )
+    thresholds: Thresholds = Field(default=Thresholds(), description="Candidate thresholds of the condition.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("condition", "behaviour"):
+            first, last = getattr(self, name)
+            if first > last:
+                raise ValueError(f"{name}: the first layer, {first:g} of the depth, lies above the last, {last:g}")
+        if not self.condition[1] < self.behaviour[0]:
+            raise ValueError(
+                f"condition ends at {self.condition[1]:g} of the depth, where behaviour has begun "
+                f"({self.behaviour[0]:g}): conditions must lie below all behaviours"
+            )
+        return self
+
+
+class Baselines(Section):
+    """Published ways of conditional steering beside ours, in low-resource languages."""
+
+    methods: Annotated[list[Baseline], AfterValidator(_distinct)] = Field(
+        default=[],
+        description="AdaSteer and CAST adapted (anchors and directions from low-resource train prompts), and AdaSteer "
+        "with its released vectors, for models that have some; none when left out, the paper's in config.yaml.",
+    )
+    examples: int = Field(
+        default=32,
+        ge=2,
+        description="Train prompts per class and low-resource language that the adapted ones are fitted on; those of "
+        "the gates' first draw of that budget.",
+    )
+    cast: Cast = Field(default=Cast(), description="CAST.")
+
+    def arms(self) -> list[str]:
+        """The arms of all methods: CAST has one tuned on all of val, and one on the target's examples alone."""
+        more = {"cast": ["cast", f"cast-b{self.examples}"]}
+        return [arm for method in self.methods for arm in more.get(method, [method])]
+
+
 class Generation(Section):
     """Greedy decoding."""
 
@@ -513,6 +618,11 @@ class Settings(Section):
                 layer=15,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="qwen25-7b-instruct",
+                    alpha=Coefficient(layer=5, multiplier=0.1, offset=-140, lowest=-0.2, highest=0),
+                    beta=Coefficient(layer=13, multiplier=-0.06, offset=-50, lowest=-0.6, highest=0.4),
+                ),
             ),
             "gemma-2-9b": Model(
                 hub="google/gemma-2-9b-it",
@@ -522,6 +632,11 @@ class Settings(Section):
                 layer=20,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="gemma2-9b-it",
+                    alpha=Coefficient(layer=12, multiplier=0.004, offset=-35, lowest=-0.02, highest=0.06),
+                    beta=Coefficient(layer=19, multiplier=0.01, offset=-50, lowest=-0.06, highest=0.02),
+                ),
             ),
             "llama-3.1-8b": Model(
                 hub="meta-llama/Llama-3.1-8B-Instruct",
@@ -530,6 +645,11 @@ class Settings(Section):
                 layer=10,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="llama31-8b-instruct",
+                    alpha=Coefficient(layer=8, multiplier=0.02, offset=60, lowest=-0.22, highest=-0.08),
+                    beta=Coefficient(layer=13, multiplier=-0.05, offset=5, bias=-0.5, lowest=-0.75),
+                ),
             ),
         },
         min_length=1,
@@ -545,6 +665,7 @@ class Settings(Section):
     gate: Gate = Field(default=Gate(), description="The gate.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
     steering: Steering = Field(default=Steering(), description="Steering.")
+    baselines: Baselines = Field(default=Baselines(), description="Baselines.")
     generation: Generation = Field(default=Generation(), description="Generation.")
     judging: Judging = Field(default=Judging(), description="Judging.")
     statistics: Statistics = Field(default=Statistics(), description="Statistics.")
@@ -563,6 +684,11 @@ class Settings(Section):
         if train is not None and self.gate.budgets[-1] > train:
             raise ValueError(
                 f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
+                f"prompts.limit.train = {train} prompts"
+            )
+        if train is not None and self.baselines.methods and self.baselines.examples > train:
+            raise ValueError(
+                f"baselines.examples: {self.baselines.examples} per class can't be taken from "
                 f"prompts.limit.train = {train} prompts"
             )
         return self
@@ -633,12 +759,15 @@ class Settings(Section):
 
 
 def paper() -> Settings:
-    """The paper's settings: every default, and the data sets that it tests on in languages among its twenty-three.
+    """The paper's settings: every default, the baselines, and its data sets in languages among its twenty-three.
 
     IndoSafety is in none of these: name it where the run has `id`, `jv`, `su` or `min`.
     """
     tested: tuple[Origin, ...] = ("multijail", "xstest", "or_bench", "global_mmlu")
-    return Settings(datasets={source: Dataset(source=source) for source in tested})
+    return Settings(
+        datasets={source: Dataset(source=source) for source in tested},
+        baselines=Baselines(methods=list(get_args(Baseline))),
+    )
 
 
 def dump(section: Any) -> str:
