@@ -61,6 +61,8 @@ TASKS = datasets.tasks(settings)
 """Data sets that ask for one of some options."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
+BASELINES = settings.baselines.arms()
+"""Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
 JUDGE = settings.judging.judge
 
@@ -86,7 +88,7 @@ def section(name, wildcards):
     Where prompts and phrases lie is left out: the files are inputs, and a user's own language must not change others.
     """
     if name == "model":
-        return settings.models[wildcards.model]
+        return settings.models[wildcards.model].model_copy(update={"adasteer": None})
     if name == "prompts":
         return settings.prompts.model_copy(update={"extra": None, "folder": None})
     if name == "judging":

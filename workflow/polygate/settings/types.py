@@ -564,9 +564,12 @@ class Baselines(Section):
     cast: Cast = Field(default=Cast(), description="CAST.")
 
     def arms(self) -> list[str]:
-        """The arms of all methods: CAST has one tuned on all of val, and one on the target's examples alone."""
-        more = {"cast": ["cast", f"cast-b{self.examples}"]}
-        return [arm for method in self.methods for arm in more.get(method, [method])]
+        """The arms of all methods."""
+        return [arm for method in self.methods for arm in (self.cast_arms() if method == "cast" else [method])]
+
+    def cast_arms(self) -> list[str]:
+        """CAST's arms: tuned on all of val, and on the target's examples alone."""
+        return ["cast", f"cast-b{self.examples}"]
 
 
 class Generation(Section):
@@ -786,11 +789,12 @@ def _plain(value: Any) -> Any:
 def stage_settings(text: str) -> SimpleNamespace:
     """The settings a stage was given on its command line, as validated sections.
 
-    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset` or `alignment`. What
+    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset`, `alignment` or
+    `adasteer`. What
     the workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting
     that its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
     """
-    one: dict[str, Any] = {"model": Model, "alignment": Alignment, "dataset": Dataset}
+    one: dict[str, Any] = {"model": Model, "alignment": Alignment, "adasteer": AdaSteer, "dataset": Dataset}
     sections = {}
     try:
         for key, value in json.loads(text).items():

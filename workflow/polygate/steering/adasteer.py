@@ -229,22 +229,33 @@ def reading_layer(pooled: Pooled, seen: Sequence[Seen]) -> tuple[int, float]:
     return best, values[best]
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where fitted constants read a prompt (`layer`), and block and λ of our own arms (`at`, `strength`)."""
+
+    layer: int
+    at: int
+    strength: float
+
+
 def fitted_constants(
-    pooled: Pooled, projections: NDArray[np.float64], labels: NDArray[np.bool_], *, layer: int, at: int, strength: float
+    pooled: Pooled, projections: NDArray[np.float64], labels: NDArray[np.bool_], where: Where
 ) -> Coefficient:
     """Constants of α for a model that has no published ones: a ramp from c at the harmful anchor to 0 at the harmless.
 
-    α = -c/100 · (s - 100) within [0, c], read at `layer` (see `reading_layer`): R points from harmless to harmful, so
-    adding it adds refusal, most to what looks most harmful. β is 0. c is such that what a prompt at the harmful anchor
-    has received by block `at`, where our own arms act, is as long along R there as their addition, λ·gap:
-    c · Σ_{l ≤ at} R_l·û = λ·gap with û = R_at/|R_at|, for R is added at every block. λ is `strength`; the gap is that
-    of `projections` [n] on û of the examples with `labels` bool [n].
+    α = -c/100 · (s - 100) within [0, c], read at `where.layer` (see `reading_layer`): R points from harmless to
+    harmful, so adding it adds refusal, most to what looks most harmful. β is 0. c is such that what a prompt at the
+    harmful anchor has received by block `where.at` is as long along R there as what our own addition gives it, λ·gap:
+    c · Σ_{l ≤ at} R_l·û = λ·gap with û = R_at/|R_at|, for R is added at every block. The gap is that of `projections`
+    [n] on û of the examples with `labels` bool [n].
 
     Raises `PolygateError` where the classes do not lie apart, or R's blocks point against one another.
     """
-    along = unit(pooled.vectors[at])
-    received = float((pooled.vectors[: at + 1] @ along).sum())
+    along = unit(pooled.vectors[where.at])
+    received = float((pooled.vectors[: where.at + 1] @ along).sum())
     if not received > 0:
-        raise PolygateError(f"AdaSteer's vectors up to layer {at} point against the one there: it can't be adapted")
-    highest = strength * projection_gap(projections, labels) / received
-    return Coefficient(layer=layer, multiplier=-highest / 100, offset=-100, lowest=0, highest=highest)
+        raise PolygateError(
+            f"AdaSteer's vectors up to layer {where.at} point against the one there: it can't be adapted"
+        )
+    highest = where.strength * projection_gap(projections, labels) / received
+    return Coefficient(layer=where.layer, multiplier=-highest / 100, offset=-100, lowest=0, highest=highest)

@@ -52,8 +52,8 @@ def pairwise_direction(positive: NDArray[Any], negative: NDArray[Any]) -> NDArra
     if not differences.any():
         raise PolygateError("the pairs of a CAST direction do not differ")
     found: NDArray[np.float64] = np.linalg.svd(differences, full_matrices=False)[2][0]
-    higher = differences @ found > 0
-    return found if 2 * higher.sum() >= len(higher) else -found
+    higher = int((differences @ found > 0).sum())
+    return found if 2 * higher >= len(differences) else -1.0 * found
 
 
 def similarity(x: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.float64]:
@@ -62,7 +62,8 @@ def similarity(x: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.float64]:
     bounded = np.tanh(np.outer(wide @ c / (c @ c), c))
     lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(bounded, axis=1)
     products = (wide * bounded).sum(axis=1)
-    return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0), np.float64)
+    found: NDArray[np.float64] = np.where(lengths > 0, products / np.where(lengths > 0, lengths, 1.0), 0.0)
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Condition:
 def candidates(thresholds: Thresholds) -> NDArray[np.float64]:
     """Thresholds in ascending order: the first and every step up to the last, which counts within a rounding error."""
     count = int(np.floor((thresholds.last - thresholds.first) / thresholds.step + 1e-9)) + 1
-    return thresholds.first + thresholds.step * np.arange(count)
+    found: NDArray[np.float64] = thresholds.first + thresholds.step * np.arange(count, dtype=np.float64)
+    return found
 
 
 def tune(
@@ -142,6 +144,16 @@ class Cast:
         ascending = all(a < b for a, b in pairwise([*self.condition_layers, *self.behaviour_layers]))
         if not ascending:
             raise PolygateError("CAST's conditions must be read below all blocks at which its behaviour is added")
+
+    def check_fits(self, store: ActivationStore, where: object = None) -> None:
+        """`PolygateError` unless vectors and layers are those of the model that the activations are of."""
+        if self.behaviour.shape[1] != store.width or self.behaviour_layers[-1] >= store.layers:
+            raise PolygateError(
+                f"CAST's vectors have width {self.behaviour.shape[1]} and reach layer {self.behaviour_layers[-1]}, but "
+                f"the model has layers 0 to {store.layers - 1} of width {store.width}",
+                where=where,
+                do="delete the file and rerun",
+            )
 
     def similarities(self, store: ActivationStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Of the prompts in `rows` of a store, at every condition layer, float64 [k, n]."""

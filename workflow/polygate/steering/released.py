@@ -6,6 +6,7 @@ activations of its two classes, [L, examples, d], whose means over examples are 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
+from polygate.prompts.sources.download import fetch, folder_when_complete
 from polygate.settings.types import AdaSteer as Constants
 from polygate.settings.types import Coefficient
 from polygate.steering.adasteer import AdaSteer, Steer
@@ -29,6 +31,36 @@ FILES = (
     "RD/mean_diff.pkl",
 )
 """What is read of a model's folder."""
+
+
+SUMS = Path(__file__).with_name("released.sha256")
+
+
+def checksums() -> dict[str, str]:
+    """sha256 (64 hex digits) of released files by `model/direction/file`, as far as they are known."""
+    lines = SUMS.read_text(encoding="ascii").splitlines()
+    return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+
+
+def download(output: Path, model: str) -> None:
+    """Download a model's files at the pinned commit into the new folder `output`.
+
+    A file whose checksum is known must have it; of Llama's none is, and what is read of them is arrays or nothing.
+    Raises `PolygateError` when the network fails, or a file is missing or isn't the pinned one.
+    """
+    base, known = f"https://raw.githubusercontent.com/{REPOSITORY}/{REVISION}/vectors/{model}", checksums()
+    setting = "the model's adasteer.folder"
+    with folder_when_complete(output) as folder:
+        for name in FILES:
+            content = fetch(f"{base}/{name}", 2.0, "AdaSteer's vectors", setting)
+            wanted = known.get(f"{model}/{name}")
+            if content is None or wanted not in (None, hashlib.sha256(content).hexdigest()):
+                what = "is missing" if content is None else "has another checksum"
+                do = f"point {setting} to a copy that you trust"
+                raise PolygateError(f"{name} {what} at AdaSteer's pinned revision", where=base, do=do)
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
 
 
 def read(folder: Path, constants: Constants) -> AdaSteer:
