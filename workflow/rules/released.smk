@@ -33,7 +33,7 @@ rule read_adasteer:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=adasteer_settings(),
+        settings=adasteer_settings("baselines"),
         of=of_model,
         code=code("read_adasteer"),
     message:

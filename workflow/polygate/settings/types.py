@@ -561,6 +561,11 @@ class Baselines(Section):
         description="Train prompts per class and low-resource language that the adapted ones are fitted on; those of "
         "the gates' first draw of that budget.",
     )
+    adasteer_tokens: Literal["generated", "answering", "every"] = Field(
+        default="generated",
+        description="Tokens that AdaSteer acts on: generated ones (the paper's comparison), those and the prompt's "
+        "last (answering), or every one. A model whose first word decides needs more than generated ones.",
+    )
     cast: Cast = Field(default=Cast(), description="CAST.")
 
     def arms(self) -> list[str]:

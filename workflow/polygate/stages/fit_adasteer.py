@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         beta, where = None, adasteer.Where(layer, choice.layer, choice.strength)
         alpha = adasteer.fitted_constants(pooled, projections, labels, where)
         facts |= {"seen": args.seen, "auc": auc, **asdict(where)}
-    found = adasteer.adapted(pooled, alpha, beta)
+    found = adasteer.adapted(pooled, alpha, beta, settings.baselines.adasteer_tokens)
     facts["constants"] = {name: steer.constants.model_dump() for name, steer in found.steers.items()}
     found.save(args.output, provenance("polygate.stages.fit_adasteer", **facts), {"model": model})
 

@@ -13,7 +13,7 @@ from polygate.steering import released
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with adasteer, the model's constants")
+    parser.add_argument("--settings", required=True, help="JSON: baselines, and adasteer, the model's constants")
     parser.add_argument("--folder", required=True, type=Path, help="folder with HD and RD")
     parser.add_argument("--output", required=True, help="safetensors")
     parser.add_argument("--of", help=identity.HELP)
@@ -21,7 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, check, write."""
-    constants = stage_settings(args.settings).adasteer
-    found = released.read(args.folder, constants)
+    settings = stage_settings(args.settings)
+    constants = settings.adasteer
+    found = released.read(args.folder, constants, settings.baselines.adasteer_tokens)
     made = provenance("polygate.stages.read_adasteer", alpha=dump(constants.alpha), beta=dump(constants.beta))
     found.save(args.output, made, {"model": identity.asked_for(args.of, {})})

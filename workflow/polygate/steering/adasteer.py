@@ -3,8 +3,9 @@
 Method: Zhao et al. 2025 (arXiv 2504.09466). A prompt with residual h at its last token lies, along the line from one
 anchor a (mean of class a) to another b (mean of class b), at s = 100 · (h - a)·u / |b - a| with u = (b - a) / |b - a|:
 0 at a, 100 at b. Its coefficient is multiplier · (s + offset) + bias within bounds, and h ← h + α·R + β·H at every
-block, on generated tokens only, vectors as they are. Coefficients are functions of the unsteered prompt, so they are
-computed from stored activations.
+block, vectors as they are, on generated tokens or those that the settings name (the paper's comparison acts on
+generated tokens, the method's own release on those of the prompt). Coefficients are functions of the unsteered prompt,
+so they are computed from stored activations.
 
 - *Released*: the vectors R (refusal direction) and H (harmfulness direction) of the model, each with its own anchors.
   In the released files both directions share class a. Class b of H is harmless, class b of R is refused: R = a - b
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 
 from polygate import files, kernels
 from polygate.errors import PolygateError
-from polygate.forward.interventions import Intervention, Part
+from polygate.forward.interventions import Intervention, Part, Tokens
 from polygate.representation.directions import POSITION, unit
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Coefficient
@@ -46,13 +47,14 @@ class Steer:
     """One vector per block, and what decides how much of it a prompt gets.
 
     `vectors` float32 [k, d], at `layers` (0-based blocks, ascending); `anchors` float64 [2, d], means of classes a and
-    b at block `constants.layer`. Raises `PolygateError` where the anchors are one point.
+    b at block `constants.layer`; `tokens` that are acted on. Raises `PolygateError` where the anchors are one point.
     """
 
     layers: tuple[int, ...]
     vectors: NDArray[np.float32]
     anchors: NDArray[np.float64]
     constants: Coefficient
+    tokens: Tokens = "generated"
 
     def __post_init__(self) -> None:
         if not np.any(self.anchors[0] != self.anchors[1]):
@@ -64,7 +66,7 @@ class Steer:
 
     def part(self, activations: NDArray[Any]) -> Part:
         """What is added to prompts with these activations [n, d]."""
-        return Part(self.layers, self.vectors, "add", "generated", self.coefficients(activations))
+        return Part(self.layers, self.vectors, "add", self.tokens, self.coefficients(activations))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,11 @@ class AdaSteer:
         described = {}
         for name, steer in self.steers.items():
             tensors |= {f"{name}.vectors": steer.vectors, f"{name}.anchors": steer.anchors}
-            described[name] = {"layers": steer.layers, "constants": steer.constants.model_dump()}
+            described[name] = {
+                "layers": steer.layers,
+                "constants": steer.constants.model_dump(),
+                "tokens": steer.tokens,
+            }
         files.write_safetensors(path, tensors, {"adasteer": json.dumps(described)}, provenance, of)
 
     @classmethod
@@ -126,6 +132,7 @@ class AdaSteer:
                     tensors[f"{name}.vectors"],
                     tensors[f"{name}.anchors"],
                     Coefficient(**said["constants"]),
+                    said["tokens"],
                 )
                 for name, said in json.loads(metadata["adasteer"]).items()
             }
@@ -192,7 +199,7 @@ def _class_means(x: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[n
     return np.stack([x[labels].mean(axis=0), x[~labels].mean(axis=0)])
 
 
-def adapted(pooled: Pooled, alpha: Coefficient, beta: Coefficient | None) -> AdaSteer:
+def adapted(pooled: Pooled, alpha: Coefficient, beta: Coefficient | None, tokens: Tokens = "generated") -> AdaSteer:
     """R = H = harmful less harmless at every block, with given constants; none of H where `beta` is None."""
     depth = len(pooled.vectors)
     for constants in (alpha, beta):
@@ -203,7 +210,7 @@ def adapted(pooled: Pooled, alpha: Coefficient, beta: Coefficient | None) -> Ada
             )
     layers, vectors = tuple(range(depth)), pooled.vectors.astype(np.float32)
     steers = [
-        None if constants is None else Steer(layers, vectors, pooled.anchors(constants.layer), constants)
+        None if constants is None else Steer(layers, vectors, pooled.anchors(constants.layer), constants, tokens)
         for constants in (alpha, beta)
     ]
     assert steers[0] is not None

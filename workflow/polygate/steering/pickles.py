@@ -94,7 +94,9 @@ _KNOWN: dict[tuple[str, str], _Inert] = {
 }
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle._Unpickler):
+    """In Python rather than in C, whose memo takes as much memory as a broken file says."""
+
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle may name: our own stand-ins, for the names that an array needs."""
         try:

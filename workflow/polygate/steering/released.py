@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
+from polygate.forward.interventions import Tokens
 from polygate.prompts.sources.download import fetch, folder_when_complete
 from polygate.settings.types import AdaSteer as Constants
 from polygate.settings.types import Coefficient
@@ -31,8 +32,6 @@ FILES = (
     "RD/mean_diff.pkl",
 )
 """What is read of a model's folder."""
-
-
 SUMS = Path(__file__).with_name("released.sha256")
 
 
@@ -63,20 +62,20 @@ def download(output: Path, model: str) -> None:
             path.write_bytes(content)
 
 
-def read(folder: Path, constants: Constants) -> AdaSteer:
-    """The vectors and anchors of `folder` with the model's constants.
+def read(folder: Path, constants: Constants, tokens: Tokens = "generated") -> AdaSteer:
+    """The vectors and anchors of `folder` with the model's constants, to act on `tokens`.
 
     The last block's vectors are left out: they were taken after the final norm. Raises `PolygateError` for files that
     are absent, broken, not of arrays, or do not fit together, and for layers that they lack.
     """
-    refusal = _steer(folder, "RD", "mean_diff.pkl", constants.alpha)
-    harmfulness = _steer(folder, "HD", "proj.pkl", constants.beta)
+    refusal = _steer(folder, "RD", "mean_diff.pkl", constants.alpha, tokens)
+    harmfulness = _steer(folder, "HD", "proj.pkl", constants.beta, tokens)
     if refusal.vectors.shape != harmfulness.vectors.shape:
         raise PolygateError(f"RD has vectors {refusal.vectors.shape}, HD {harmfulness.vectors.shape}", where=folder)
     return AdaSteer(refusal, harmfulness)
 
 
-def _steer(folder: Path, direction: str, name: str, constants: Coefficient) -> Steer:
+def _steer(folder: Path, direction: str, name: str, constants: Coefficient, tokens: Tokens) -> Steer:
     vectors = _array(folder / direction / name, 2)
     depth, width = vectors.shape
     if not constants.layer < depth - 1:
@@ -93,7 +92,7 @@ def _steer(folder: Path, direction: str, name: str, constants: Coefficient) -> S
             what = f"holds {examples.shape[0]} layers of width {examples.shape[2]}, {name} {depth} of width {width}"
             raise PolygateError(what, where=path)
         anchors.append(examples[constants.layer].astype(np.float64).mean(axis=0))
-    return Steer(tuple(range(depth - 1)), vectors[:-1].astype(np.float32), np.stack(anchors), constants)
+    return Steer(tuple(range(depth - 1)), vectors[:-1].astype(np.float32), np.stack(anchors), constants, tokens)
 
 
 def _array(path: Path, dimensions: int) -> NDArray[Any]:
