@@ -516,6 +516,12 @@ class Thresholds(Section):
 Depth = Annotated[float, Field(ge=0, lt=1)]
 
 
+def blocks_within(shares: list[float], blocks: int) -> tuple[int, ...]:
+    """The decoder blocks l (0-based) of a model with `blocks` of them at which first ≤ l/blocks ≤ last."""
+    first, last = shares
+    return tuple(layer for layer in range(blocks) if first - 1e-9 <= layer / blocks <= last + 1e-9)
+
+
 class Cast(Section):
     """Conditional activation steering (CAST): where its condition is read and its behaviour added."""
 

@@ -32,7 +32,7 @@ from polygate.forward.interventions import Intervention, Part
 from polygate.representation.directions import POSITION
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Cast as CastSettings
-from polygate.settings.types import Thresholds
+from polygate.settings.types import Thresholds, blocks_within
 
 MEAN = "mean"
 """Position of the condition: the mean over all of a prompt's tokens."""
@@ -112,13 +112,12 @@ def tune(
     return best
 
 
-def layers_within(shares: Sequence[float], depth: int) -> tuple[int, ...]:
+def layers_within(shares: list[float], depth: int) -> tuple[int, ...]:
     """The 0-based blocks l of `depth` with first ≤ l/depth ≤ last; `PolygateError` where there are none."""
-    first, last = shares
-    found = tuple(layer for layer in range(depth) if first - 1e-9 <= layer / depth <= last + 1e-9)
+    found = blocks_within(shares, depth)
     if not found:
         raise PolygateError(
-            f"a model of {depth} decoder blocks has none between {first:g} and {last:g} of its depth",
+            f"a model of {depth} decoder blocks has none between {shares[0]:g} and {shares[1]:g} of its depth",
             do="widen baselines.cast.condition or baselines.cast.behaviour",
         )
     return found
