@@ -43,7 +43,7 @@ try:
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
 notes = [f"no language of this run reads {', '.join(names)} in {folder}" for folder, names in unused if names]
-for note in [*notes, *datasets.lacking(settings)]:
+for note in [*notes, *datasets.lacking(settings), *settings.without_vectors()]:
     if workflow.is_main_process:
         print(f"polygate: note: {note}", file=sys.stderr)
 

@@ -67,9 +67,7 @@ def aligned(wildcards):
 
 def baselines_of(model):
     """The published ways of steering that a model gets: released vectors where it has some."""
-    adasteer = settings.models[model].adasteer
-    has = adasteer is not None and (adasteer.folder is not None or adasteer.released is not None)
-    return [arm for arm in BASELINES if arm != "adasteer-released" or has]
+    return [arm for arm in BASELINES if arm != "adasteer-released" or settings.models[model].has_released]
 
 
 def adasteer_settings(*sections):

@@ -125,6 +125,13 @@ def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> 
     assert settings.gate.ranks[-1] <= len(settings.languages.high) - 1
 
 
+def test_a_model_without_released_vectors_is_named() -> None:
+    models = {**Settings().models, "mine": Model(organism="llama")}
+    assert Settings(models=models).without_vectors() == []
+    (line,) = Settings(models=models, baselines={"methods": ["adasteer-released"]}).without_vectors()
+    assert line == "model mine has no adasteer.released or folder: arm adasteer-released is left out"
+
+
 def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselines(root: Path) -> None:
     found = load_file(root / "config" / "config.yaml")
     assert found == paper()

@@ -292,6 +292,11 @@ as the largest number of examples; they are used for nothing else, and the train
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am
 my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`.
 
+**Published ways of steering.** `baselines.methods` names those that run beside ours in low-resource languages. CAST and
+AdaSteer adapted are fitted on `baselines.examples` train prompts per class of these languages. AdaSteer's constants are
+the model's `adasteer`, or fitted on validation prompts. `adasteer-released` needs `adasteer.released` (downloaded) or
+`adasteer.folder`, with `RD` and `HD` in it; a model with neither is left out, which is said.
+
 Setting a `gate.rank` means listing it in `gate.ranks` too; budgets start with 0, the uncalibrated gate."""
 
 

@@ -325,6 +325,11 @@ class Model(Section):
         return self
 
     @property
+    def has_released(self) -> bool:
+        """Whether the settings say where AdaSteer's released vectors of the model are."""
+        return self.adasteer is not None and (self.adasteer.folder or self.adasteer.released) is not None
+
+    @property
     def gguf_path(self) -> Path | None:
         """The model's GGUF file where the settings give its path, None where a package carries it."""
         return Path(self.gguf) if self.gguf is not None and self.gguf.lower().endswith(".gguf") else None
@@ -706,6 +711,14 @@ class Settings(Section):
                 f"prompts.limit.train = {train} prompts"
             )
         return self
+
+    def without_vectors(self) -> list[str]:
+        """One line per model that AdaSteer's released vectors are asked for and not known of."""
+        asked = "adasteer-released" in self.baselines.methods
+        lacking = [name for name, model in self.models.items() if asked and not model.has_released]
+        return [
+            f"model {name} has no adasteer.released or folder: arm adasteer-released is left out" for name in lacking
+        ]
 
     @model_validator(mode="after")
     def _names(self) -> Self:
