@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -231,3 +232,37 @@ def test_released_vectors_that_do_not_fit_are_refused_in_one_line(tmp_path: Path
     (tmp_path / "RD/mean_diff.pkl").unlink()
     with pytest.raises(PolygateError, match="file not found"):
         released.read(tmp_path, constants)
+
+
+def test_a_download_is_whole_and_the_pinned_one_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_released(tmp_path / "upstream")
+    asked = []
+
+    def fetch(url: str, *_how: object) -> bytes | None:
+        asked.append(url)
+        path = tmp_path / "upstream" / "/".join(url.split("/")[-2:])
+        return path.read_bytes() if path.is_file() else None
+
+    monkeypatch.setattr(released, "fetch", fetch)
+    output = tmp_path / "resources" / "some-model"
+    released.download(output, "some-model")
+    assert [url.partition(released.REVISION)[2] for url in asked] == [
+        f"/vectors/some-model/{name}" for name in released.FILES
+    ]
+    assert sorted(str(path.relative_to(output)) for path in output.rglob("*.pkl")) == sorted(released.FILES)
+    # These have known checksums, which made-up files don't have.
+    with pytest.raises(PolygateError, match=r"HD/class_a\.pkl has another checksum at AdaSteer's pinned revision"):
+        released.download(tmp_path / "gemma", "gemma2-9b-it")
+    (tmp_path / "upstream" / "RD" / "class_b.pkl").unlink()
+    with pytest.raises(PolygateError, match=r"RD/class_b\.pkl is missing"):
+        released.download(tmp_path / "other", "some-model")
+    assert not (tmp_path / "gemma").exists()
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("model", WITH_VECTORS)
+def test_known_checksums_are_the_released_files(shared_data: Path, model: str) -> None:
+    known = released.checksums()
+    for name in released.FILES:
+        path = f"{WITH_VECTORS[model]}/{name}"
+        assert known[path] == hashlib.sha256((shared_data / "adasteer" / path).read_bytes()).hexdigest()
