@@ -107,6 +107,18 @@ def test_the_parts_of_the_failure_sum_to_one(demo: Checkout, model: str) -> None
     assert all(abs(total - 1) < 1e-5 for total in shares.values())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_published_ways_of_steering_help_and_are_compared_with_ours(demo: Checkout, model: str) -> None:
+    common = {"model": model, "tier": "low", "language": ""}
+    before = float(one(demo, "selectivity", arm="none", **common)["estimate"])
+    for arm in ("adasteer", "cast"):
+        assert float(one(demo, "selectivity", arm=arm, **common)["estimate"]) > before
+    compared = rows(demo, "baselines", **common)
+    assert {(row["against"], row["budget"]) for row in compared} == {
+        (arm, budget) for arm in ("adasteer", "cast", "cast-b16") for budget in ("0", "1", "4", "16", "64")
+    }
+
+
 def test_ungated_addition_costs_the_selectivity_that_the_gate_keeps(demo: Checkout) -> None:
     """Where the model acts well already, steering everything towards refusal also refuses harmless prompts."""
     for model in MODELS:

@@ -102,6 +102,15 @@ def test_a_steered_arm_of_another_data_set_needs_its_text_and_its_judgement_only
     assert planned == Counter({"complete_steered": 1, "judge_arm": 1})
 
 
+def test_a_new_way_of_steering_runs_its_own_jobs_and_the_aggregates_only(
+    finished: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    config = finished.configure({**tiny_settings, "baselines": {"methods": ["cast"], "examples": 4}}, "more.yaml")
+    planned = finished.planned("--configfile", config)
+    expected = {"fit_cast": 1, "intervene_cast": 1, "complete_steered": 2, "judge_arm": 2}
+    assert planned - aggregates(planned) == Counter(expected)
+
+
 def edited(checkout: Checkout, file: str, text: str) -> set[str]:
     """Rules planned after `text` was appended to a source file."""
     with (checkout.folder / file).open("a") as source:

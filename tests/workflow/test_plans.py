@@ -36,9 +36,15 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["capture"] == cells + words + tasks
     assert planned["complete_unsteered"] == cells + words
     assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
-    assert planned["judge_arm"] == words
+    # In the six low-resource languages AdaSteer adapted and as released, and CAST tuned in two ways.
+    low = 3 * 6
+    assert planned["complete_steered"] == 2 * cells + 4 * low
+    assert planned["judge_arm"] == words + 4 * low
+    assert planned["fit_adasteer"] == planned["fit_cast"] == planned["read_adasteer"] == 3
+    assert planned["intervene_adasteer"] == 2 * low
+    assert planned["intervene_cast"] == low
+    assert planned["download_adasteer"] == 3
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
-    assert planned["complete_steered"] == 2 * cells
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
@@ -53,7 +59,12 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     # Four data sets, of which one is a task.
     assert planned["capture"] == 4 * 36
     assert planned["complete_unsteered"] == 3 * 36
-    assert planned["judge_arm"] == 2 * 36
+    low = 3 * 4
+    assert planned["fit_adasteer"] == planned["fit_cast"] == 3
+    assert planned["intervene_adasteer"] == planned["intervene_cast"] == low
+    assert planned["complete_steered"] == 2 * 36 + 3 * low
+    assert planned["judge_arm"] == 2 * 36 + 3 * low
+    assert planned["read_adasteer"] == planned["download_adasteer"] == 0
     assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
 

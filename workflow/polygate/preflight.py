@@ -19,7 +19,7 @@ from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import Model, Settings
+from polygate.settings.types import Model, Settings, blocks_within
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -54,6 +54,8 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
         paths.append((("datasets", name, "folder"), dataset.folder, True))
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
+        if model.adasteer is not None:
+            paths.append((("models", name, "adasteer", "folder"), model.adasteer.folder, True))
         paths.append((("models", name, "gguf"), model.gguf_path, False))
         paths.append((("models", name, "chat_template"), model.chat_template, False))
     for location, path, folder in paths:
@@ -74,12 +76,27 @@ def _check_layers(settings: Settings, sources: Sources) -> None:
         ]
         if model.layer is not None:
             asked = [(("models", name, "layer"), model.layer)]
+        if model.adasteer is not None:
+            for which, constants in (("alpha", model.adasteer.alpha), ("beta", model.adasteer.beta)):
+                asked.append((("models", name, "adasteer", which, "layer"), constants.layer))
+        if blocks is not None and "cast" in settings.baselines.methods:
+            _check_cast(settings, sources, name, blocks)
         for location, layer in asked:
             if blocks is not None and layer >= blocks:
                 raise PolygateError(
                     f"{where(location, layer, sources)}: model {name} has {blocks} decoder blocks",
                     do=f"the last is {blocks - 1}",
                 )
+
+
+def _check_cast(settings: Settings, sources: Sources, name: str, blocks: int) -> None:
+    """CAST needs a block to read its condition at and one to add its behaviour to."""
+    for part in ("condition", "behaviour"):
+        shares = getattr(settings.baselines.cast, part)
+        if not blocks_within(shares, blocks):
+            location: Location = ("baselines", "cast", part)
+            what = f"model {name} has {blocks} decoder blocks, none of them there"
+            raise PolygateError(f"{where(location, shares, sources)}: {what}", do="widen it, or take cast out")
 
 
 def _blocks(name: str, model: Model, sources: Sources) -> int | None:

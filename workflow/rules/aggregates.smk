@@ -34,14 +34,27 @@ def whole_models():
 
 
 def judged_cells():
-    """Every model, language and arm, routed arms by budget."""
+    """Every model, language and arm, routed arms by budget, baselines in low-resource languages."""
     arms = [(arm, None) for arm in ARMS] + [("routed", budget) for budget in BUDGETS]
-    return [{**cell, "arm": arm, "budget": budget, "judge": JUDGE} for arm, budget in arms for cell in model_cells()]
+    everywhere = [(cell, *arm) for arm in arms for cell in model_cells()]
+    cells = everywhere + [(cell, arm, None) for arm, cell in baseline_cells()]
+    return [{**cell, "arm": arm, "budget": budget, "judge": JUDGE} for cell, arm, budget in cells]
+
+
+def baseline_cells():
+    """Every baseline with every model that has it and every low-resource language."""
+    return [
+        (arm, cell)
+        for arm in BASELINES
+        for cell in model_cells()
+        if cell["tier"] == "low" and arm in baselines_of(cell["model"])
+    ]
 
 
 def arm_files(pattern):
     """`pattern` for the cells of `judged_cells`, in their order."""
-    return [file for arm in [*ARMS, *ROUTED] for file in expand(pattern, arm=arm, model=MODELS, language=LANGUAGES)]
+    everywhere = [(arm, cell) for arm in [*ARMS, *ROUTED] for cell in model_cells()]
+    return [expand(pattern, arm=arm, **cell)[0] for arm, cell in everywhere + baseline_cells()]
 
 
 def judgement_files():

@@ -43,7 +43,7 @@ try:
 except PolygateError as error:
     sys.exit(f"polygate: {error}")
 notes = [f"no language of this run reads {', '.join(names)} in {folder}" for folder, names in unused if names]
-for note in [*notes, *datasets.lacking(settings)]:
+for note in [*notes, *datasets.lacking(settings), *settings.without_vectors()]:
     if workflow.is_main_process:
         print(f"polygate: note: {note}", file=sys.stderr)
 
@@ -63,6 +63,8 @@ STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
 SWEPT = ["sweep"] if settings.sweeps.any else []
 """What the points of the sweeps are called among the arms: every point on the same prompts, in one file."""
+BASELINES = settings.baselines.arms()
+"""Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
 JUDGE = settings.judging.judge
 
@@ -88,7 +90,7 @@ def section(name, wildcards):
     Where prompts and phrases lie is left out: the files are inputs, and a user's own language must not change others.
     """
     if name == "model":
-        return settings.models[wildcards.model]
+        return settings.models[wildcards.model].model_copy(update={"adasteer": None})
     if name == "prompts":
         return settings.prompts.model_copy(update={"extra": None, "folder": None})
     if name == "judging":

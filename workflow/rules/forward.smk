@@ -15,7 +15,7 @@ def forward_job(task, model, dataset, language, **more):
         "task": task,
         "dataset": dataset,
         "language": language,
-        "model": settings.models[model].model_dump(mode="json"),
+        "model": settings.models[model].model_dump(mode="json", exclude={"adasteer"}),
         "model_folder": folder_of(model),
         "prompts": f"{results}/prompts/{dataset}/{language}.parquet",
         "cache": "results/cells",

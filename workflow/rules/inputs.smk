@@ -65,6 +65,28 @@ def aligned(wildcards):
     return settings.models[wildcards.model].alignment
 
 
+def baselines_of(model):
+    """The published ways of steering that a model gets: released vectors where it has some."""
+    return [arm for arm in BASELINES if arm != "adasteer-released" or settings.models[model].has_released]
+
+
+def adasteer_settings(*sections):
+    """Like `given`, with AdaSteer's constants of the job's model where it has some."""
+
+    def value(wildcards):
+        constants = settings.models[wildcards.model].adasteer
+        shown = {} if constants is None else {"adasteer": constants.model_copy(update={"folder": None})}
+        return dump({**{name: section(name, wildcards) for name in sections}, **shown})
+
+    return value
+
+
+def adasteer_folder(wildcards):
+    """Input function: the released vectors of the job's model, given or downloaded."""
+    adasteer = settings.models[wildcards.model].adasteer
+    return str(adasteer.folder) if adasteer.folder is not None else f"resources/adasteer/{adasteer.released}"
+
+
 def own_phrases(wildcards):
     """Input function: the user's own phrases of the job's language, nothing when there are none."""
     return own_file(settings.judging.phrases, wildcards.language) or []

@@ -35,7 +35,7 @@ rule judge_arm:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
         completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
         intervention=branch(
-            lambda wildcards: wildcards.arm in [*STEERED, *SWEPT],
+            lambda wildcards: wildcards.arm in STEERED + SWEPT + BASELINES,
             then="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
         ),
         phrases=own_phrases,

@@ -54,7 +54,7 @@ rule complete_steered:
     log:
         "<logs>/{model}/completions/{arm}/{dataset}/{language}.log",
     wildcard_constraints:
-        arm=any_of([*STEERED, *SWEPT]),
+        arm=any_of(STEERED + SWEPT + BASELINES),
     priority: 40
     group:
         "steered_{model}"

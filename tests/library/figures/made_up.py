@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 BUDGETS = (0, 1, 4, 16, 64)
+BASELINES = ("adasteer", "adasteer-released", "cast", "cast-b32")
 LAYERS = (0, 1)
 DOSE_SERIES = (
     *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),
@@ -83,7 +84,10 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for outcome in ("refused", "complied")
     ]
     tables["selectivity"] = [
-        estimate(**place, arm=arm, budget=budget, judge="rules") for place, (arm, budget) in product(places, arms)
+        estimate(**place, arm=arm, budget=budget, judge="rules")
+        for place, (arm, budget) in product(places, [*arms, *((name, None) for name in BASELINES)])
+        # Published ways of steering are in low-resource languages alone.
+        if arm not in BASELINES or place["tier"] == "low"
     ]
     tables["separability"] = [
         estimate(**place, scorer=scorer, layer=layer, prompts=prompts, metric="auc", overlap=_overlap(place, prompts))

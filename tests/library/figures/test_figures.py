@@ -24,6 +24,7 @@ from library.figures.made_up import DEMO, FIVE, PAPER, SMALL, World
 from polygate.errors import PolygateError
 from polygate.figures import (
     answers,
+    baselines,
     decomposition,
     dose,
     gate_f1,
@@ -54,6 +55,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         refusal_by_tier: (table("refusal"),),
         decomposition: (table("decomposition"),),
         selectivity: (table("selectivity"),),
+        baselines: (table("selectivity"),),
         dose: (table("dose"),),
         positions: (table("positions"),),
         recoverability: (table("recoverability"), table("separability")),
@@ -73,7 +75,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(answers, decomposition, dose, gate_f1, positions, probes, projections),
+        *(answers, baselines, decomposition, dose, gate_f1, positions, probes, projections),
         *(recoverability, refusal_by_tier, selectivity, separability),
     )
 }

@@ -94,6 +94,9 @@ def test_a_slow_reading_of_the_tables_finds_the_same_for_every_number(folder: Pa
     assert len(rows) == len(published.read())
     for row in rows:
         lines = slow(row, folder)
+        if row["arm"] == measured.STRONGEST:
+            both = [slow({**row, "arm": arm}, folder) for arm in ("adasteer", "cast")]
+            lines = max(both, key=lambda found: sum(float(line["estimate"]) for line in found))
         if not lines:
             assert (row["measured"], row["low"], row["high"], row["inside"]) == ("", "", "", "")
             continue
@@ -127,7 +130,9 @@ def test_a_mean_over_the_three_models_and_the_best_of_them_need_all_three(folder
 def test_a_budget_or_a_rank_that_the_run_lacks_is_not_replaced_by_another(tmp_path: Path) -> None:
     made_up.write(tmp_path, made_up.PAPER)
     rows, _ = build(paths(tmp_path), MODELS, tmp_path)
-    assert not any(row["measured"] for row in rows if row["experiment"] in ("gates", "routing"))
+    budgeted = [row for row in rows if row["experiment"] in ("gates", "routing") and row["budget"]]
+    assert budgeted
+    assert not any(row["measured"] for row in budgeted)
 
 
 def test_a_table_that_the_run_lacks_leaves_its_numbers_in_place(folder: Path, tmp_path: Path) -> None:

@@ -56,6 +56,43 @@ RUN_AS_A_NUMBER = (
         ("steering: {layers: [-1]}", "steering.layers.0 = -1: must be at least 0"),
         ("steering: {layers: []}", "steering.layers = []: needs at least 1, has 0"),
         ("steering: {scopes: [layer, layer]}", 'steering.scopes = ["layer", "layer"]: layer stands in it twice'),
+        (
+            "baselines: {methods: [adastear]}",
+            "baselines.methods.0 = adastear: must be adasteer, adasteer-released or cast: did you mean adasteer?",
+        ),
+        ("baselines: {methods: [cast, cast]}", 'baselines.methods = ["cast", "cast"]: cast stands in it twice'),
+        ("baselines: {cast: {strength: 0}}", "baselines.cast.strength = 0: must be more than 0.0"),
+        (
+            "baselines: {cast: {condition: [0.1, 0.5]}}",
+            "baselines.cast: condition ends at 0.5 of the depth, where behaviour has begun (0.46875): conditions must "
+            "lie below all behaviours",
+        ),
+        (
+            "baselines: {cast: {behaviour: [0.9, 0.6]}}",
+            "baselines.cast: behaviour: the first layer, 0.9 of the depth, lies above the last, 0.6",
+        ),
+        (
+            "{baselines: {methods: [cast], cast: {condition: [0.3, 0.4]}}, models: {m: {organism: llama}}}",
+            "baselines.cast.condition = [0.3, 0.4]: model m has 4 decoder blocks, none of them there: widen it, or "
+            "take cast out",
+        ),
+        (
+            "baselines: {cast: {thresholds: {first: 0.5, last: 0.1}}}",
+            "baselines.cast.thresholds: last 0.1 lies below first 0.5",
+        ),
+        (
+            "{baselines: {methods: [cast]}, prompts: {limit: {train: 8}}, gate: {budgets: [0, 8]}}",
+            "baselines.examples: 32 per class can't be taken from prompts.limit.train = 8 prompts",
+        ),
+        (
+            "models: {m: {organism: llama, adasteer: {alpha: {layer: 4, multiplier: 1}, "
+            "beta: {layer: 0, multiplier: 1}}}}",
+            "models.m.adasteer.alpha.layer = 4: model m has 4 decoder blocks: the last is 3",
+        ),
+        (
+            "models: {m: {organism: llama, adasteer: {alpha: {layer: 0, multiplier: 1, lowest: 2, highest: 1}}}}",
+            "models.m.adasteer.alpha: lowest 2 lies above highest 1: (and 1 more: models.m.adasteer.beta)",
+        ),
         ("seed: 4294967296", "seed = 4294967296: must be at most 4294967295"),
         ("seed: 010", "not valid YAML at line 1: YAML takes 010 for 8"),
         ("statistics: {resamples: 300000000}", "statistics.resamples = 300000000: must be at most 100000"),

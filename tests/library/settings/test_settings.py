@@ -125,7 +125,17 @@ def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> 
     assert settings.gate.ranks[-1] <= len(settings.languages.high) - 1
 
 
-def test_the_papers_configuration_file_is_the_defaults_and_its_data_sets(root: Path) -> None:
+def test_a_model_without_released_vectors_is_named() -> None:
+    models = {**Settings().models, "mine": Model(organism="llama")}
+    assert Settings(models=models).without_vectors() == []
+    (line,) = Settings(models=models, baselines={"methods": ["adasteer-released"]}).without_vectors()
+    assert line == "model mine has no adasteer.released or folder: arm adasteer-released is left out"
+
+
+def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselines(root: Path) -> None:
     found = load_file(root / "config" / "config.yaml")
     assert found == paper()
-    assert found.model_copy(update={"datasets": {}}) == Settings()
+    methods = found.baselines.methods
+    assert set(methods) == {"adasteer", "adasteer-released", "cast"}
+    plain = found.baselines.model_copy(update={"methods": []})
+    assert found.model_copy(update={"datasets": {}, "baselines": plain}) == Settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+OURS = ("none", "addition", "ablation", "routed")
+"""Arms of this figure; published ones have a figure of their own."""
 COLUMNS = ("model", "tier", "language", "arm", "budget", "estimate", "low", "high", "n")
 
 
@@ -27,6 +30,12 @@ def series_of(budget: int) -> tuple[forest.Series, ...]:
 
 def select(selectivity: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
     """Selectivity of the base arms and of the routed arms at budgets 0 and `budget` (by default a handful)."""
+    rows = selected(selectivity, budget)
+    return rows[rows["arm"].isin(OURS)].reset_index(drop=True)
+
+
+def selected(selectivity: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
+    """Every arm, routed ones at budgets 0 and `budget`, with the name of each one's `series`."""
     if budget is None:
         budget = reading.headline_budget(selectivity["budget"])
     rows = selectivity[(selectivity["arm"] != "routed") | selectivity["budget"].isin([0, budget])]
@@ -38,11 +47,16 @@ def select(selectivity: pd.DataFrame, budget: int | None = None) -> pd.DataFrame
 
 def plot(data: pd.DataFrame) -> Figure:
     """A row per language, a panel per model, in percentage points; the dotted line is no selectivity at all."""
+    series = series_of(int(data["budget"].max()))
+    return panels(data, series, "Selectivity: harmful − harmless prompts refused", 0.3)
+
+
+def panels(data: pd.DataFrame, series: Sequence[forest.Series], title: str, per_row: float) -> Figure:
+    """The figure: `series` of `data` under a title, `per_row` inches a language."""
     with style.theme():
         rows = forest.rows_of(data)
         models = reading.names(data, "model")
-        series = series_of(int(data["budget"].max()))
-        grid = style.panels(models, width=1.42, height=forest.height(rows, 0.3), sharex=True, sharey=True)
+        grid = style.panels(models, width=1.42, height=forest.height(rows, per_row), sharex=True, sharey=True)
         lowest = min(-5.0, 100 * float(data["low"].min()) - 2)
         for model, axes in grid.axes_dict.items():
             mine = data[data["model"] == model]
@@ -58,7 +72,7 @@ def plot(data: pd.DataFrame) -> Figure:
             forest.dress(axes, rows, names=axes in grid._left_axes)
         tiers = style.present(data["tier"])
         shown = [one.entry(tiers) for one in series if one.name in set(data["series"])]
-        return style.head(grid, "Selectivity: harmful − harmless prompts refused", shown)
+        return style.head(grid, title, shown)
 
 
 def draw(selectivity: Path | str, svg: Path | str, data: Path | str, budget: int | None = None) -> None:

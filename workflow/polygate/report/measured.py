@@ -7,7 +7,7 @@ experiment is compared by adding its numbers to published.csv and one entry to `
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from polygate.errors import PolygateError
@@ -52,6 +52,10 @@ STEERED = {"arm": "arm", "budget": "budget"}
 REFUSALS: Mapping[str, Filters] = {
     f"{subset} refusal": {"subset": subset, "outcome": "refused"} for subset in ("harmful", "harmless")
 }
+
+STRONGEST = "strongest adapted baseline"
+"""An arm of the published numbers: the best of `ADAPTED`, whichever that is here."""
+ADAPTED = ("adasteer", "cast")
 
 MAPPINGS: tuple[Mapped, ...] = (
     Mapped("unsteered refusal", "refusal", REFUSALS, columns=STEERED),
@@ -108,10 +112,13 @@ def measure(
 
     `names`: the paper's models → the run's, of which `models` are all. A mean over the three needs all three; its
     bounds are the means of theirs, which is wide enough however much the models agree on prompts. The best of the three
-    needs all three too, and comes with its own interval; so does the highest of any models.
+    needs all three too, and comes with its own interval; so does the highest of any models, and of adapted baselines.
 
     Raises `PolygateError` when several rows of the table are that thing.
     """
+    if key.arm == STRONGEST:
+        arms = [measure(replace(key, arm=arm), tables, names, models, mappings) for arm in ADAPTED]
+        return max((one for one in arms if one is not None), key=lambda one: one.estimate, default=None)
     entries = [one for one in mappings if one.experiment == key.experiment and key.quantity in one.quantities]
     if not entries or entries[0].table not in tables:
         return None

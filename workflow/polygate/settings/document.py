@@ -191,10 +191,16 @@ def _yaml_named(name: str, sections: Mapping[str, BaseModel], field: FieldInfo, 
     yield f"{indent}{name}:"
     for key, section in sections.items():
         yield f"{indent}  {key}:"
-        for setting in type(section).model_fields:
-            value = getattr(section, setting)
-            if value != type(section).model_fields[setting].default:
-                yield f"{indent}    {setting}: {_inline(value)}"
+        for setting, value in _given(section):
+            inner = _given(value) if isinstance(value, BaseModel) else []
+            yield f"{indent}    {setting}:{'' if inner else f' {_inline(value)}'}"
+            yield from (f"{indent}      {name}: {_inline(one)}" for name, one in inner)
+
+
+def _given(section: BaseModel) -> list[tuple[str, Any]]:
+    """The settings of a section that differ from their defaults, with their values."""
+    fields = type(section).model_fields
+    return [(name, getattr(section, name)) for name in fields if getattr(section, name) != fields[name].default]
 
 
 def _yaml_described(section: type[BaseModel], indent: str, deeper: str) -> Iterator[str]:
@@ -219,7 +225,9 @@ def _comment(text: str, indent: str, hang: str = "") -> list[str]:
 
 
 def _inline(value: Any) -> str:
-    """A value as YAML on one line (JSON, but for plain words)."""
+    """A value as YAML on one line (JSON, but for plain words); of a section, what differs from its defaults."""
+    if isinstance(value, BaseModel):
+        return f"{{{', '.join(f'{name}: {_inline(one)}' for name, one in _given(value))}}}"
     if isinstance(value, list):
         return f"[{', '.join(_inline(item) for item in value)}]"
     if isinstance(value, str | Path):
@@ -283,6 +291,11 @@ as the largest number of examples; they are used for nothing else, and the train
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am
 my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`.
+
+**Published ways of steering.** `baselines.methods` names those that run beside ours in low-resource languages. CAST and
+AdaSteer adapted are fitted on `baselines.examples` train prompts per class of these languages. AdaSteer's constants are
+the model's `adasteer`, or fitted on validation prompts. `adasteer-released` needs `adasteer.released` (downloaded) or
+`adasteer.folder`, with `RD` and `HD` in it; a model with neither is left out, which is said.
 
 Setting a `gate.rank` means listing it in `gate.ranks` too; budgets start with 0, the uncalibrated gate."""
 

@@ -67,6 +67,7 @@ Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench",
 OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
+Baseline = Literal["adasteer", "adasteer-released", "cast"]
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
@@ -225,6 +226,37 @@ class Alignment(Section):
         return self.languages.get(language, {**EXAMPLES, **self.examples}[languages.tier(language)])
 
 
+class Coefficient(Section):
+    """How strongly AdaSteer steers along one of its vectors: multiplier · (s + offset) + bias, kept within bounds.
+
+    s says where a prompt lies at `layer` between two anchors: 0 at the first, 100 at the second.
+    """
+
+    layer: Layer = Field(description="Decoder block (0-based) at which the prompt is read.")
+    multiplier: float = Field(description="Change of the coefficient per hundredth of the anchors' distance.")
+    offset: float = Field(default=0.0, description="Added to s.")
+    bias: float = Field(default=0.0, description="Added to the coefficient.")
+    lowest: float | None = Field(default=None, description="Lower bound, none when empty.")
+    highest: float | None = Field(default=None, description="Upper bound, none when empty.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.lowest is not None and self.highest is not None and self.lowest > self.highest:
+            raise ValueError(f"lowest {self.lowest:g} lies above highest {self.highest:g}")
+        return self
+
+
+class AdaSteer(Section):
+    """AdaSteer's published constants for a model, and where its released vectors lie."""
+
+    alpha: Coefficient = Field(description="Along the refusal direction.")
+    beta: Coefficient = Field(description="Along the harmfulness direction.")
+    released: Name | None = Field(default=None, description="Folder of the model's vectors in AdaSteer's repository.")
+    folder: FolderOrFile | None = Field(
+        default=None, description="Local copy of that folder (with HD and RD in it); downloaded by a rule when empty."
+    )
+
+
 class Model(Section):
     """A chat model: a hub id, a local folder, a GGUF file, or an embedded model organism."""
 
@@ -273,6 +305,9 @@ class Model(Section):
         description="Where prompts that are not flagged are ablated: at the layer, at all layers or nowhere; "
         "chosen on validation when empty.",
     )
+    adasteer: AdaSteer | None = Field(
+        default=None, description="AdaSteer's constants; fitted on validation prompts by our rule when empty."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -288,6 +323,11 @@ class Model(Section):
         if self.organism is not None and self.alignment is not None:
             raise ValueError("an organism learns to refuse in its own training: alignment is for pretrained models")
         return self
+
+    @property
+    def has_released(self) -> bool:
+        """Whether the settings say where AdaSteer's released vectors of the model are."""
+        return self.adasteer is not None and (self.adasteer.folder or self.adasteer.released) is not None
 
     @property
     def gguf_path(self) -> Path | None:
@@ -489,6 +529,90 @@ class Sweeps(Section):
         return self.layers or bool(self.strengths)
 
 
+class Thresholds(Section):
+    """Candidate thresholds of CAST's condition, ascending from the first to the last."""
+
+    first: float = Field(default=0.0, ge=0, le=1, description="The first.")
+    last: float = Field(default=0.06, ge=0, le=1, description="The last.")
+    step: float = Field(default=0.0001, ge=1e-5, le=1, description="From one to the next.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"last {self.last:g} lies below first {self.first:g}")
+        return self
+
+
+Depth = Annotated[float, Field(ge=0, lt=1)]
+
+
+def blocks_within(shares: list[float], blocks: int) -> tuple[int, ...]:
+    """The decoder blocks l (0-based) of a model with `blocks` of them at which first ≤ l/blocks ≤ last."""
+    first, last = shares
+    return tuple(layer for layer in range(blocks) if first - 1e-9 <= layer / blocks <= last + 1e-9)
+
+
+class Cast(Section):
+    """Conditional activation steering (CAST): where its condition is read and its behaviour added."""
+
+    strength: float = Field(
+        default=1.5, gt=0, le=1000, description="How much of the behaviour's unit vectors is added at each layer."
+    )
+    condition: Annotated[list[Depth], Field(min_length=2, max_length=2)] = Field(
+        default=[1 / 32, 14 / 32],
+        description="First and last layer at which the condition may be read, as shares of the model's depth.",
+    )
+    behaviour: Annotated[list[Depth], Field(min_length=2, max_length=2)] = Field(
+        default=[15 / 32, 24 / 32],
+        description="First and last layer at which the behaviour is added, as shares of the model's depth; above the "
+        "condition's, so that what is decided doesn't depend on what is added.",
+    )
+    thresholds: Thresholds = Field(default=Thresholds(), description="Candidate thresholds of the condition.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("condition", "behaviour"):
+            first, last = getattr(self, name)
+            if first > last:
+                raise ValueError(f"{name}: the first layer, {first:g} of the depth, lies above the last, {last:g}")
+        if not self.condition[1] < self.behaviour[0]:
+            raise ValueError(
+                f"condition ends at {self.condition[1]:g} of the depth, where behaviour has begun "
+                f"({self.behaviour[0]:g}): conditions must lie below all behaviours"
+            )
+        return self
+
+
+class Baselines(Section):
+    """Published ways of conditional steering beside ours, in low-resource languages."""
+
+    methods: Annotated[list[Baseline], AfterValidator(_distinct)] = Field(
+        default=[],
+        description="AdaSteer and CAST adapted (anchors and directions from low-resource train prompts), and AdaSteer "
+        "with its released vectors, for models that have some; none when left out, the paper's in config.yaml.",
+    )
+    examples: int = Field(
+        default=32,
+        ge=2,
+        description="Train prompts per class and low-resource language that the adapted ones are fitted on; those of "
+        "the gates' first draw of that budget.",
+    )
+    adasteer_tokens: Literal["generated", "answering", "every"] = Field(
+        default="generated",
+        description="Tokens that AdaSteer acts on: generated ones (the paper's comparison), those and the prompt's "
+        "last (answering), or every one. A model whose first word decides needs more than generated ones.",
+    )
+    cast: Cast = Field(default=Cast(), description="CAST.")
+
+    def arms(self) -> list[str]:
+        """The arms of all methods."""
+        return [arm for method in self.methods for arm in (self.cast_arms() if method == "cast" else [method])]
+
+    def cast_arms(self) -> list[str]:
+        """CAST's arms: tuned on all of val, and on the target's examples alone."""
+        return ["cast", f"cast-b{self.examples}"]
+
+
 class Generation(Section):
     """Greedy decoding."""
 
@@ -538,6 +662,11 @@ class Settings(Section):
                 layer=15,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="qwen25-7b-instruct",
+                    alpha=Coefficient(layer=5, multiplier=0.1, offset=-140, lowest=-0.2, highest=0),
+                    beta=Coefficient(layer=13, multiplier=-0.06, offset=-50, lowest=-0.6, highest=0.4),
+                ),
             ),
             "gemma-2-9b": Model(
                 hub="google/gemma-2-9b-it",
@@ -547,6 +676,11 @@ class Settings(Section):
                 layer=20,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="gemma2-9b-it",
+                    alpha=Coefficient(layer=12, multiplier=0.004, offset=-35, lowest=-0.02, highest=0.06),
+                    beta=Coefficient(layer=19, multiplier=0.01, offset=-50, lowest=-0.06, highest=0.02),
+                ),
             ),
             "llama-3.1-8b": Model(
                 hub="meta-llama/Llama-3.1-8B-Instruct",
@@ -555,6 +689,11 @@ class Settings(Section):
                 layer=10,
                 strength=1.0,
                 ablation="layer",
+                adasteer=AdaSteer(
+                    released="llama31-8b-instruct",
+                    alpha=Coefficient(layer=8, multiplier=0.02, offset=60, lowest=-0.22, highest=-0.08),
+                    beta=Coefficient(layer=13, multiplier=-0.05, offset=5, bias=-0.5, lowest=-0.75),
+                ),
             ),
         },
         min_length=1,
@@ -571,6 +710,7 @@ class Settings(Section):
     probes: Probes = Field(default=Probes(), description="Probes compared.")
     steering: Steering = Field(default=Steering(), description="Steering.")
     sweeps: Sweeps = Field(default=Sweeps(), description="Layer and strength sweeps.")
+    baselines: Baselines = Field(default=Baselines(), description="Baselines.")
     generation: Generation = Field(default=Generation(), description="Generation.")
     judging: Judging = Field(default=Judging(), description="Judging.")
     statistics: Statistics = Field(default=Statistics(), description="Statistics.")
@@ -591,7 +731,20 @@ class Settings(Section):
                 f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
                 f"prompts.limit.train = {train} prompts"
             )
+        if train is not None and self.baselines.methods and self.baselines.examples > train:
+            raise ValueError(
+                f"baselines.examples: {self.baselines.examples} per class can't be taken from "
+                f"prompts.limit.train = {train} prompts"
+            )
         return self
+
+    def without_vectors(self) -> list[str]:
+        """One line per model that AdaSteer's released vectors are asked for and not known of."""
+        asked = "adasteer-released" in self.baselines.methods
+        lacking = [name for name, model in self.models.items() if asked and not model.has_released]
+        return [
+            f"model {name} has no adasteer.released or folder: arm adasteer-released is left out" for name in lacking
+        ]
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -659,12 +812,15 @@ class Settings(Section):
 
 
 def paper() -> Settings:
-    """The paper's settings: every default, and the data sets that it tests on in languages among its twenty-three.
+    """The paper's settings: every default, the baselines, and its data sets in languages among its twenty-three.
 
     IndoSafety is in none of these: name it where the run has `id`, `jv`, `su` or `min`.
     """
     tested: tuple[Origin, ...] = ("multijail", "xstest", "or_bench", "global_mmlu")
-    return Settings(datasets={source: Dataset(source=source) for source in tested})
+    return Settings(
+        datasets={source: Dataset(source=source) for source in tested},
+        baselines=Baselines(methods=list(get_args(Baseline))),
+    )
 
 
 def dump(section: Any) -> str:
@@ -683,11 +839,12 @@ def _plain(value: Any) -> Any:
 def stage_settings(text: str) -> SimpleNamespace:
     """The settings a stage was given on its command line, as validated sections.
 
-    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset` or `alignment`. What
+    `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset`, `alignment` or
+    `adasteer`. What
     the workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting
     that its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
     """
-    one: dict[str, Any] = {"model": Model, "alignment": Alignment, "dataset": Dataset}
+    one: dict[str, Any] = {"model": Model, "alignment": Alignment, "adasteer": AdaSteer, "dataset": Dataset}
     sections = {}
     try:
         for key, value in json.loads(text).items():

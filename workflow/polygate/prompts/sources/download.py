@@ -58,7 +58,7 @@ def polyrefuse(
     notices: list[str] = []
     with folder_when_complete(output) as folder:
         with ThreadPoolExecutor(WORKERS) as pool:
-            contents = list(pool.map(lambda path: _fetch(f"{base}/{revision}/{path}", pause), paths))
+            contents = list(pool.map(lambda path: fetch(f"{base}/{revision}/{path}", pause), paths))
         found = dict(zip(paths, contents, strict=True))
         sums = {path: hashlib.sha256(content).hexdigest() for path, content in found.items() if content is not None}
         for path in paths:
@@ -81,7 +81,7 @@ def published(output: Path, of: Published, *, pause: float = 2.0) -> None:
     """
     with folder_when_complete(output) as folder:
         for path, digest in of.files.items():
-            content = _fetch(f"{of.base}/{path}", pause, of.title, "the data set's folder")
+            content = fetch(f"{of.base}/{path}", pause, of.title, "the data set's folder")
             found = None if content is None else hashlib.sha256(content).hexdigest()
             if content is None or found != digest:
                 what = "is missing" if content is None else f"has another checksum ({found and found[:12]}…)"
@@ -106,7 +106,7 @@ def _difference(path: str, digest: str | None, revision: str, *, pinned: bool) -
     return f"{what} at revision {revision[:12]} than at the pinned {POLYREFUSE_REVISION[:12]}" if digest else what
 
 
-def _fetch(url: str, pause: float, title: str = "PolyRefuse", setting: str = "prompts.folder") -> bytes | None:
+def fetch(url: str, pause: float, title: str = "PolyRefuse", setting: str = "prompts.folder") -> bytes | None:
     """Content behind `url`, None for "not found"; tries again after `pause` seconds, then twice that."""
     for attempt in range(ATTEMPTS):
         try:

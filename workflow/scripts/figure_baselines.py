@@ -1,0 +1,5 @@
+"""Figure of published ways of steering from selectivity.csv."""
+
+from polygate.figures import baselines
+
+baselines.draw(snakemake.input.selectivity, snakemake.output.figure, snakemake.output.data)
