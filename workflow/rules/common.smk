@@ -90,7 +90,8 @@ def section(name, wildcards):
     if name == "prompts":
         return settings.prompts.model_copy(update={"extra": None, "folder": None})
     if name == "judging":
-        return only_own(settings.judging, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)
+        own = settings.judging.only(getattr(wildcards, "judge", JUDGE))
+        return only_own(own, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)
     return getattr(settings, name)
 
 

@@ -7,20 +7,25 @@ from collections.abc import Mapping
 
 from polygate.errors import PolygateError
 from polygate.judges import phrases
+from polygate.judges.api import ApiJudge
 from polygate.judges.interface import Judge
 from polygate.judges.rules import MultilingualJudge, OrganismJudge
-from polygate.settings.types import Judging
+from polygate.settings.types import RULES, Judging
 
 
-def load(judging: Judging, metadata: Mapping[str, str], language: str = "en") -> Judge:
-    """The judge that `judging` names, for prompts in `language` whose table carries `metadata` (schema's, decoded).
+def load(judging: Judging, metadata: Mapping[str, str], language: str = "en", name: str | None = None) -> Judge:
+    """The judge called `name`, the first of `judging` when None, for prompts in `language`.
 
-    With `refusals` and `openings` (JSON, language → phrase) in the metadata, as the organisms' tables have, the rules
-    are those of the invented languages; without, the refusal phrases of real languages, the user's own for `language`.
-    Raises `PolygateError` for a language without phrases.
+    `metadata` is that of their table's schema, decoded: with `refusals` and `openings` (JSON, language → phrase), as
+    the organisms' tables have, the rules are those of the invented languages; without, the refusal phrases of real
+    languages, the user's own for `language`. Raises `PolygateError` for an unknown judge, and where the rules have no
+    phrases for the language.
     """
-    if judging.judge != "rules":
-        raise PolygateError(f"no judge is called {judging.judge!r}", do="set judging.judge to rules")
+    name = name or judging.judge
+    if name in judging.apis:
+        return ApiJudge(name, judging.apis[name])
+    if name != RULES:
+        raise PolygateError(f"no judge is called {name!r}", do="name one of judging.judges")
     if "refusals" in metadata:
         return OrganismJudge(json.loads(metadata["refusals"]), json.loads(metadata.get("openings", "{}")))
     if phrases.without([language], judging.phrases):

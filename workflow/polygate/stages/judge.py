@@ -16,7 +16,7 @@ from polygate.forward.job import UNSTEERED
 from polygate.judges import Judgement, phrases
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings.types import dump, stage_settings
+from polygate.settings.types import RULES, Judging, dump, stage_settings
 
 COLUMNS = ["prompt_id", "subset", "completion"]
 
@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", required=True, help="language of the prompts")
     parser.add_argument("--prompts", required=True, help="prompt table of the language")
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
+    parser.add_argument("--judge", help="name of the judge, by default the first of the settings")
     parser.add_argument("--outputs", required=True, nargs="+", help="judgements, parallel to --completions")
     parser.add_argument("--arms", nargs="+", help="arms of --completions, which are then checked")
     parser.add_argument(
@@ -45,11 +46,10 @@ def run(args: argparse.Namespace) -> None:
     files.expect(args.prompts, metadata, dataset=dataset, language=args.language)
     arms = interventions(args.arms or [], args.interventions)
     model = ""
-    judge = judges.load(judging, metadata, args.language)
+    name = args.judge or judging.judge
+    judge = judges.load(judging, metadata, args.language, name)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
-    own = phrases.own_file(judging.phrases, args.language)
-    told = judging.model_copy(update={"phrases": own and Path(own.name)})
-    made = provenance("polygate.stages.judge", judging=dump(told), language=args.language)
+    made = provenance("polygate.stages.judge", judging=dump(told(judging, name, args.language)), language=args.language)
     for index, (source, output) in enumerate(zip(args.completions, args.outputs, strict=True)):
         completions = files.read_parquet(source, COLUMNS)
         said = files.parquet_metadata(completions)
@@ -74,8 +74,14 @@ def run(args: argparse.Namespace) -> None:
             completions["completion"].to_pylist(),
             [row["reference"] for row in known],
         )
-        of.update(arm=arm, judge=judging.judge)
+        of.update(arm=arm, judge=name)
         files.write_parquet(output, judgement_table(completions, judged, args.language), made, of)
+
+
+def told(judging: Judging, name: str, language: str) -> Judging:
+    """What of the settings a judgement of this judge rests on, for its provenance."""
+    own = phrases.own_file(judging.phrases, language) if name == RULES else None
+    return judging.only(name).model_copy(update={"phrases": own and Path(own.name)})
 
 
 def interventions(arms: Sequence[str], given: Sequence[str]) -> list[tuple[str, str | None]]:
