@@ -26,6 +26,8 @@ STAGES = {
     "download-polyrefuse": "download PolyRefuse at its pinned revision",
     "forward": "forward passes: activations, or completions left alone or steered",
     "gates": "fit the gates of a language for every budget and draw",
+    "guard-framing": "what stands around the prompts and completions that a guard is asked about",
+    "guard-prompts": "what a guard is asked about the completions of one arm",
     "intervene": "decide what addition and ablation do to every test prompt of a language",
     "judge": "judge completions",
     "means": "class means of a language's activations",

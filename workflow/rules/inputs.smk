@@ -60,6 +60,23 @@ def model_folder(wildcards):
     return folder_of(wildcards.model)
 
 
+def guard_folder_of(judge):
+    """The Hugging Face folder of a guard: given, or downloaded."""
+    folder = settings.judging.guards[judge].folder
+    return f"resources/guards/{judge}" if folder is None else str(folder)
+
+
+def guard_folder(wildcards):
+    """Input function: the folder of the job's guard."""
+    return guard_folder_of(wildcards.judge)
+
+
+def guard_settings(wildcards):
+    """The job's guard as what a download reads of a model, as JSON."""
+    guard = settings.judging.guards[wildcards.judge]
+    return dump({"model": {"hub": guard.hub, "revision": guard.revision}})
+
+
 def aligned(wildcards):
     """The alignment of the job's model."""
     return settings.models[wildcards.model].alignment

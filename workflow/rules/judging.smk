@@ -1,6 +1,8 @@
 """Who says what a completion is: refused, deflected, complied, garbled or unparsed.
 
-Needs: prompts and the completions of the base arms; routed arms select from these judgements.
+Needs: prompts and the completions of the base arms; routed arms select from these judgements. The first judge is the
+one of choices and headlines, the others stand beside it. Those that are paid have a rule of their own; guards, which
+are models, have theirs in guards.smk.
 """
 
 
@@ -11,9 +13,11 @@ rule judge:
         interventions=expand("<results>/{{model}}/interventions/{arm}/<main>/{{language}}.safetensors", arm=STEERED),
         phrases=own_phrases,
     output:
-        expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ARMS),
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ARMS),
     log:
-        f"<logs>/{{model}}/judge/{JUDGE}/{{language}}.log",
+        "<logs>/{model}/judge/{judge}/{language}.log",
+    wildcard_constraints:
+        judge=RULES,
     conda:
         "../../envs/base.yaml"
     params:
@@ -25,7 +29,7 @@ rule judge:
     message:
         "Judging {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate judge --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {params.arms}"
         " --interventions {input.interventions:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
@@ -40,10 +44,11 @@ rule judge_arm:
         ),
         phrases=own_phrases,
     output:
-        f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.parquet",
+        "<results>/{model}/judgements/{judge}/{arm}/{dataset}/{language}.parquet",
     log:
-        f"<logs>/{{model}}/judge/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.log",
+        "<logs>/{model}/judge/{judge}/{arm}/{dataset}/{language}.log",
     wildcard_constraints:
+        judge=RULES,
         arm="(?!routed-)[^/]+",
     conda:
         "../../envs/base.yaml"
@@ -54,9 +59,39 @@ rule judge_arm:
     message:
         "Judging {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm}"
     shell:
-        "polygate judge --settings {params.settings:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
         " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
+
+
+rule judge_paid:
+    input:
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
+        completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
+        intervention=branch(
+            lambda wildcards: wildcards.arm in STEERED,
+            then="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
+        ),
+    output:
+        "<results>/{model}/judgements/{judge}/{arm}/{dataset}/{language}.parquet",
+    log:
+        "<logs>/{model}/judge/{judge}/{arm}/{dataset}/{language}.log",
+    wildcard_constraints:
+        judge=any_of(settings.judging.paid),
+        arm="(?!routed-)[^/]+",
+    localrule: True
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=given("judging"),
+        of=of_model,
+        code=code("judge"),
+    message:
+        "Asking {wildcards.judge}, which is paid, about {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
+    shell:
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q}"
+        " --language {wildcards.language:q} --prompts {input.prompts:q} --completions {input.completions:q}"
+        " --arms {wildcards.arm} --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 # What one job judges together is never judged one by one.
@@ -65,7 +100,7 @@ ruleorder: judge > judge_arm
 
 rule table_refusal:
     input:
-        judgements=judgement_files() + tested_judgement_files(),
+        judgements=every_judgement_file(),
     output:
         as_table("refusal", "Refusal"),
     log:
@@ -74,7 +109,7 @@ rule table_refusal:
         "../../envs/base.yaml"
     params:
         settings=given("statistics", "seed"),
-        judgements=judged_cells() + tested_judged_cells(),
+        judgements=every_judged_cell(),
         code=table_code("refusal"),
     message:
         "Refusal rates"

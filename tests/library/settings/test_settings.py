@@ -11,7 +11,7 @@ import pytest
 
 from polygate.errors import PolygateError
 from polygate.preflight import load, load_file
-from polygate.settings.types import Model, Settings, dump, paper, stage_settings
+from polygate.settings.types import Judging, Model, Settings, dump, paper, stage_settings
 
 
 def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:
@@ -128,4 +128,4 @@ def test_the_demo_is_the_organisms_and_never_touches_the_network(root: Path) -> 
 def test_the_papers_configuration_file_is_the_defaults_and_its_data_sets(root: Path) -> None:
     found = load_file(root / "config" / "config.yaml")
     assert found == paper()
-    assert found.model_copy(update={"datasets": {}}) == Settings()
+    assert found.model_copy(update={"datasets": {}, "judging": Judging()}) == Settings()

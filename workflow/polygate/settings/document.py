@@ -23,7 +23,7 @@ from polygate.errors import PolygateError
 from polygate.files import write_text
 from polygate.settings import environments
 from polygate.settings.check import section_of
-from polygate.settings.types import COMMIT, Settings, paper
+from polygate.settings.types import BASE_URL, COMMIT, ENVIRONMENT_VARIABLE, Settings, paper
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 110
@@ -143,8 +143,15 @@ def _type(property_: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple
     bounds = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
     limits = [text.format(_figure(property_[key])) for key, text in bounds.items() if key in property_]
     if "pattern" in property_:
-        limits.append("40 hex digits" if property_["pattern"] == COMMIT else "letters, digits, `_ . -`")
+        limits.append(_PATTERNS.get(property_["pattern"], "letters, digits, `_ . -`"))
     return kind, ", ".join(limits)
+
+
+_PATTERNS = {
+    COMMIT: "40 hex digits",
+    ENVIRONMENT_VARIABLE: "capital letters, digits, `_`",
+    BASE_URL: "without user, password or query",
+}
 
 
 def _figure(bound: float) -> str:
@@ -185,10 +192,10 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
 def _yaml_named(name: str, sections: Mapping[str, BaseModel], field: FieldInfo, indent: str) -> Iterator[str]:
     """Models or data sets by name: what differs from the defaults, after one comment about all that can be set."""
     kind = typing.get_args(field.annotation)[1]
-    article = "A model" if name == "models" else "A data set"
+    article = {"models": "A model", "datasets": "A data set", "apis": "An API", "guards": "A guard"}[name]
     yield from _comment(f"{field.description} {article} takes these settings:", indent)
     yield from _yaml_described(kind, indent, "  ")
-    yield f"{indent}{name}:"
+    yield f"{indent}{name}:" if sections else f"{indent}{name}: {{}}"
     for key, section in sections.items():
         yield f"{indent}  {key}:"
         for setting in type(section).model_fields:

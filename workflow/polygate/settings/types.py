@@ -73,7 +73,7 @@ Method = Literal["blocks", "lora"]
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
-FOLDERS = ("prompts", "surface", "tables", "figures", "report", "logs", "benchmarks")
+FOLDERS = ("prompts", "guards", "surface", "tables", "figures", "report", "logs", "benchmarks")
 """Folders of a run beside its models': no model may be called so."""
 
 POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
@@ -725,6 +725,19 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _first_judge(self) -> Self:
+        """Choosing asks the first judge between forward passes: that can't be a model of its own."""
+        open_to_choice = [
+            name for name, model in self.models.items() if None in (model.layer, model.strength, model.ablation)
+        ]
+        if self.judging.judge in self.judging.guards and open_to_choice:
+            raise ValueError(
+                f"judging.judges: guard {self.judging.judge!r} can't be the first where layer, strength and ablation "
+                f"are chosen, as for {open_to_choice[0]}: put another first, or fix all three"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tiers(self) -> Self:
         """Tiers that are named, other than by default, have languages."""
         empty = [tier for tier in TIERS if not getattr(self.languages, tier)]
@@ -776,12 +789,17 @@ class Settings(Section):
 
 
 def paper() -> Settings:
-    """The paper's settings: every default, and the data sets that it tests on in languages among its twenty-three.
+    """The paper's settings: every default, the data sets that it tests on in languages among its twenty-three, and its
+    judge, which is paid, beside the rules.
 
-    IndoSafety is in none of these: name it where the run has `id`, `jv`, `su` or `min`.
+    IndoSafety is in none of these languages: name it where the run has `id`, `jv`, `su` or `min`.
     """
     tested: tuple[Origin, ...] = ("multijail", "xstest", "or_bench", "global_mmlu")
-    return Settings(datasets={source: Dataset(source=source) for source in tested})
+    judge = "gpt-4o-mini"
+    return Settings(
+        datasets={source: Dataset(source=source) for source in tested},
+        judging=Judging(judges=[RULES, judge], apis={judge: Api(budget=50.0)}),
+    )
 
 
 def dump(section: Any) -> str:
