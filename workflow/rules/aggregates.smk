@@ -86,6 +86,12 @@ def every_judgement_file():
     return [judgement_file(cell) for cell in every_judged_cell()]
 
 
+def agreement_cells():
+    """Cells whose judges are compared: of the fitted data set, routed arms left out, since they select from others."""
+    first = [cell for cell in judged_cells() if cell["budget"] is None]
+    return first + beside(first)
+
+
 def judgement_file(cell):
     """The judgements of a cell."""
     arm = cell["arm"] if cell["budget"] is None else f"{cell['arm']}-{cell['budget']}"

@@ -72,6 +72,13 @@ MAPPINGS: tuple[Mapped, ...] = (
     ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
+    # The cells of the published confusion are counts of 600 completions, which no other number of them compares with.
+    Mapped(
+        "judge against people",
+        "agreement",
+        {"correlation": {"measure": "correlation"}},
+        where={"against": "people"},
+    ),
 )
 CHOICES = "choices"
 TABLES: tuple[str, ...] = tuple(dict.fromkeys([CHOICES, *(mapped.table for mapped in MAPPINGS)]))
