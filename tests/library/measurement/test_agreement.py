@@ -102,9 +102,8 @@ def test_the_corrected_rate_covers_the_truth_and_is_narrower_than_the_labels_alo
         labels = corrected(few, 0.95)
         assert labels is not None
         alone.append(labels.high - labels.low)
-    print(
-        f"\ncovers {covered / 4:.1f} %, raw rate within .05 {raw / 4:.1f} %, {np.mean(widths) / np.mean(alone):.2f} wide"
-    )
+    width = np.mean(widths) / np.mean(alone)
+    print(f"\ncovers {covered / 4:.1f} %, raw rate within .05 {raw / 4:.1f} %, {width:.2f} as wide")
     assert 0.92 <= covered / 400 <= 0.98
     assert raw < 40
     assert np.mean(widths) < 0.85 * np.mean(alone)
