@@ -104,6 +104,11 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
             ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
         )
     ]
+    pairs = [("rules", "other"), ("rules", "people"), ("other", "people")]
+    tables["agreement"] = [
+        estimate(**place, judge=judge, against=against, measure=measure)
+        for (judge, against), place, measure in product(pairs, places, ("both", "kappa"))
+    ]
     # The models are alignments with growing doses of one another.
     tables["dose"] = [
         estimate(**{**place, "model": model}, dose=dose, metric=metric, scorer=scorer, budget=budget)
