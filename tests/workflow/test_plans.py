@@ -37,6 +37,10 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["complete_unsteered"] == cells + words
     assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
     assert planned["judge_arm"] == words
+    # The paper's judge is paid, and stands beside the rules: three arms, and the other data sets.
+    assert planned["judge_paid"] == 3 * cells + words
+    assert planned["route_judgements"] == cells
+    assert planned["table_agreement"] == planned["figure_agreement"] == 1
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["complete_steered"] == 2 * cells
     assert planned["download_model"] == 3
@@ -56,6 +60,29 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert planned["judge_arm"] == 2 * 36
     assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
+
+
+def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checkout: Checkout, tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    guards = {
+        "here": {"verdict": "(yes|no)", "folder": str(folder), "languages": ["h1", "l1"]},
+        "hub": {"like": "polyguard-qwen", "hub": "a/b", "revision": "0" * 40, "languages": ["l2"]},
+    }
+    judging = {"judges": ["rules", "paid", "here", "hub"], "guards": guards, "apis": {"paid": {"languages": ["l1"]}}}
+    (tmp_path / "judges.yaml").write_text(yaml.safe_dump({"judging": judging}))
+    alone = checkout.planned("--configfile", "config/demo.yaml")
+    asked = ("--configfile", "config/demo.yaml", str(tmp_path / "judges.yaml"))
+    # Three models; three arms, and two other data sets unsteered; one, two and one languages.
+    added = {"judge_paid": 15, "judge_guard": 45, "guard_prompts": 45, "guard_answers": 45, "route_judgements": 12}
+    more = {"guard_framing": 2, "download_guard": 1, "table_agreement": 1, "figure_agreement": 1}
+    assert checkout.planned(*asked) - alone == Counter({**added, **more})
+    said = checkout.snakemake("--dry-run", "--quiet", "rules", *asked).stdout
+    line = re.search(r"judge paid \(gpt-4o-mini\): about (\d+) calls are still to be paid, ([\d.]+) at most", said)
+    assert line
+    assert int(line[1]) > 1000
+    assert float(line[2]) > 0
 
 
 @pytest.mark.parametrize(
