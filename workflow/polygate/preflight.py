@@ -21,7 +21,7 @@ from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import Model, Settings
+from polygate.settings.types import RULES, Model, Settings
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -148,13 +148,14 @@ def _check_sentences(settings: Settings, sources: Sources) -> None:
 
 
 def _check_phrases(settings: Settings, sources: Sources) -> None:
-    """A refusal is recognised in every real language; the invented ones bring their words."""
+    """The rules recognise a refusal in every real language; the invented ones bring their words."""
     folder, languages = settings.judging.phrases, settings.languages.all()
     try:
         phrases.check_folder(folder, languages)
     except PolygateError as error:
         raise PolygateError(f"{where(('judging', 'phrases'), str(folder), sources)}: {error}") from None
-    if settings.prompts.source != "organism" and (unknown := phrases.without(languages, folder)):
+    asked = RULES in settings.judging.judges and settings.prompts.source != "organism"
+    if asked and (unknown := phrases.without(languages, folder)):
         raise phrases.no_phrases(unknown)
 
 

@@ -45,7 +45,7 @@ def plot(data: pd.DataFrame) -> Figure:
         rows = forest.rows_of(data)
         series = series_of(reading.names(data, "series"))
         models = reading.names(data, "model")
-        per_row = max(0.2, 0.075 * len(series))
+        per_row = max(0.2, 0.1 * len(series))
         grid = style.panels(models, width=1.42, height=forest.height(rows, per_row), sharex=True, sharey=True)
         lowest = min(-0.1, float(data["low"].min()) - 0.02)
         for model, axes in grid.axes_dict.items():
@@ -60,7 +60,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.spines["bottom"].set_bounds(lowest, 1)
             axes.set_xlabel("Cohen's κ")
         for axes in grid.axes.flat:
-            forest.dress(axes, rows, names=axes in grid._left_axes)
+            forest.dress(axes, rows, names=axes in grid._left_axes, whole="pooled")
         tiers = style.present(data["tier"])
         return style.head(grid, "Do judges agree on what is a refusal?", [one.entry(tiers) for one in series])
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from polygate.errors import PolygateError
-from polygate.settings.types import BASE_URL, COMMIT, ENVIRONMENT_VARIABLE, Settings, TruthForNumberError
+from polygate.settings.types import BASE_URL, COMMIT, ENVIRONMENT_VARIABLE, SECRETS, Settings, TruthForNumberError
 
 COMMAND_LINE = "--config"
 """Where a key comes from that stands in no configuration file."""
@@ -134,8 +134,7 @@ def _first_error(error: ValidationError, sources: Sources) -> PolygateError:
 def where(location: Location, value: Any, sources: Sources) -> str:
     """ "file: key = value", the value left out where it would be a whole section."""
     key = _dotted(location)
-    # What stands for a key's name may be the key.
-    hidden = isinstance(value, dict | BaseModel) or not key or location[-1] in ("key", "base_url")
+    hidden = isinstance(value, dict | BaseModel) or not key or location[-1] in SECRETS
     shown = "" if hidden else f" = {_show(value)}"
     return f"{_file_of(location, sources)}: {key}{shown}".removesuffix(": ")
 

@@ -64,6 +64,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 ENVIRONMENT_VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 BASE_URL = r"^https?://[^\s@/?#]+(/[^\s@?#]*)?$"
 """Without a user's name, a password or a query: it stands in logs and results."""
+SECRETS = ("key", "base_url")
+"""Settings that no message repeats: a key may stand where its variable's name should, or in an address."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
 Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench", "organism", "folder"]
@@ -831,7 +833,8 @@ def stage_settings(text: str) -> SimpleNamespace:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (key, *first["loc"])))
-        raise PolygateError(f"--settings: {where} = {first['input']!r}: {first['msg']}") from None
+        shown = "" if where.endswith(SECRETS) else f" = {first['input']!r}"
+        raise PolygateError(f"--settings: {where}{shown}: {first['msg']}") from None
     except KeyError as error:
         raise PolygateError(f"--settings: there is no section {error.args[0]!r}") from None
     except (ValueError, AttributeError):
