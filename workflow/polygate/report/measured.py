@@ -115,7 +115,8 @@ def measure(
 
     `names`: the paper's models → the run's, of which `models` are all. A mean over the three needs all three; its
     bounds are the means of theirs, which is wide enough however much the models agree on prompts. The best of the three
-    needs all three too, and comes with its own interval; so does the highest of any models.
+    needs all three too, and comes with its own interval; so does the highest of any models. What is pooled over models
+    is so in the run's table, and needs all three.
 
     Raises `PolygateError` when several rows of the table are that thing.
     """
@@ -129,8 +130,10 @@ def measure(
             return None
     elif key.model == ANY:
         wanted = list(models)
+    elif key.model:
+        wanted = [names[key.model]] if key.model in names else []
     else:
-        wanted = [names[key.model]] if key.model in names else [] if key.model else [""]
+        wanted = [""] if len(names) == len(MODELS) else []
     found = [_one(key, mapped, tables, model) for model in wanted]
     whole = [one for one in found if one is not None]
     if not whole or len(whole) < len(wanted):
