@@ -174,6 +174,7 @@ def test_a_guard_is_asked_through_the_forward_path_and_its_answers_are_checked(f
     assert judged["outcome"].to_pylist() == ["unparsed"] * 5
     assert judged["raw"].to_pylist() == [answer.strip() for answer in answers]
     assert len(set(answers)) > 1
+    assert str(folder) not in json.dumps(files.read_provenance(tmp_path / "judged.parquet"))
     columns["completion"] = said[::-1]
     files.write_parquet(tmp_path / "other.parquet", pa.table(columns), {}, {"language": "l1", "dataset": "d"})
     with pytest.raises(PolygateError, match="holds prompts"):

@@ -91,9 +91,14 @@ def answered(guard: Guard, args: argparse.Namespace, prompt_ids: Sequence[str], 
 
 
 def told(judging: Judging, name: str, language: str) -> Judging:
-    """What of the settings a judgement of this judge rests on, for its provenance."""
+    """What of the settings a judgement of this judge rests on, for its provenance: no path but its last part."""
     own = phrases.own_file(judging.phrases, language) if name == RULES else None
-    return judging.only(name).model_copy(update={"phrases": own and Path(own.name)})
+    alone = judging.only(name)
+    named = {
+        key: guard.model_copy(update={"folder": guard.folder and Path(guard.folder.name)})
+        for key, guard in alone.guards.items()
+    }
+    return alone.model_copy(update={"phrases": own and Path(own.name), "guards": named})
 
 
 def interventions(arms: Sequence[str], given: Sequence[str]) -> list[tuple[str, str | None]]:
