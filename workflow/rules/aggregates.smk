@@ -98,34 +98,6 @@ def judgement_file(cell):
     return f"<results>/{cell['model']}/judgements/{cell['judge']}/{arm}/{cell['dataset']}/{cell['language']}.parquet"
 
 
-def note_costs():
-    """Say what paid judges may still cost, whenever the workflow is read: a dry run shows it, too."""
-    for judge in settings.judging.paid if workflow.is_main_process else []:
-        api = settings.judging.apis[judge]
-        cells = [
-            cost.Cell(
-                Path(f"results/{settings.run}/prompts/{dataset}/{language}.parquet"),
-                Path(f"results/{settings.run}/{model}/completions/{arm}/{dataset}/{language}.parquet"),
-                rows_at_most(dataset),
-            )
-            for model in MODELS
-            for arm in ARMS
-            for dataset, language in prompt_tables()
-            if arm in arms_of(dataset) and language in JUDGED[judge]
-        ]
-        estimate = cost.of_run(api, cells, settings.generation.max_new_tokens)
-        print(f"polygate: note: {cost.told(judge, api, estimate)}", file=sys.stderr)
-
-
-def rows_at_most(dataset):
-    """Test prompts of a table that isn't there yet, as far as the settings tell."""
-    if dataset == MAIN:
-        limit = settings.prompts.limit.test
-        return cost.ROWS if limit is None else 2 * limit
-    limit = settings.datasets[dataset].limit
-    return cost.ROWS if limit is None else 2 * limit
-
-
 def completion_files():
     """Completions of every model, language and arm."""
     return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")

@@ -1,8 +1,8 @@
 """Who says what a completion is: refused, deflected, complied, garbled or unparsed.
 
 Needs: prompts and the completions of the base arms; routed arms select from these judgements. The first judge is the
-one of choices and headlines, the others stand beside it. Those that are paid have a rule of their own; guards, which
-are models, have theirs in guards.smk.
+one of choices and headlines, the others stand beside it. Those that are paid are asked in
+paid.smk, guards, which are models, in guards.smk.
 """
 
 
@@ -64,38 +64,35 @@ rule judge_arm:
         " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
-rule judge_paid:
+# What one job judges together is never judged one by one.
+ruleorder: judge > judge_arm
+
+
+rule route_judgements:
     input:
-        prompts="<results>/prompts/{dataset}/{language}.parquet",
-        completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
-        intervention=branch(
-            lambda wildcards: wildcards.arm in STEERED,
-            then="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
-        ),
+        scores="<results>/{model}/gate_scores/{language}.parquet",
+        addition="<results>/{model}/judgements/{judge}/addition/<main>/{language}.parquet",
+        ablation="<results>/{model}/judgements/{judge}/ablation/<main>/{language}.parquet",
     output:
-        "<results>/{model}/judgements/{judge}/{arm}/{dataset}/{language}.parquet",
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
     log:
-        "<logs>/{model}/judge/{judge}/{arm}/{dataset}/{language}.log",
+        "<logs>/{model}/route/{judge}/{language}.log",
     wildcard_constraints:
-        judge=any_of(settings.judging.paid),
-        arm="(?!routed-)[^/]+",
-    localrule: True
+        judge=any_of(JUDGES[1:]),
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("judging"),
+        rank=settings.gate.rank,
+        budgets=BUDGETS,
+        dataset=MAIN,
         of=of_model,
-        code=code("judge"),
+        code=code("route"),
     message:
-        "Asking {wildcards.judge}, which is paid, about {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
+        "Judgements of {wildcards.judge} on routed {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q}"
-        " --language {wildcards.language:q} --prompts {input.prompts:q} --completions {input.completions:q}"
-        " --arms {wildcards.arm} --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
-
-
-# What one job judges together is never judged one by one.
-ruleorder: judge > judge_arm
+        "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
+        " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
+        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_refusal:

@@ -109,33 +109,6 @@ rule route:
         " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
-rule route_judgements:
-    input:
-        scores="<results>/{model}/gate_scores/{language}.parquet",
-        addition="<results>/{model}/judgements/{judge}/addition/<main>/{language}.parquet",
-        ablation="<results>/{model}/judgements/{judge}/ablation/<main>/{language}.parquet",
-    output:
-        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
-    log:
-        "<logs>/{model}/route/{judge}/{language}.log",
-    wildcard_constraints:
-        judge=any_of(JUDGES[1:]),
-    conda:
-        "../../envs/base.yaml"
-    params:
-        rank=settings.gate.rank,
-        budgets=BUDGETS,
-        dataset=MAIN,
-        of=of_model,
-        code=code("route"),
-    message:
-        "Judgements of {wildcards.judge} on routed {wildcards.model} in {wildcards.language}"
-    shell:
-        "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
-        " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
-        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
-
-
 rule table_selectivity:
     input:
         judgements=[judgement_file(cell) for cell in judged_cells() + beside(judged_cells())],
