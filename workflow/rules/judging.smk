@@ -1,8 +1,8 @@
 """Who says what a completion is: refused, deflected, complied, garbled or unparsed.
 
 Needs: prompts and the completions of the base arms; routed arms select from these judgements. The first judge is the
-one of choices and headlines, the others stand beside it. Those that are paid are asked in
-paid.smk, guards, which are models, in guards.smk.
+one of choices and headlines, the others stand beside it. Those that are paid are asked in paid.smk, guards, which are
+models, in guards.smk.
 """
 
 
