@@ -38,12 +38,18 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
     # In the six low-resource languages AdaSteer adapted and as released, and CAST tuned in two ways.
     low = 3 * 6
-    assert planned["complete_steered"] == 2 * cells + 4 * low
-    assert planned["judge_arm"] == words + 4 * low
+    assert planned["complete_steered"] == 3 * cells + 4 * low
+    # All points of the sweeps are one file a model and language.
+    assert planned["judge_arm"] == words + cells + 4 * low
+    assert planned["sweep"] == cells
     assert planned["fit_adasteer"] == planned["fit_cast"] == planned["read_adasteer"] == 3
     assert planned["intervene_adasteer"] == 2 * low
     assert planned["intervene_cast"] == low
     assert planned["download_adasteer"] == 3
+    # The paper's judge is paid, and stands beside the rules: three arms, and the other data sets.
+    assert planned["judge_paid"] == 3 * cells + words
+    assert planned["route_judgements"] == cells
+    assert planned["table_agreement"] == planned["figure_agreement"] == 1
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
@@ -67,6 +73,28 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert planned["read_adasteer"] == planned["download_adasteer"] == 0
     assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
+
+
+def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checkout: Checkout, tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    guards = {
+        "here": {"verdict": "(yes|no)", "folder": str(folder), "languages": ["h1", "l1"]},
+        "hub": {"like": "polyguard-qwen", "hub": "a/b", "revision": "0" * 40, "languages": ["l2"]},
+    }
+    judging = {"judges": ["rules", "paid", "here", "hub"], "guards": guards, "apis": {"paid": {"languages": ["l1"]}}}
+    (tmp_path / "judges.yaml").write_text(yaml.safe_dump({"judging": judging}))
+    said = checkout.snakemake("--dry-run", "--configfile", "config/demo.yaml", str(tmp_path / "judges.yaml")).stdout
+    planned = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)\s*$", said, re.MULTILINE)}
+    # Three models; three arms, and two other data sets unsteered; one, two and one languages.
+    added = {"judge_paid": 15, "judge_guard": 45, "guard_prompts": 45, "guard_answers": 45, "route_judgements": 12}
+    more = {"guard_framing": 2, "download_guard": 1, "table_agreement": 1, "figure_agreement": 1}
+    assert {name: planned[name] for name in [*added, *more]} == {**added, **more}
+    line = re.search(r"judge paid \(gpt-4o-mini\): about (\d+) calls are still to be paid, ([\d.]+) at most", said)
+    assert line
+    assert int(line[1]) > 1000
+    assert float(line[2]) > 0
 
 
 @pytest.mark.parametrize(

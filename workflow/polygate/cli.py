@@ -29,6 +29,8 @@ STAGES = {
     "fit-cast": "directions of CAST, adapted to low-resource languages",
     "forward": "forward passes: activations, or completions left alone or steered",
     "gates": "fit the gates of a language for every budget and draw",
+    "guard-framing": "what stands around the prompts and completions that a guard is asked about",
+    "guard-prompts": "what a guard is asked about the completions of one arm",
     "intervene": "decide what addition and ablation do to every test prompt of a language",
     "intervene-adasteer": "decide what AdaSteer does to every test prompt of a language",
     "intervene-cast": "decide what CAST does to every test prompt of a language",

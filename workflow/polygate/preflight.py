@@ -10,16 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from polygate import judges
 from polygate.errors import PolygateError
 from polygate.files import read_json
 from polygate.judges import phrases
+from polygate.judges.api import key_of
 from polygate.models import gguf
 from polygate.models.alignment import sentences
 from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import Model, Settings, blocks_within
+from polygate.settings.types import RULES, Model, Settings, blocks_within
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -36,6 +38,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     datasets.tasks(settings)
     _check_sentences(settings, sources)
     _check_phrases(settings, sources)
+    _check_judges(settings, sources)
     return settings
 
 
@@ -52,6 +55,9 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
     ]
     for name, dataset in settings.datasets.items():
         paths.append((("datasets", name, "folder"), dataset.folder, True))
+    for name, guard in settings.judging.guards.items():
+        paths.append((("judging", "guards", name, "folder"), guard.folder, True))
+    paths.append((("judging", "labels"), settings.judging.labels, False))
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
         if model.adasteer is not None:
@@ -159,11 +165,32 @@ def _check_sentences(settings: Settings, sources: Sources) -> None:
 
 
 def _check_phrases(settings: Settings, sources: Sources) -> None:
-    """A refusal is recognised in every real language; the invented ones bring their words."""
+    """The rules recognise a refusal in every real language; the invented ones bring their words."""
     folder, languages = settings.judging.phrases, settings.languages.all()
     try:
         phrases.check_folder(folder, languages)
     except PolygateError as error:
         raise PolygateError(f"{where(('judging', 'phrases'), str(folder), sources)}: {error}") from None
-    if settings.prompts.source != "organism" and (unknown := phrases.without(languages, folder)):
+    asked = RULES in settings.judging.judges and settings.prompts.source != "organism"
+    if asked and (unknown := phrases.without(languages, folder)):
         raise phrases.no_phrases(unknown)
+
+
+def _check_judges(settings: Settings, sources: Sources) -> None:
+    """The first judge judges every language; each of the others some."""
+    languages = settings.languages.all()
+    location: Location = ("judging", "judges")
+    for place, name in enumerate(settings.judging.judges):
+        judged = judges.languages_of(settings.judging, name, languages)
+        lacking = [language for language in languages if language not in judged]
+        if lacking and (place == 0 or not judged):
+            raise PolygateError(
+                f"{where(location, settings.judging.judges, sources)}: {name} doesn't judge {', '.join(lacking)}",
+                do="put another judge first" if place == 0 else "leave it out",
+            )
+
+
+def check_keys(settings: Settings) -> None:
+    """Keys of paid judges are in the environment. For runs rather than for plans, like `check_packages`."""
+    for name in settings.judging.paid:
+        key_of(name, settings.judging.apis[name])

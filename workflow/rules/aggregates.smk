@@ -83,6 +83,34 @@ def tested_judgement_files():
     ]
 
 
+def beside(cells):
+    """The same cells for every further judge, in the languages that it judges."""
+    return [{**cell, "judge": judge} for judge in JUDGES[1:] for cell in cells if cell["language"] in JUDGED[judge]]
+
+
+def every_judged_cell():
+    """Cells of every judge and data set: those of the first judge, the fitted data set's before the others'."""
+    first = judged_cells() + tested_judged_cells()
+    return first + beside(first)
+
+
+def every_judgement_file():
+    """Judgements of the cells of `every_judged_cell`, in their order."""
+    return [judgement_file(cell) for cell in every_judged_cell()]
+
+
+def agreement_cells():
+    """Cells whose judges are compared: of the fitted data set, routed arms left out, since they select from others."""
+    first = [cell for cell in judged_cells() if cell["budget"] is None]
+    return first + beside(first)
+
+
+def judgement_file(cell):
+    """The judgements of a cell."""
+    arm = cell["arm"] if cell["budget"] is None else f"{cell['arm']}-{cell['budget']}"
+    return f"<results>/{cell['model']}/judgements/{cell['judge']}/{arm}/{cell['dataset']}/{cell['language']}.parquet"
+
+
 def completion_files():
     """Completions of every model, language and arm."""
     return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")

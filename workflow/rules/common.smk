@@ -18,6 +18,7 @@ from snakemake.settings.types import DeploymentMethod
 try:
     from polygate.errors import PolygateError
     from polygate.files import sweep, write_text
+    from polygate.judges import cost, languages_of
     from polygate.judges.phrases import check_folder as check_phrases
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
@@ -29,8 +30,8 @@ try:
     from polygate.prompts.sources.plain import find
     from polygate.provenance import PACKAGE, code_hash
     from polygate.report.measured import TABLES as COMPARED
-    from polygate.settings.types import dump
-    from polygate.preflight import check_packages, load
+    from polygate.settings.types import RULES, dump
+    from polygate.preflight import check_keys, check_packages, load
 except ModuleNotFoundError as missing:
     sys.exit(f"polygate is not installed in this environment ({missing}): run `make install`, or `pip install -e .`")
 
@@ -66,7 +67,12 @@ SWEPT = ["sweep"] if settings.sweeps.any else []
 BASELINES = settings.baselines.arms()
 """Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
+JUDGES = settings.judging.judges
 JUDGE = settings.judging.judge
+"""The first judge, which choices, routes and headlines use."""
+GUARDS = [name for name in JUDGES if name in settings.judging.guards]
+JUDGED = {name: languages_of(settings.judging, name, LANGUAGES) for name in JUDGES}
+"""The languages that each judge judges."""
 
 
 def prompt_tables():
@@ -94,7 +100,8 @@ def section(name, wildcards):
     if name == "prompts":
         return settings.prompts.model_copy(update={"extra": None, "folder": None})
     if name == "judging":
-        return only_own(settings.judging, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)
+        own = settings.judging.only(wildcards.get("judge", JUDGE))
+        return only_own(own, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)
     return getattr(settings, name)
 
 

@@ -43,6 +43,52 @@ def generate_job(model, dataset, language, arm):
     )
 
 
+def guard_job(judge, model, arm, dataset, language):
+    """A guard's answers about the completions of one arm: it is asked as the measured models are, unsteered."""
+    guard, results = settings.judging.guards[judge], f"results/{settings.run}"
+    within, cell = f"{results}/{model}/guarded/{judge}", f"{arm}/{dataset}/{language}.parquet"
+    around = {"chat_template": f"{results}/guards/{judge}/around.jinja"}
+    return {
+        "task": "generate",
+        "dataset": dataset,
+        "language": language,
+        "model": guard.model_dump(mode="json", exclude={"system", "template", "verdict", "languages"}) | around,
+        "model_folder": guard_folder_of(judge),
+        "prompts": f"{within}/asked/{cell}",
+        "cache": "results/cells",
+        "arm": "none",
+        "intervention": None,
+        "max_new_tokens": guard.max_new_tokens,
+        "output": f"{within}/answers/{cell}",
+    }
+
+
+def guarded(judge):
+    """Model, arm, data set and language of the completions that a guard judges."""
+    return [
+        (model, arm, dataset, language)
+        for model in MODELS
+        for arm in ARMS
+        for dataset, language in prompt_tables()
+        if arm in arms_of(dataset) and language in JUDGED[judge]
+    ]
+
+
+def guard_mem(wildcards, attempt):
+    guard = settings.judging.guards[wildcards.judge]
+    return f"{int((2 + 1.5 * guard.parameters * (4 if guard.dtype == 'float32' else 2) / 1e9) * attempt) + 1}GB"
+
+
+def guard_minutes(wildcards, attempt):
+    """As for the measured models, with the guard's own size and length of answers."""
+    guard = settings.judging.guards[wildcards.judge]
+    return int((10 + 67 * (guard.parameters / 8e9) * (guard.max_new_tokens / 128)) * attempt)
+
+
+def guard_threads(wildcards):
+    return 1 if settings.judging.guards[wildcards.judge].parameters < 1e8 else 8
+
+
 PLANNED = []
 """Every forward pass of the run, which the files of their rules add to."""
 

@@ -1,4 +1,5 @@
-"""Where the inputs of rules lie: prompts, data sets, models and phrases as the settings name them."""
+"""Where the inputs of rules lie, as the settings name them: prompts, data sets, models, guards and phrases; and what
+paid judges are still to be asked."""
 
 
 def extra_file(language):
@@ -60,6 +61,23 @@ def model_folder(wildcards):
     return folder_of(wildcards.model)
 
 
+def guard_folder_of(judge):
+    """The Hugging Face folder of a guard: given, or downloaded."""
+    folder = settings.judging.guards[judge].folder
+    return f"resources/guards/{judge}" if folder is None else str(folder)
+
+
+def guard_folder(wildcards):
+    """Input function: the folder of the job's guard."""
+    return guard_folder_of(wildcards.judge)
+
+
+def guard_settings(wildcards):
+    """The job's guard as what a download reads of a model, as JSON."""
+    guard = settings.judging.guards[wildcards.judge]
+    return dump({"model": {"hub": guard.hub, "revision": guard.revision}})
+
+
 def aligned(wildcards):
     """The alignment of the job's model."""
     return settings.models[wildcards.model].alignment
@@ -117,3 +135,31 @@ def first_page():
     """The text that the report opens with: the answers once they are known, their empty frame before."""
     answers = Path(f"results/{settings.run}/report/opening.rst")
     return str(answers.absolute()) if answers.exists() else "../../reports/workflow.rst"
+
+
+def note_costs():
+    """Say what paid judges may still cost, whenever the workflow is read: a dry run shows it, too."""
+    for judge in settings.judging.paid if workflow.is_main_process else []:
+        api = settings.judging.apis[judge]
+        cells = [
+            cost.Cell(
+                Path(f"results/{settings.run}/prompts/{dataset}/{language}.parquet"),
+                Path(f"results/{settings.run}/{model}/completions/{arm}/{dataset}/{language}.parquet"),
+                rows_at_most(dataset),
+            )
+            for model in MODELS
+            for arm in ARMS
+            for dataset, language in prompt_tables()
+            if arm in arms_of(dataset) and language in JUDGED[judge]
+        ]
+        estimate = cost.of_run(api, cells, settings.generation.max_new_tokens)
+        print(f"polygate: note: {cost.told(judge, api, estimate)}", file=sys.stderr)
+
+
+def rows_at_most(dataset):
+    """Test prompts of a table that isn't there yet, as far as the settings tell."""
+    if dataset == MAIN:
+        limit = settings.prompts.limit.test
+        return cost.ROWS if limit is None else 2 * limit
+    limit = settings.datasets[dataset].limit
+    return cost.ROWS if limit is None else 2 * limit

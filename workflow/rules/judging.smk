@@ -1,6 +1,8 @@
 """Who says what a completion is: refused, deflected, complied, garbled or unparsed.
 
-Needs: prompts and the completions of the base arms; routed arms select from these judgements.
+Needs: prompts and the completions of the base arms; routed arms select from these judgements. The first judge is the
+one of choices and headlines, the others stand beside it. Those that are paid are asked in paid.smk, guards, which are
+models, in guards.smk.
 """
 
 
@@ -11,9 +13,11 @@ rule judge:
         interventions=expand("<results>/{{model}}/interventions/{arm}/<main>/{{language}}.safetensors", arm=STEERED),
         phrases=own_phrases,
     output:
-        expand(f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ARMS),
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ARMS),
     log:
-        f"<logs>/{{model}}/judge/{JUDGE}/{{language}}.log",
+        "<logs>/{model}/judge/{judge}/{language}.log",
+    wildcard_constraints:
+        judge=RULES,
     conda:
         "../../envs/base.yaml"
     params:
@@ -25,7 +29,7 @@ rule judge:
     message:
         "Judging {wildcards.model} in {wildcards.language}"
     shell:
-        "polygate judge --settings {params.settings:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {params.arms}"
         " --interventions {input.interventions:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
@@ -40,10 +44,11 @@ rule judge_arm:
         ),
         phrases=own_phrases,
     output:
-        f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.parquet",
+        "<results>/{model}/judgements/{judge}/{arm}/{dataset}/{language}.parquet",
     log:
-        f"<logs>/{{model}}/judge/{JUDGE}/{{arm}}/{{dataset}}/{{language}}.log",
+        "<logs>/{model}/judge/{judge}/{arm}/{dataset}/{language}.log",
     wildcard_constraints:
+        judge=RULES,
         arm="(?!routed-)[^/]+",
     conda:
         "../../envs/base.yaml"
@@ -54,7 +59,7 @@ rule judge_arm:
     message:
         "Judging {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm}"
     shell:
-        "polygate judge --settings {params.settings:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
         " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
@@ -63,9 +68,36 @@ rule judge_arm:
 ruleorder: judge > judge_arm
 
 
+rule route_judgements:
+    input:
+        scores="<results>/{model}/gate_scores/{language}.parquet",
+        addition="<results>/{model}/judgements/{judge}/addition/<main>/{language}.parquet",
+        ablation="<results>/{model}/judgements/{judge}/ablation/<main>/{language}.parquet",
+    output:
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
+    log:
+        "<logs>/{model}/route/{judge}/{language}.log",
+    wildcard_constraints:
+        judge=any_of(JUDGES[1:]),
+    conda:
+        "../../envs/base.yaml"
+    params:
+        rank=settings.gate.rank,
+        budgets=BUDGETS,
+        dataset=MAIN,
+        of=of_model,
+        code=code("route"),
+    message:
+        "Judgements of {wildcards.judge} on routed {wildcards.model} in {wildcards.language}"
+    shell:
+        "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
+        " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
+        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+
+
 rule table_refusal:
     input:
-        judgements=judgement_files() + tested_judgement_files(),
+        judgements=every_judgement_file(),
     output:
         as_table("refusal", "Refusal"),
     log:
@@ -74,7 +106,7 @@ rule table_refusal:
         "../../envs/base.yaml"
     params:
         settings=given("statistics", "seed"),
-        judgements=judged_cells() + tested_judged_cells(),
+        judgements=every_judged_cell(),
         code=table_code("refusal"),
     message:
         "Refusal rates"

@@ -111,7 +111,7 @@ rule route:
 
 rule table_selectivity:
     input:
-        judgements=judgement_files(),
+        judgements=[judgement_file(cell) for cell in judged_cells() + beside(judged_cells())],
     output:
         as_table("selectivity", "Selectivity"),
     log:
@@ -120,7 +120,7 @@ rule table_selectivity:
         "../../envs/base.yaml"
     params:
         settings=given("statistics", "seed"),
-        judgements=judged_cells(),
+        judgements=judged_cells() + beside(judged_cells()),
         code=table_code("selectivity"),
     message:
         "Selectivity by arm"

@@ -54,5 +54,6 @@ onstart:
     if not IN_CONDA:
         try:
             check_packages(settings, Path("resources/gguf"))
+            check_keys(settings)
         except PolygateError as error:
             sys.exit(f"polygate: {error}")

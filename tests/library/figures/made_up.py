@@ -108,6 +108,13 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
             ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
         )
     ]
+    pooled = [{"model": "", "tier": tier, "language": ""} for tier, names in world.tiers.items() if names]
+    pairs = [("rules", "other"), ("rules", "people"), ("other", "people")]
+    tables["agreement"] = [
+        estimate(**place, judge=judge, against=against, measure=measure)
+        for (judge, against), place in product(pairs, [*places, *pooled])
+        for measure in ("both", "kappa", "correlation")
+    ]
     # The models are alignments with growing doses of one another.
     tables["dose"] = [
         estimate(**{**place, "model": model}, dose=dose, metric=metric, scorer=scorer, budget=budget)

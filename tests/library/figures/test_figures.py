@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from library.figures.made_up import DEMO, FIVE, PAPER, SMALL, World
 from polygate.errors import PolygateError
 from polygate.figures import (
+    agreement,
     answers,
     baselines,
     decomposition,
@@ -49,6 +50,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Every figure and the CSV behind it."""
     table = world.table
     inputs: dict[Any, tuple[Any, ...]] = {
+        agreement: (table("agreement"),),
         answers: (table("refusal"), table("separability"), table("choices")),
         separability: (table("separability"), table("choices")),
         projections: (table("choices"), world.projections, world.tiers),
@@ -75,7 +77,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(answers, baselines, decomposition, dose, gate_f1, positions, probes, projections),
+        *(agreement, answers, baselines, decomposition, dose, gate_f1, positions, probes, projections),
         *(recoverability, refusal_by_tier, selectivity, separability),
     )
 }
@@ -139,7 +141,7 @@ def percent(rows: pd.DataFrame, *columns: str) -> Counter[tuple[float, ...]]:
     return rounded(100 * rows[list(columns)].to_numpy())
 
 
-@pytest.mark.parametrize(("name", "scale"), [("separability", 1), ("selectivity", 100)])
+@pytest.mark.parametrize(("name", "scale"), [("agreement", 1), ("separability", 1), ("selectivity", 100)])
 def test_marks_and_intervals_are_those_of_the_csv(drawn: Drawn, name: str, scale: int) -> None:
     data = drawn("demo")[name]
     for axes, (_, rows) in zip(panels(MODULES[name].plot(data)), data.groupby("model", sort=False), strict=True):

@@ -68,10 +68,11 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         "separability": "separability",
         "gates": "gates",
         "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
+        "judge against people": "agreement" if row["quantity"] == "correlation" else None,
     }.get(row["experiment"])
     found = []
     for line in rows_of(folder / f"{table}.csv") if table else []:
-        models = [OURS[row["model"]]] if row["model"] in OURS else list(MODELS)
+        models = [OURS[row["model"]]] if row["model"] in OURS else list(MODELS) if row["model"] else [""]
         if line["model"] not in models or (line["tier"], line["language"]) != (row["tier"], row["language"]):
             continue
         if table == "separability":
@@ -80,6 +81,8 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         elif table == "gates":
             same = line["scorer"] == "gate" and line["metric"] == "f1" and line["draw"] == "" and line["rank"] == "10"
             same = same and number(line["budget"]) == number(row["budget"])
+        elif table == "agreement":
+            same = (line["judge"], line["against"], line["measure"]) == ("rules", "people", "correlation")
         else:
             same = line["arm"] == row["arm"] and number(line["budget"]) == number(row["budget"])
             if table == "refusal":
@@ -165,7 +168,7 @@ def test_an_estimate_without_an_interval_is_measured_but_neither_inside_nor_outs
 
 def test_two_rows_of_one_number_are_an_error_and_not_a_choice(folder: Path, tmp_path: Path) -> None:
     table = pd.read_csv(folder / "refusal.csv", keep_default_na=False)
-    pd.concat([table, table.assign(judge="another")]).to_csv(tmp_path / "refusal.csv", index=False)
+    pd.concat([table, table]).to_csv(tmp_path / "refusal.csv", index=False)
     with pytest.raises(PolygateError, match=r"refusal\.csv has 2 rows of one published number"):
         build(paths(folder) | {"refusal": str(tmp_path / "refusal.csv")}, MODELS, tmp_path)
 

@@ -79,5 +79,5 @@ def test_an_environment_that_wants_what_nobody_depends_on_is_refused(tmp_path: P
     path.write_text(
         '[project]\nrequires-python = ">=3.11"\ndependencies = ["numpy>=1"]\n[project.optional-dependencies]\n'
     )
-    with pytest.raises(PolygateError, match="huggingface-hub"):
+    with pytest.raises(PolygateError, match="httpx2"):
         environments.documents(path)

@@ -11,7 +11,7 @@ import pytest
 
 from polygate.errors import PolygateError
 from polygate.preflight import load, load_file
-from polygate.settings.types import Model, Settings, dump, paper, stage_settings
+from polygate.settings.types import Judging, Model, Settings, dump, paper, stage_settings
 
 
 def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:
@@ -138,4 +138,4 @@ def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselin
     methods = found.baselines.methods
     assert set(methods) == {"adasteer", "adasteer-released", "cast"}
     plain = found.baselines.model_copy(update={"methods": []})
-    assert found.model_copy(update={"datasets": {}, "baselines": plain}) == Settings()
+    assert found.model_copy(update={"datasets": {}, "baselines": plain, "judging": Judging()}) == Settings()

@@ -48,7 +48,7 @@ def test_every_arm_is_judged_row_by_row(prompts: Path, tmp_path: Path) -> None:
     none = completions(tmp_path / "none.parquet", ids, ["mipa toke .", "lode kata nelo"])
     other = completions(tmp_path / "other.parquet", ids[::-1], ["lode kata mora", ""])
     outputs = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
-    settings = '{"judging": {"judge": "rules"}}'
+    settings = '{"judging": {"judges": ["rules"]}}'
     common = ("--settings", settings, "--language", "l1", "--prompts", prompts)
     run(*common, "--completions", none, other, "--outputs", *outputs)
     first, second = (files.read_parquet(path) for path in outputs)

@@ -70,8 +70,9 @@ def height(rows: Sequence[Row], per_row: float) -> float:
     return (rows[-1].position + 1) * per_row + 0.9
 
 
-def dress(axes: Axes, rows: Sequence[Row], *, names: bool = True) -> None:
-    """Language names on the left, means in bold and in their tier's colour, the first row on top."""
+def dress(axes: Axes, rows: Sequence[Row], *, names: bool = True, whole: str = "mean") -> None:
+    """Language names on the left, means (or what `whole` calls a tier's row) in bold and in their tier's colour, the
+    first row on top."""
     axes.set_ylim(rows[-1].position + 0.6, -0.6)
     axes.set_yticks([row.position for row in rows])
     axes.tick_params(axis="y", length=0)
@@ -79,7 +80,7 @@ def dress(axes: Axes, rows: Sequence[Row], *, names: bool = True) -> None:
         if row.mean:
             axes.axhspan(row.position - 0.5, row.position + 0.5, color="#F4F4F4", zorder=0, linewidth=0)
     if names:
-        axes.set_yticklabels([row.language or f"{row.tier}, mean" for row in rows])
+        axes.set_yticklabels([row.language or f"{row.tier}, {whole}" for row in rows])
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_color(style.TIER_COLOURS[row.tier] if row.mean else style.INK)
             label.set_fontweight("bold" if row.mean else "normal")

@@ -54,8 +54,8 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
 
     In a table of several data sets its rows are those of the one that everything is fitted on, which stand first,
-    unless `dataset` is among `columns`. Raises `PolygateError` when the file or one of `columns` is absent, or the
-    file is damaged.
+    unless `dataset` is among `columns`; of several judges they are the first one's, unless `judge` is. Raises
+    `PolygateError` when the file or one of `columns` is absent, or the file is damaged.
     """
     import pandas as pd
 
@@ -66,8 +66,9 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
-    if "dataset" in frame.columns and "dataset" not in columns:
-        frame = frame[frame["dataset"] == frame["dataset"].iloc[0]].reset_index(drop=True)
+    for name in ("dataset", "judge"):
+        if name in frame.columns and name not in columns and len(frame):
+            frame = frame[frame[name] == frame[name].iloc[0]].reset_index(drop=True)
     numbers = [name for name in frame.columns if name in NUMBERS]
     return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
 

@@ -76,6 +76,13 @@ MAPPINGS: tuple[Mapped, ...] = (
     ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
+    # The cells of the published confusion are counts of 600 completions, which no other number of them compares with.
+    Mapped(
+        "judge against people",
+        "agreement",
+        {"correlation": {"measure": "correlation"}},
+        where={"against": "people"},
+    ),
 )
 CHOICES = "choices"
 TABLES: tuple[str, ...] = tuple(dict.fromkeys([CHOICES, *(mapped.table for mapped in MAPPINGS)]))
@@ -113,6 +120,7 @@ def measure(
     `names`: the paper's models → the run's, of which `models` are all. A mean over the three needs all three; its
     bounds are the means of theirs, which is wide enough however much the models agree on prompts. The best of the three
     needs all three too, and comes with its own interval; so does the highest of any models, and of adapted baselines.
+    What is pooled over models is so in the run's table, and needs all three.
 
     Raises `PolygateError` when several rows of the table are that thing.
     """
@@ -129,8 +137,10 @@ def measure(
             return None
     elif key.model == ANY:
         wanted = list(models)
+    elif key.model:
+        wanted = [names[key.model]] if key.model in names else []
     else:
-        wanted = [names[key.model]] if key.model in names else [] if key.model else [""]
+        wanted = [""] if len(names) == len(MODELS) else []
     found = [_one(key, mapped, tables, model) for model in wanted]
     whole = [one for one in found if one is not None]
     if not whole or len(whole) < len(wanted):

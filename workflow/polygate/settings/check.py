@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from polygate.errors import PolygateError
-from polygate.settings.types import COMMIT, Settings, TruthForNumberError
+from polygate.settings.types import BASE_URL, COMMIT, ENVIRONMENT_VARIABLE, SECRETS, Settings, TruthForNumberError
 
 COMMAND_LINE = "--config"
 """Where a key comes from that stands in no configuration file."""
@@ -134,7 +134,8 @@ def _first_error(error: ValidationError, sources: Sources) -> PolygateError:
 def where(location: Location, value: Any, sources: Sources) -> str:
     """ "file: key = value", the value left out where it would be a whole section."""
     key = _dotted(location)
-    shown = "" if isinstance(value, dict | BaseModel) or not key else f" = {_show(value)}"
+    hidden = isinstance(value, dict | BaseModel) or not key or location[-1] in SECRETS
+    shown = "" if hidden else f" = {_show(value)}"
     return f"{_file_of(location, sources)}: {key}{shown}".removesuffix(": ")
 
 
@@ -173,6 +174,10 @@ def _explain(problem: Any, location: Location) -> tuple[str, str]:
         return f"must be {_either(allowed)}", f"did you mean {near[0]}?" if near else ""
     if kind == "string_pattern_mismatch" and context["pattern"] == COMMIT:
         return "must be a commit: its 40 hex digits", "branches and tags move, and results with them"
+    if kind == "string_pattern_mismatch" and context["pattern"] == ENVIRONMENT_VARIABLE:
+        return "must be the name of an environment variable, like OPENAI_API_KEY", "never write the key itself down"
+    if kind == "string_pattern_mismatch" and context["pattern"] == BASE_URL:
+        return "must be an address like https://api.openai.com/v1", "without user, password or query"
     if kind == "string_pattern_mismatch":
         return "must be a name: letters, digits, and _ . - after the first character", ""
     if kind == "value_error" and isinstance(context["error"], TruthForNumberError):

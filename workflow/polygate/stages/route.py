@@ -20,10 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", required=True, help="gate scores of the language")
     parser.add_argument("--rank", required=True, type=int, help="rank of the gates that route")
     for arm in ("addition", "ablation"):
-        parser.add_argument(f"--{arm}-completions", required=True)
+        parser.add_argument(f"--{arm}-completions", help="with --completions")
         parser.add_argument(f"--{arm}-judgements", required=True)
     parser.add_argument("--budgets", required=True, nargs="+", type=int)
-    parser.add_argument("--completions", required=True, nargs="+", help="outputs, one per budget")
+    parser.add_argument("--completions", nargs="+", help="outputs, one per budget; without, judgements alone")
     parser.add_argument("--judgements", required=True, nargs="+", help="outputs, one per budget")
     parser.add_argument("--dataset", help="what the files must be of, where given")
     parser.add_argument("--language", help="what the files must be of, where given")
@@ -43,16 +43,20 @@ def run(args: argparse.Namespace) -> None:
         judgements.append(files.read_parquet(judged, JUDGEMENT))
         seen = files.parquet_metadata(judgements[-1])
         files.expect(judged, seen, arm=arm, **of)
+        if not args.completions:
+            continue
         completions.append(files.read_parquet(path, COMPLETION))
         same = {what: seen.get(what) for what in ("intervention", "prompts")}
         files.expect(path, files.parquet_metadata(completions[-1]), **same, **of)
     of |= {what: seen.get(what, "") for what in ("prompts", "judge")}
-    for budget, to_completions, to_judgements in zip(args.budgets, args.completions, args.judgements, strict=True):
+    texts_to = args.completions or [None] * len(args.budgets)
+    for budget, to_completions, to_judgements in zip(args.budgets, texts_to, args.judgements, strict=True):
         decided = conditional.decisions(scores, args.rank, budget)
         made = provenance("polygate.stages.route", rank=args.rank, budget=budget)
-        texts = _with(conditional.select(decided, *completions), decided, "draw", "gate_score", "flagged")
         routed = {**of, "arm": "routed", "budget": str(budget)}
-        files.write_parquet(to_completions, texts, made, routed)
+        if to_completions is not None:
+            texts = _with(conditional.select(decided, *completions), decided, "draw", "gate_score", "flagged")
+            files.write_parquet(to_completions, texts, made, routed)
         outcomes = _with(conditional.select(decided, *judgements), decided, "draw", "flagged")
         files.write_parquet(to_judgements, outcomes, made, routed)
 

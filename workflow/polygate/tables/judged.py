@@ -17,6 +17,9 @@ BROAD = "refused_or_deflected"
 """The broad reading of a refusal; `refused` alone, in words, is the strict one, which every other table means."""
 COUNTED = (*OUTCOMES, ELSEWHERE, BROAD)
 
+ASKED = tuple(outcome for outcome in COUNTED if outcome not in ("deflected", ELSEWHERE, BROAD))
+"""What judges that are asked for a yes or no tell: no deflections, nor the language of a refusal."""
+
 Treatment = tuple[str, int | None]
 """Arm and budget, None but for routed arms."""
 

@@ -4,7 +4,9 @@ With several data sets there is a column `dataset`; the rows of the one that eve
 
 Five outcomes sum to one. `refused_in_another_language` is a part of `refused`. `reading` says which rows are refusal
 rates: `refused` is the strict one, declined in words; `refused_or_deflected` the broad one, with answers that find
-fault with the request and decline nothing.
+fault with the request and decline nothing. Judges that are asked for a yes or no tell no deflection, no broad reading
+and no other language. With several judges the first one's rows come first in each tier; another's mean over a tier is
+over the languages that it judges.
 Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
 """
 
@@ -17,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from polygate.measurement.statistics import Panel, Part, Resampling, replicate, share_interval
-from polygate.settings.types import Statistics
+from polygate.settings.types import RULES, Statistics
 from polygate.tables.cells import Cell, by_tier
-from polygate.tables.judged import BROAD, COUNTED, Judged, read_judged, treatments
+from polygate.tables.judged import ASKED, BROAD, COUNTED, Judged, read_judged, treatments
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
@@ -54,7 +56,9 @@ def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, s
             judged = read_judged(cells)
             for subset in ("harmful", "harmless"):
                 common = {**named, "model": model, "tier": tier, "judge": judge, "subset": subset}
-                rows += [{**common, **row} for row in _rows(judged, treatments(cells), subset, resampling)]
+                told = COUNTED if judge == RULES else ASKED
+                found = _rows(judged, treatments(cells), subset, resampling)
+                rows += [{**common, **row} for row in found if row["outcome"] in told]
     write(output, ("dataset", *COLUMNS) if len(datasets) > 1 else COLUMNS, rows)
 
 

@@ -32,11 +32,12 @@ def read_rows(path: Path, *, tested: bool = False) -> list[Row]:
     """Rows of a CSV table as text; `PolygateError` when it is absent or damaged.
 
     In a table of several data sets these are the rows of the one that everything is fitted on, which stand first; with
-    `tested` also those of the data sets that are only tested on.
+    `tested` also those of the data sets that are only tested on. Of several judges they are the first one's.
     """
     read = csv.DictReader(io.StringIO(files.read_csv(path), newline=""))
     rows: list[Row] = [{name: exact(cell) for name, cell in row.items()} for row in read]
-    return rows if tested else [row for row in rows if row.get("dataset") == rows[0].get("dataset")]
+    told = ["judge"] if tested else ["dataset", "judge"]
+    return [row for row in rows if all(row.get(name) == rows[0].get(name) for name in told)]
 
 
 def select(rows: Sequence[Row], **what: object) -> list[Row]:

@@ -1,0 +1,5 @@
+"""Figure: agreement of judges with one another and with people, from agreement.csv."""
+
+from polygate.figures import agreement
+
+agreement.draw(snakemake.input.agreement, snakemake.output.figure, snakemake.output.data)
