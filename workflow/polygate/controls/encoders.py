@@ -22,6 +22,8 @@ from polygate.errors import PolygateError
 from polygate.settings.types import NANO, Controls
 
 BATCH = 32
+NOTES = (".md", ".csv", ".log")
+"""Suffixes of what people may write into an encoder's folder without changing it."""
 LONGEST = 512
 """Tokens after which a text is cut off, where the encoder itself takes more."""
 
@@ -61,6 +63,50 @@ def nano() -> Encoder:
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         # A zero byte would end the text.
         return np.asarray(model.passage([text.replace("\0", " ") for text in texts]), np.float32)
+
+    return Encoder(embed, {"encoder": NANO, "version": metadata.version(NANO)})
+
+
+def from_folder(folder: Path, prefix: str = "") -> Encoder:
+    """An encoder in Hugging Face's format; `prefix` is put before every text, as some were trained with one.
+
+    Raises `PolygateError` for a folder that is absent, damaged or no encoder.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from polygate.forward.loading import first_line, quiet
+
+    if not (folder / "config.json").is_file():
+        raise PolygateError("no encoder (config.json is missing)", where=folder, do="check controls.folder")
+    digests.check_folder(folder, NOTES)
+    try:
+        with quiet():
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model: Any = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            ).eval()
+    except Exception as error:
+        raise PolygateError(
+            f"the encoder can't be loaded ({first_line(error)})", where=folder, do="give one of transformers' format"
+        ) from None
+    # RoBERTa's positions begin after the padding's.
+    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
+    longest = min(LONGEST, tokenizer.model_max_length, places)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            chosen = [prefix + texts[i] for i in rows]
+            batch = tokenizer(chosen, return_tensors="pt", padding=True, truncation=True, max_length=longest)
+            with torch.inference_mode():
+                states = model(**batch).last_hidden_state
+            mask = batch["attention_mask"][..., None]
+            mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            vectors[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        return vectors
 
     facts = {"encoder": folder.name, "architecture": model.config.model_type, "prefix": prefix, "dtype": "float32"}
     return Encoder(embed, facts)
