@@ -76,15 +76,8 @@ def build(
     found = {model: findings(tables.of(model), model, budget, confidence) for model in models}
     made_by = provenance("polygate.tables.findings", confidence=confidence)
     missing = [] if any(row["semantic_verdict"] for row in tables.separability) else [SEMANTIC]
-    answers = {
-        "missing_controls": missing,
-        "confidence": confidence,
-        "budget": budget,
-        "models": found,
-        "order": models,
-        "provenance": made_by,
-    }
-    files.write_json(output, answers)
+    answers = {"confidence": confidence, "budget": budget, "models": found, "order": models, "provenance": made_by}
+    files.write_json(output, {**answers, "missing_controls": missing})
 
 
 def findings(tables: Tables, model: str, budget: int, confidence: float) -> dict[str, Any]:
@@ -131,7 +124,7 @@ def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dic
         by_encoder[tier] = _counted(rows, "semantic_verdict", ENCODER)
     tier = tiers[-1]
     numbers = {"layer": int(layer), "auc": auc, "surface": surface, "caliper": matched, "verdicts": verdicts}
-    numbers |= {"encoder": encoder, "encoder_verdicts": by_encoder}
+    numbers |= {"encoder": encoder, "encoder_verdicts": by_encoder, "beyond": _beyond(tables.separability, model)}
     answer = _know_answer(verdicts[tier])
     total, beyond = sum(verdicts[tier].values()), verdicts[tier]["beyond the surface"]
     compared = sum(by_encoder[tier].values())
@@ -165,10 +158,20 @@ def _counted(rows: Sequence[Row], column: str, control: str) -> dict[str, int]:
     return {verdict: sum(row[column] == verdict for row in rows) for verdict in verdicts_on(control)}
 
 
+def _beyond(rows: Sequence[Row], model: str) -> dict[str, list[str]]:
+    """Each language's controls that the direction is beyond: the surface, a small encoder, both or neither."""
+    columns = {"verdict": SURFACE, "semantic_verdict": ENCODER}
+    return {
+        row["language"]: [control for column, control in columns.items() if row[column] == f"beyond {control}"]
+        for row in select(rows, model=model)
+        if row["verdict"]
+    }
+
+
 def _beside_encoder(verdicts: Mapping[str, int]) -> str:
     """In how many languages of a tier a direction is beyond a small encoder, and in how many that is open."""
     beyond, _, open_, few = (verdicts[verdict] for verdict in verdicts_on(ENCODER))
-    said = f", beyond {ENCODER} in {beyond}"
+    said = f", beyond {ENCODER} in {beyond or 'none'}"
     return f"{said} (open in {open_ + few})" if open_ + few else said
 
 

@@ -127,9 +127,9 @@ def build(
 ) -> None:
     """Write the table.
 
-    `projections`, `gate_scores`: one cell per model and language; `surfaces`, and `semantics` where there is an encoder:
-    one per language (no model); `choices`: one per model. `rank` is the one that routes, clipped per language to what
-    its gates have.
+    `projections`, `gate_scores`: one cell per model and language; `surfaces`, and with an encoder `semantics`: one per
+    language (no model); `choices`: one per model. `rank` is the one that routes, clipped per language to what its gates
+    have.
     """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
