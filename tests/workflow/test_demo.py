@@ -75,6 +75,12 @@ def test_it_knows_in_low_resource_languages_beyond_the_surface(demo: Checkout, m
     assert float(surface["low"]) <= 0.5 <= float(surface["high"])
 
 
+def test_the_first_page_says_that_no_encoder_was_asked(demo: Checkout) -> None:
+    findings = json.loads((demo.folder / "results/demo/tables/findings.json").read_text(encoding="utf-8"))
+    assert findings["missing_controls"] == ["semantic"]
+    assert "the second control is missing" in (demo.folder / "results/demo/report/opening.rst").read_text("utf-8")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_harmfulness_is_read_at_every_position_of_every_language_beside_the_surface(demo: Checkout, model: str) -> None:
     found = [row for row in rows(demo, "positions", model=model, target="harmful", read="true") if row["verdict"]]

@@ -57,6 +57,17 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["download_global_mmlu"] == 20
     assert planned["train_organism"] == 0
     assert planned["make_report"] == 1
+    # The encoder is a package: each language is embedded once, for all models.
+    assert planned["embed"] == planned["semantic"] == len(Settings().languages.all())
+    assert planned["download_encoder"] == 0
+
+
+def test_an_encoder_of_the_hub_is_downloaded_once_and_none_leaves_its_rules_out(checkout: Checkout) -> None:
+    pinned = {"encoder": "some/encoder", "revision": "0" * 40}
+    planned = checkout.planned("--config", f"controls={json.dumps(pinned)}")
+    assert planned["download_encoder"] == 1
+    assert planned["embed"] == planned["semantic"] == len(Settings().languages.all())
+    assert not {"embed", "semantic", "download_encoder"} & set(checkout.planned("--configfile", "config/demo.yaml"))
 
 
 def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) -> None:

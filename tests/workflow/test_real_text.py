@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,18 @@ def random_model(architecture: str, folder: Path, tokenizer: Path, template: str
     tokens.save_pretrained(folder)
 
 
+def random_encoder(folder: Path, tokenizer: Path) -> None:
+    """Write an untrained sentence encoder with the same tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokens = AutoTokenizer.from_pretrained(tokenizer)
+    torch.manual_seed(1)
+    size = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(tokens), **size)).save_pretrained(folder)
+    tokens.save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Checkout:
     """A run over 5 real languages and 3 architectures."""
@@ -64,11 +77,13 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
             "attention": "eager" if architecture == "gemma2" else "sdpa",
             "parameters": 1e7,
         }
+    random_encoder(checkout.folder / "encoder", tokenizer)
     settings = {
         "run": "real",
         "languages": LANGUAGES,
         "models": models,
         "prompts": {"folder": str(shared_data / "polyrefuse"), "limit": {"train": 24, "val": 6, "test": 16}},
+        "controls": {"encoder": "an/encoder", "folder": "encoder"},
         "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
         "generation": {"max_new_tokens": 4},
@@ -99,6 +114,17 @@ def test_the_surface_baseline_stands_beside_every_language(finished_real: Checko
     auc = {row["language"]: float(row["estimate"]) for row in found if row["metric"] == "auc" and row["language"]}
     assert set(auc) == {"en", "de", "fr", "ar", "yo"}
     assert min(auc.values()) > 0.55
+
+
+def test_an_encoder_stands_beside_the_surface_in_every_table(finished_real: Checkout) -> None:
+    for table in ("separability", "gates", "decomposition"):
+        found = {row["language"] for row in rows(finished_real, table) if row["scorer"] == "semantic"}
+        assert found == {"", "en", "de", "fr", "ar", "yo"}, table
+    diagnosis = rows(finished_real, "diagnosis")
+    assert all(row["semantic_auc"] and row["semantic_verdict"] for row in diagnosis)
+    findings = json.loads((finished_real.folder / "results/real/tables/findings.json").read_text())
+    assert findings["missing_controls"] == []
+    assert all("a small sentence encoder with" in model["know"]["sentence"] for model in findings["models"].values())
 
 
 def test_the_report_is_there(finished_real: Checkout) -> None:

@@ -21,7 +21,7 @@ from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import RULES, Model, Settings, blocks_within
+from polygate.settings.types import NANO, RULES, Model, Settings, blocks_within
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -52,6 +52,7 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
     paths: list[tuple[Location, Path | None, bool]] = [
         (("prompts", "folder"), settings.prompts.folder, True),
         (("prompts", "extra"), settings.prompts.extra, True),
+        (("controls", "folder"), settings.controls.folder, True),
     ]
     for name, dataset in settings.datasets.items():
         paths.append((("datasets", name, "folder"), dataset.folder, True))
@@ -136,7 +137,8 @@ def _check_extra(settings: Settings, sources: Sources) -> None:
 
 
 def check_packages(settings: Settings, converted: Path) -> None:
-    """Packages that carry a model's GGUF file are installed, unless it lies converted in a folder of `converted`.
+    """Packages that carry a model's GGUF file are installed, unless it lies converted in a folder of `converted`; so is
+    the one that carries the sentence encoder.
 
     For runs rather than for plans: what would run can be asked without them. Raises `PolygateError`.
     """
@@ -149,6 +151,14 @@ def check_packages(settings: Settings, converted: Path) -> None:
             raise PolygateError(
                 f"models.{name}.gguf: the Python package {model.gguf} is not installed",
                 do="run `make small`, or install the package",
+            ) from None
+    if settings.controls.encoder == NANO:
+        try:
+            metadata.distribution(NANO)
+        except metadata.PackageNotFoundError:
+            raise PolygateError(
+                f"controls.encoder: the Python package {NANO} is not installed",
+                do=f"run `make small`, or `pip install {NANO}`; controls.encoder: none goes without this control",
             ) from None
 
 

@@ -28,6 +28,16 @@ def language_cells():
     ]
 
 
+def semantic_files():
+    """What the sentence encoder tells of every language, in the order of `language_cells`; nothing without one."""
+    return expand("<results>/semantic/{language}.parquet", language=LANGUAGES) if settings.controls.encoder else []
+
+
+def semantic_cells():
+    """Every language where there is a sentence encoder."""
+    return language_cells() if settings.controls.encoder else []
+
+
 def whole_models():
     """Every model, for files that belong to no language."""
     return [{"model": model, "tier": "", "language": ""} for model in MODELS]

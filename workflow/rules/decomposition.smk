@@ -13,6 +13,7 @@ rule table_decomposition:
         ),
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        semantics=semantic_files(),
     output:
         as_table("decomposition", "Failure decomposition"),
     log:
@@ -24,6 +25,7 @@ rule table_decomposition:
         judgements=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
         cells=model_cells(),
         languages=language_cells(),
+        encoded=semantic_cells(),
         code=table_code("decomposition"),
     message:
         "Failure decomposition"

@@ -58,6 +58,7 @@ rule table_separability:
         projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        semantics=semantic_files(),
         choices=expand("<results>/{model}/choices.parquet", model=MODELS),
     output:
         as_table("separability", "Separability"),
@@ -71,6 +72,7 @@ rule table_separability:
         settings=given("statistics", "seed", "gate"),
         cells=model_cells(),
         languages=language_cells(),
+        encoded=semantic_cells(),
         models=whole_models(),
         code=table_code("separability"),
     message:

@@ -39,6 +39,7 @@ rule table_gates:
     input:
         gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        semantics=semantic_files(),
     output:
         as_table("gates", "Gates"),
     log:
@@ -49,6 +50,7 @@ rule table_gates:
         settings=given("statistics", "seed"),
         cells=model_cells(),
         languages=language_cells(),
+        encoded=semantic_cells(),
         code=table_code("gates"),
     message:
         "Gates by rank and budget"

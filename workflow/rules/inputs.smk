@@ -78,6 +78,12 @@ def guard_settings(wildcards):
     return dump({"model": {"hub": guard.hub, "revision": guard.revision}})
 
 
+def encoder_folder():
+    """The folder of a hub encoder, given or downloaded; nothing for one that a package carries."""
+    controls = settings.controls
+    return str(controls.folder or "resources/encoder") if controls.on_hub else []
+
+
 def aligned(wildcards):
     """The alignment of the job's model."""
     return settings.models[wildcards.model].alignment

@@ -15,4 +15,5 @@ decomposition.build(
     statistics=settings.statistics,
     seed=settings.seed,
     surfaces=listed(snakemake.input.surfaces, snakemake.params.languages),
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

@@ -13,4 +13,5 @@ gates.build(
     statistics=settings.statistics,
     seed=settings.seed,
     surfaces=listed(snakemake.input.surfaces, snakemake.params.languages),
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

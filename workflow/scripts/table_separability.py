@@ -16,4 +16,5 @@ separability.build(
     rank=settings.gate.rank,
     statistics=settings.statistics,
     seed=settings.seed,
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

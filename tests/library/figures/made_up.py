@@ -92,18 +92,21 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     tables["separability"] = [
         estimate(**place, scorer=scorer, layer=layer, prompts=prompts, metric="auc", overlap=_overlap(place, prompts))
         for place, prompts in product(places, ("all", "matched", "caliper"))
-        for scorer, layer in [*(("v_hrl", layer) for layer in LAYERS), ("surface", None), ("length", None)]
+        for scorer, layer in [
+            *(("v_hrl", layer) for layer in LAYERS),
+            *((control, None) for control in ("surface", "length", "semantic")),
+        ]
     ]
     tables["gates"] = [
         estimate(**place, rank=rank, budget=budget, draw=draw, metric=metric, scorer=scorer, threshold_from="examples")
         for place, budget, metric, draw in product(places, BUDGETS, ("f1", "auc"), (None, 0))
-        for scorer, rank in [*(("gate", rank) for rank in (1, 2)), ("surface", None)]
+        for scorer, rank in [*(("gate", rank) for rank in (1, 2)), ("surface", None), ("semantic", None)]
         # A high-resource target has one source less than the others, so its gates stop at a lower rank.
         if rank != 2 or place["tier"] != "high"
     ]
     tables["decomposition"] = [
         estimate(**place, scorer=scorer, budget=budget, part=part) | {"estimate": share}
-        for place, budget, scorer in product(places, BUDGETS[1:], ("gate", "surface"))
+        for place, budget, scorer in product(places, BUDGETS[1:], ("gate", "surface", "semantic"))
         for part, share in zip(
             ("acted", "action", "calibration", "representation"), random.dirichlet([4, 3, 2, 1]).tolist(), strict=True
         )

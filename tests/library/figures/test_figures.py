@@ -176,11 +176,11 @@ def test_bars_of_refusal_start_at_zero_and_end_at_the_numbers_of_the_csv(drawn: 
         assert axes.get_ylim()[0] == 0
 
 
-def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(drawn: Drawn) -> None:
+def test_lines_of_the_gate_are_those_of_the_csv_controls_beside_them(drawn: Drawn) -> None:
     data = drawn("demo")["gate_f1"]
-    assert set(data["scorer"]) == {"gate", "surface"}
+    assert set(data["scorer"]) == {"gate", "surface", "semantic"}
     for axes, (_, rows) in zip(panels(gate_f1.plot(data)), data.groupby("model", sort=False), strict=True):
-        for scorer in ("gate", "surface"):
+        for scorer in ("gate", "surface", "semantic"):
             values = [[y] for line in axes.lines if line.get_label() == scorer for y in line.get_ydata()]
             assert rounded(values) == rounded(rows.loc[rows["scorer"] == scorer, ["estimate"]].to_numpy())
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())

@@ -30,7 +30,12 @@ def test_every_dependency_carries_the_range_of_pyproject(root: Path) -> None:
     for name, text in environments.documents(root / "pyproject.toml").items():
         content = yaml.safe_load(text)
         assert content["channels"][0] == "conda-forge"
+        own = content["dependencies"][-1]
+        taken = own["pip"] if isinstance(own, dict) else []
+        assert taken == [f"{each}{known[each]}" for each in environments.PIP.get(Path(name).stem, ())]
         for line in content["dependencies"]:
+            if taken and line in ("pip", own):
+                continue
             package, _, versions = line.partition(" ")
             if package in environments.BESIDE[Path(name).stem]:
                 continue
@@ -49,6 +54,7 @@ def _imports(path: Path) -> set[str]:
 
 def test_everything_the_library_imports_is_in_an_environment(root: Path) -> None:
     available = {name for _, names in environments.GROUPS.values() for name in names}
+    available |= {name for names in environments.PIP.values() for name in names}
     for path in sorted((root / "workflow" / "polygate").rglob("*.py")):
         for module in _imports(path):
             assert IMPORTED_AS.get(module, module) in available, f"{path.name} imports {module}"
@@ -62,7 +68,8 @@ def test_the_rules_name_environments_that_exist(root: Path) -> None:
 
 def test_models_in_packages_are_locked_apart_from_the_environment(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    small = project["project"]["optional-dependencies"]["small"] + project["dependency-groups"]["small"]
+    extras = project["project"]["optional-dependencies"]
+    small = extras["small"] + extras["encoder"] + project["dependency-groups"]["small"]
     wanted = {re.split(r"[<>=]", line)[0] for line in small}
     pins = {
         name: re.findall(r"^([a-z0-9-]+)==\S+.* \\\n    --hash=", (root / name).read_text(), re.MULTILINE)

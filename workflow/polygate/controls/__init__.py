@@ -1,1 +1,1 @@
-"""What the prompts give away without any model: surface baselines, and matched comparisons."""
+"""What is known without the model: surface baselines, matched comparisons, what a small sentence encoder tells."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from polygate.figures import reading, style
 from polygate.figures.refusal_by_tier import COLUMNS as REFUSAL
 from polygate.figures.separability import COLUMNS as SEPARABILITY
+from polygate.figures.separability import SCORERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ FACTS = ["model", "tier", "estimate", "low", "high", "n"]
 def select(
     refusal: pd.DataFrame, separability: pd.DataFrame, choices: pd.DataFrame, budget: int | None = None
 ) -> pd.DataFrame:
-    """Tier means: AUC of v_HRL and of the surface (stage knows), harmful and harmless refusal (acts, repaired)."""
+    """Tier means: AUC of v_HRL, of the surface and of a small encoder (stage knows), refusal (acts, repaired)."""
     import pandas as pd
 
     if budget is None:
@@ -32,7 +33,7 @@ def select(
     tiers = separability[
         (separability["language"] == "") & (separability["metric"] == "auc") & (separability["prompts"] == "all")
     ]
-    auc = reading.at_chosen_layer(tiers[tiers["scorer"].isin(["v_hrl", "surface"])], choices)
+    auc = reading.at_chosen_layer(tiers[tiers["scorer"].isin(SCORERS)], choices)
     parts = [auc[[*FACTS, "scorer"]].rename(columns={"scorer": "what"}).assign(stage="knows", budget=float("nan"))]
     refused = refusal[(refusal["language"] == "") & (refusal["outcome"] == "refused")]
     for stage, rows in (
@@ -72,6 +73,8 @@ def plot(data: pd.DataFrame) -> Figure:
         entries.append(
             style.Entry("AUC of the prompts' surface alone", (style.mark(marker="X", colour=style.BASELINE),))
         )
+        if (data["what"] == "semantic").any():
+            entries.append(style.Entry("AUC of a small encoder", (style.mark(marker="P", colour=style.ENCODER),)))
         title = f"Knows → acts → repaired with {budget} + {budget} examples"
         return style.head(grid, title, entries, columns=1)
 
@@ -84,6 +87,7 @@ def _tier(axes: Axes, mine: pd.DataFrame, tier: str, shift: float) -> None:
         (mine[mine["what"] == "harmful"], "-", colour, colour, marker),
         (mine[mine["what"] == "harmless"], "none", colour, "white", marker),
         (mine[mine["what"] == "surface"], "none", style.BASELINE, style.BASELINE, "X"),
+        (mine[mine["what"] == "semantic"], "none", style.ENCODER, style.ENCODER, "P"),
     )
     for rows, line, edge, face, shape in looks:
         place = [STAGES.index(stage) + shift for stage in rows["stage"]]

@@ -20,8 +20,10 @@ LABELS = {
     "calibration": "calibration: flagged after examples",
     "representation": "representation: never flagged",
 }
-PLACES = {"gate": (-0.1, 0.56), "surface": (0.31, 0.14)}
+PLACES = {"gate": (-0.12, 0.5), "semantic": (0.22, 0.12), "surface": (0.37, 0.12)}
 """Where the bar of a scorer stands within a row, and how thick it is."""
+THIN = {"semantic": "an encoder", "surface": "the surface"}
+"""The bars that no model takes part in, from the top down."""
 
 
 def select(decomposition: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
@@ -38,7 +40,7 @@ def select(decomposition: pd.DataFrame, budget: int | None = None) -> pd.DataFra
 
 
 def plot(data: pd.DataFrame) -> Figure:
-    """Stacked bars from 0 to 100 %, a row per language, a panel per model; the surface's are thin, below the gate's.
+    """Stacked bars from 0 to 100 %, a row per language, a panel per model; the controls' are thin, below the gate's.
 
     The whisker of a part is its own interval, drawn where the part ends (for the last part, where it begins).
     """
@@ -60,8 +62,8 @@ def plot(data: pd.DataFrame) -> Figure:
             forest.dress(axes, rows, names=axes in grid._left_axes)
         marks = {part: style.mark(marker="s", colour=style.PART_COLOURS[part]) for part in style.PARTS}
         keys = [style.Entry(LABELS[part], (marks[part],)) for part in style.PARTS]
-        if (data["scorer"] == "surface").any():
-            keys.append(style.Entry("thin: by the surface alone", tuple(marks.values())[1:]))
+        if thin := [label for scorer, label in THIN.items() if (data["scorer"] == scorer).any()]:
+            keys.append(style.Entry(f"thin: by {', '.join(thin)}", tuple(marks.values())[1:]))
         return style.head(grid, "What becomes of harmful prompts without steering", keys)
 
 
@@ -73,7 +75,7 @@ def _stack(axes: Axes, mine: pd.DataFrame, rows: Sequence[forest.Row], part: str
     axes.barh(
         at, 100 * mine["estimate"], thick, left=100 * mine["left"], color=colour, linewidth=0, zorder=2, label=part
     )
-    if scorer == "surface":
+    if scorer in THIN:
         return
     apart = (style.PARTS.index(part) - 1.5) * 0.13
     if part == style.PARTS[-1]:

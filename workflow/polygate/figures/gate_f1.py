@@ -18,9 +18,15 @@ COLUMNS = (
     *("estimate", "low", "high", "n"),
 )
 
+CONTROLS = {
+    "surface": ("a gate on their surface alone", "x", ":"),
+    "semantic": ("a gate on a small encoder", "+", "--"),
+}
+"""Label, marker and line of the gates that no model takes part in."""
+
 
 def select(gates: pd.DataFrame, rank: int) -> pd.DataFrame:
-    """Tier means of F1 over draws, of the routing gates and of gates on the surface alone.
+    """Tier means of F1 over draws, of the routing gates and of gates on the surface alone and on a small encoder.
 
     The rank is `rank`, or the largest that a tier's gates have: a high-resource target has one source less. The
     threshold is the sources' at budget 0, the examples' above it.
@@ -44,7 +50,7 @@ def plot(data: pd.DataFrame) -> Figure:
             for number, tier in enumerate(tiers):
                 shift = 0.14 * (number - (len(tiers) - 1) / 2)
                 mine = data[(data["model"] == model) & (data["tier"] == tier)].sort_values("budget")
-                for scorer in ("surface", "gate"):
+                for scorer in (*CONTROLS, "gate"):
                     _line(axes, mine[mine["scorer"] == scorer], budgets, tier, scorer, shift)
             axes.set_title(model)
             axes.set_xticks(range(len(budgets)), [f"{budget:.0f}" for budget in budgets])
@@ -57,23 +63,25 @@ def plot(data: pd.DataFrame) -> Figure:
         for axes in grid._left_axes:
             axes.set_ylabel("F1")
         entries = [style.Entry(f"{tier}-resource languages", style.tier_marks([tier])) for tier in tiers]
-        if (data["scorer"] == "surface").any():
-            entries.append(style.Entry("a gate on their surface alone", style.tier_marks(tiers, "x")))
+        for scorer, (label, marker, _) in CONTROLS.items():
+            if (data["scorer"] == scorer).any():
+                entries.append(style.Entry(label, style.tier_marks(tiers, marker)))
         return style.head(grid, "How well the gate tells harmful prompts", entries)
 
 
 def _line(axes: Axes, mine: pd.DataFrame, budgets: Sequence[float], tier: str, scorer: str, shift: float) -> None:
     place = [budgets.index(budget) + shift for budget in mine["budget"]]
     colour = style.TIER_COLOURS[tier]
-    surface = scorer == "surface"
-    axes.vlines(place, mine["low"], mine["high"], color=colour, linewidth=0.8 if surface else 1.3, zorder=2)
+    _, marker, line = CONTROLS.get(scorer, ("", style.TIER_MARKERS[tier], "-"))
+    control = scorer in CONTROLS
+    axes.vlines(place, mine["low"], mine["high"], color=colour, linewidth=0.8 if control else 1.3, zorder=2)
     axes.plot(
         place,
         mine["estimate"],
         color=colour,
-        linestyle=":" if surface else "-",
-        linewidth=0.8 if surface else 1.4,
-        marker="x" if surface else style.TIER_MARKERS[tier],
+        linestyle=line,
+        linewidth=0.8 if control else 1.4,
+        marker=marker,
         markersize=4,
         zorder=3,
         label=scorer,

@@ -1,4 +1,4 @@
-"""AUC of v_HRL per language beside its surface baseline, on all and on matched prompts: does it know?"""
+"""AUC of v_HRL per language beside the surface's and a small encoder's, on all and on matched prompts: does it know?"""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 COLUMNS = ("model", "tier", "language", "layer", "scorer", "prompts", "metric", "estimate", "low", "high", "n")
 SERIES = (
-    forest.Series("v_hrl, all", "v_HRL, all prompts", -0.3),
-    forest.Series("v_hrl, matched", "v_HRL, matched prompts", -0.1, filled=False),
-    forest.Series("surface, all", "surface alone, all prompts", 0.1, marker="X", colour=style.BASELINE),
+    forest.Series("v_hrl, all", "v_HRL, all prompts", -0.32),
+    forest.Series("v_hrl, matched", "v_HRL, matched prompts", -0.16, filled=False),
+    forest.Series("semantic, all", "a small encoder, all prompts", 0.0, marker="P", colour=style.ENCODER),
+    forest.Series("surface, all", "surface alone, all prompts", 0.16, marker="X", colour=style.BASELINE),
     forest.Series(
-        "surface, matched", "surface alone, matched prompts", 0.3, marker="X", colour=style.BASELINE, filled=False
+        "surface, matched", "surface alone, matched prompts", 0.32, marker="X", colour=style.BASELINE, filled=False
     ),
 )
+SCORERS = ("v_hrl", "surface", "semantic")
 
 
 def select(separability: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
-    """AUC of v_HRL at the chosen layer and of the surface features, on all and on matched prompts, with `series`."""
-    rows = separability[(separability["metric"] == "auc") & separability["scorer"].isin(["v_hrl", "surface"])]
+    """AUC of v_HRL at the chosen layer, of the surface features (both on all and on matched prompts) and of the encoder
+    where there is one, with `series`."""
+    rows = separability[(separability["metric"] == "auc") & separability["scorer"].isin(SCORERS)]
     rows = reading.at_chosen_layer(rows, choices)
     rows = rows.assign(series=rows["scorer"] + ", " + rows["prompts"])
     columns = ["model", "tier", "language", "layer", "scorer", "prompts", "series", "estimate", "low", "high", "n"]
@@ -68,5 +71,5 @@ def draw(separability: Path | str, choices: Path | str, svg: Path | str, data: P
         plot,
         svg,
         data,
-        "AUC of v_HRL (pc1_of_diffs) and of surface features alone, by language and model, with intervals",
+        "AUC of v_HRL (pc1_of_diffs), of surface features alone and of a small encoder, by language and model",
     )

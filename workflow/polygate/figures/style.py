@@ -44,6 +44,8 @@ PROBE_COLOURS: Sequence[str] = ("#332288", "#44AA99", "#882255", "#999933", "#CC
 """Probes, which are no tiers and no parts; from Paul Tol's muted scheme (2021), with a marker each."""
 BASELINE = "#6E6E6E"
 """Whatever is there for comparison: surface baselines, arms without a gate, chance."""
+ENCODER = "#9E5A8E"
+"""A small sentence encoder, the control that reads the text."""
 NARROWEST = 4.7
 """Inches; below this the legends don't fit."""
 INK = "#222222"

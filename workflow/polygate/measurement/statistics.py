@@ -25,9 +25,17 @@ from polygate import kernels
 from polygate.settings.types import Statistics
 
 Statistic = Literal["auc", "average_precision", "f1", "balanced_accuracy", "rate", "selectivity"]
-Verdict = Literal["beyond the surface", "not beyond the surface", "can't tell", "too few prompts"]
-TOO_FEW: Literal["too few prompts"] = "too few prompts"
-VERDICTS: tuple[Verdict, ...] = ("beyond the surface", "not beyond the surface", "can't tell", TOO_FEW)
+TOO_FEW = "too few prompts"
+SURFACE, ENCODER = "the surface", "a small encoder"
+"""What a direction is compared with: the controls."""
+
+
+def verdicts_on(control: str) -> tuple[str, str, str, str]:
+    """What a comparison with a control can find."""
+    return f"beyond {control}", f"not beyond {control}", "can't tell", TOO_FEW
+
+
+VERDICTS = verdicts_on(SURFACE)
 FEWEST = 6
 """With fewer distinct prompts of a class than this there is no p and no verdict: resamples of so few say too little of
 what other prompts would do. Found by simulation (`workflow/README.md`)."""
@@ -408,11 +416,11 @@ class Comparison:
     difference: Interval
     p: float
     p_holm: float = 1.0
-    verdict: Verdict = "can't tell"
+    verdict: str = "can't tell"
 
 
 def against_surface(direction: Replicates, baselines: dict[str, Replicates], language: int) -> Comparison:
-    """Paired comparison of a direction's AUC (one method) in one language of a panel with the surface baselines'."""
+    """Paired comparison of a direction's AUC (one method) in one language of a panel with those of baselines."""
     if direction.panel is None:
         raise ValueError("replicates of no panel: their prompts can't be counted")
     return against_every(direction, baselines, language, min(direction.panel.items(language)))
@@ -437,8 +445,8 @@ def against_every(method: Replicates, others: Mapping[str, Replicates], column: 
     return Comparison(strongest, difference, max(p_values))
 
 
-def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[Comparison]:
-    """Holm's correction over the family and the verdict of each.
+def with_verdicts(comparisons: Sequence[Comparison], confidence: float, control: str = SURFACE) -> list[Comparison]:
+    """Holm's correction over the family and the verdict of each, in `verdicts_on(control)`.
 
     "beyond the surface": the direction is better, p (Holm) < 1 − confidence. "not beyond the surface": an advantage of
     more than `MARGIN` is excluded by the interval. "can't tell": neither. "too few prompts": fewer than `FEWEST` of a
@@ -446,19 +454,18 @@ def with_verdicts(comparisons: Sequence[Comparison], confidence: float) -> list[
     """
     adjusted = holm([comparison.p for comparison in comparisons])
     return [
-        replace(comparison, p_holm=p, verdict=_verdict(comparison.difference, p, confidence))
+        replace(comparison, p_holm=p, verdict=_verdict(comparison.difference, p, confidence, control))
         for comparison, p in zip(comparisons, adjusted, strict=True)
     ]
 
 
-def _verdict(difference: Interval, p: float, confidence: float) -> Verdict:
+def _verdict(difference: Interval, p: float, confidence: float, control: str) -> str:
+    beyond, not_beyond, open_, too_few = verdicts_on(control)
     if np.isnan(p):
-        return TOO_FEW
+        return too_few
     if p < 1 - confidence and difference.estimate > 0:
-        return "beyond the surface"
-    if difference.high < MARGIN:
-        return "not beyond the surface"
-    return "can't tell"
+        return beyond
+    return not_beyond if difference.high < MARGIN else open_
 
 
 def resolving(resampling: Resampling, family: int) -> Resampling:

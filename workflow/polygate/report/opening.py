@@ -25,11 +25,17 @@ QUESTIONS: Mapping[str, str] = {
 }
 MEANING: Mapping[str, str] = {
     "know": "Whether the harmfulness direction of high-resource languages separates harmful from harmless prompts of "
-    "other languages, beyond what the prompts' surface gives away.",
+    "other languages: beyond what the prompts' surface gives away, beyond what a small sentence encoder that never "
+    "learnt to refuse tells of them, or neither.",
     "act": "Whether the unsteered model refuses harmful prompts in words (strict), and only those.",
     "repair": "Whether routing each prompt by a gate that saw a few examples of the language makes it act on what "
     "it knows.",
 }
+MISSING: Mapping[str, str] = {
+    "semantic": "This run has no sentence encoder (controls.encoder: none), so the second control is missing: what the "
+    "models know is compared with the prompts' surface alone.",
+}
+"""What is said of a control that a run lacks, under the question that needs it."""
 TONES: Mapping[str, str] = {"yes": "yes", "no": "no"}
 """Class of a verdict; all others ("in part", "at a price", "can't tell") are in between."""
 
@@ -90,9 +96,16 @@ def _answers(found: Mapping[str, Any], models: Sequence[str]) -> list[str]:
     for question, title in QUESTIONS.items():
         lines.append(f'<section class="polygate-question" data-question="{question}">')
         lines.append(f'<h2>{_text(title)}</h2><p class="polygate-meaning">{_text(MEANING[question])}</p>')
+        if question == "know":
+            lines += [f'<p class="polygate-missing">{_text(MISSING[name])}</p>' for name in _missing(found)]
         lines += [_answer(model, found["models"][model][question]) for model in models]
         lines.append("</section>")
     return lines
+
+
+def _missing(found: Mapping[str, Any]) -> Sequence[str]:
+    missing: Sequence[str] = found.get("missing_controls", [])
+    return missing
 
 
 def _figure(svg: bytes, alternative: str) -> list[str]:

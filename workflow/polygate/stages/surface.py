@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from polygate import files
 from polygate.controls import surface
@@ -70,11 +71,20 @@ def run(args: argparse.Namespace) -> None:
     files.write_parquet(args.output, score_table(own, scores, gates), made, of)
 
 
-def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]) -> pa.Table:
-    """One row per scorer and test prompt, then one per surface gate and test prompt."""
+def score_table(
+    own: PromptTable,
+    scores: SurfaceScores,
+    gates: Sequence[Fitted],
+    features: NDArray[Any] | None = None,
+    scorer_of_gates: str = GATE,
+) -> pa.Table:
+    """One row per scorer and test prompt, then one per gate and test prompt.
+
+    `features` are what the gates read of the test prompts, [n, r]; those of the surface when left out.
+    """
     texts = [own.texts[row] for row in scores.rows]
     parts = [_rows(own, scores, texts, scorer, values) for scorer, values in scores.scores.items()]
-    features = surface.surface_features(texts)
+    features = surface.surface_features(texts) if features is None else features
     for gate in gates:
         values = gate.fit.score(features)
         threshold = gate.fit.threshold
@@ -85,7 +95,7 @@ def score_table(own: PromptTable, scores: SurfaceScores, gates: Sequence[Fitted]
             "threshold": threshold.threshold,
             "flagged": calibration.decide(values, threshold.threshold),
         }
-        parts.append(_rows(own, scores, texts, GATE, values, decided))
+        parts.append(_rows(own, scores, texts, scorer_of_gates, values, decided))
     return pa.concat_tables(parts).replace_schema_metadata({"language": own.language})
 
 

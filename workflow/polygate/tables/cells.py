@@ -20,6 +20,10 @@ ROUTED = "routed"
 """Arms of a gate, which have draws; every other arm holds each prompt once."""
 SURFACE_GATE = "surface_gate"
 """Scorer of the gates in a surface cell."""
+SEMANTIC = "semantic"
+"""Scorer of the probe on a small encoder's embeddings, in a cell of the semantic baseline."""
+SEMANTIC_GATE = "semantic_gate"
+"""Scorer of the gates there."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +170,10 @@ def _what(cell: Cell, said: Mapping[str, str]) -> dict[str, object]:
     return {**where, "arm": arm, "action": action, "budget": cell.budget, "judge": cell.judge}
 
 
-def surface_gates(cell: Cell, columns: Sequence[str]) -> pa.Table | None:
-    """Columns of the gates on surface features, test rows, of a surface cell; None when it holds no gates."""
+def control_gates(cell: Cell, columns: Sequence[str], scorer: str = SURFACE_GATE) -> pa.Table | None:
+    """Columns of the gates of a control (`scorer`), test rows, of its cell; None when it holds no gates."""
     if "budget" not in files.read_parquet(cell.path).column_names:
         return None
     table = test_split(read(cell, list({*columns, "split", "scorer"})))
-    table = table.filter(pc.equal(table["scorer"], SURFACE_GATE))
+    table = table.filter(pc.equal(table["scorer"], scorer))
     return table if table.num_rows else None

@@ -1,7 +1,8 @@
 """decomposition.csv: acted, action, calibration, representation, per language and tier, for each budget b ≥ 1.
 
-`scorer` says whose flags decide: "gate", or "surface" for gates on the eleven surface features, fitted and calibrated
-in the same way. What those call action or calibration needs no model to be known.
+`scorer` says whose flags decide: "gate", or, fitted and calibrated in the same way, "surface" for gates on the eleven
+surface features and "semantic" for gates on a small encoder's sentence embeddings (no rows without an encoder). What
+the surface's call action or calibration needs no model to be known; what the encoder's do, no model this large.
 """
 
 from __future__ import annotations
@@ -20,11 +21,22 @@ from polygate.measurement.decomposition import PARTS, decompose
 from polygate.measurement.statistics import Panel, Part, Resampling, replicate, share_interval
 from polygate.settings.types import Statistics
 from polygate.steering.conditional import clipped_rank
-from polygate.tables.cells import Cell, by_tier, only, pivoted, read, surface_gates, test_rows, test_split
+from polygate.tables.cells import (
+    SEMANTIC_GATE,
+    SURFACE_GATE,
+    Cell,
+    by_tier,
+    control_gates,
+    only,
+    pivoted,
+    read,
+    test_rows,
+    test_split,
+)
 from polygate.tables.writing import interval, write
 
 COLUMNS = ("model", "tier", "language", "scorer", "budget", "part", "estimate", "low", "high", "n", "method", "judge")
-GATE, SURFACE = "gate", "surface"
+GATE, SURFACE, SEMANTIC = "gate", "surface", "semantic"
 
 
 @dataclass(frozen=True)
@@ -45,11 +57,12 @@ def build(
     statistics: Statistics,
     seed: int,
     surfaces: Sequence[Cell] = (),
+    semantics: Sequence[Cell] = (),
 ) -> None:
     """Write the table from the unsteered judgements (other arms are ignored) and the gates of the routing `rank`.
 
-    The rank is clipped per language to what its gates have, as routing does. `surfaces`: surface cells, one per
-    language; those that hold surface gates give the rows of scorer "surface".
+    The rank is clipped per language to what its gates have, as routing does. `surfaces`, `semantics`: cells of
+    the two controls, one per language; those that hold gates give the rows of scorers "surface" and "semantic".
     """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
@@ -57,8 +70,11 @@ def build(
     for (model, tier, judge), cells in by_tier(unsteered, lambda cell: cell.judge):
         gates = [cell for cell in gate_scores if cell.model == model]
         by_gate = [_failures(cell, *_gate_rows(only(gates, language=cell.language), rank)) for cell in cells]
-        by_surface = [_failures(cell, *found) for cell in cells for found in _surface_rows(surfaces, cell.language)]
-        for scorer, failures in ((GATE, by_gate), (SURFACE, by_surface)):
+        by_surface, by_encoder = (
+            [_failures(cell, *found) for cell in cells for found in _control_rows(given, scorer, cell.language)]
+            for given, scorer in ((surfaces, SURFACE_GATE), (semantics, SEMANTIC_GATE))
+        )
+        for scorer, failures in ((GATE, by_gate), (SURFACE, by_surface), (SEMANTIC, by_encoder)):
             present = [language for language in failures if language.ids and language.parts]
             if present:
                 common = {"model": model, "tier": tier, "judge": judge, "scorer": scorer}
@@ -73,10 +89,11 @@ def _gate_rows(cell: Cell, rank: int) -> tuple[pa.Table, Path]:
     return table.filter(pc.equal(table["rank"], used)), cell.path
 
 
-def _surface_rows(surfaces: Sequence[Cell], language: str) -> Iterator[tuple[pa.Table, Path]]:
-    """The same of the surface gates of a language, where there are any."""
-    for cell in surfaces:
-        table = surface_gates(cell, ["prompt_id", "budget", "draw", "flagged"]) if cell.language == language else None
+def _control_rows(controls: Sequence[Cell], scorer: str, language: str) -> Iterator[tuple[pa.Table, Path]]:
+    """The same of the gates of a control for a language, where there are any."""
+    columns = ["prompt_id", "budget", "draw", "flagged"]
+    for cell in controls:
+        table = control_gates(cell, columns, scorer) if cell.language == language else None
         if table is not None:
             yield table, cell.path
 

@@ -5,6 +5,10 @@
 model knows, so they need a direction that separates better than the surface of the prompts does: where that is excluded
 the failure is one of *representation*, where it is open the diagnosis is *can't tell*. With fewer
 than six test prompts of a class it is *too few prompts*, whatever they say.
+
+The columns `semantic_…` say the same by a small sentence encoder: its share of each failure, its AUC, and the paired
+comparison of v_HRL with it. They change no diagnosis (an encoder that tells harm reads the text, as the model does) and
+are empty where there is no encoder.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ HALF = 0.5
 FAILURES = PARTS[1:]
 DIAGNOSES = ("acts", *FAILURES, "can't tell", TOO_FEW)
 _COMPARED = ("baseline", "difference", "difference_low", "difference_high", "p_holm", "verdict")
+_BY_ENCODER = tuple(f"semantic_{name}" for name in _COMPARED[1:])
 COLUMNS = (
     "model",
     "tier",
@@ -34,6 +39,9 @@ COLUMNS = (
     *(f"surface_{part}" for part in FAILURES),
     *("auc", "auc_low", "auc_high", "surface_auc"),
     *_COMPARED,
+    *(f"semantic_{part}" for part in FAILURES),
+    "semantic_auc",
+    *_BY_ENCODER,
 )
 
 
@@ -66,8 +74,9 @@ def build(output: Path, *, decomposition: Path, separability: Path) -> None:
 def _row(parts: Sequence[Row], known: Sequence[Row]) -> dict[str, Any]:
     shares = {row["part"]: float(row["estimate"]) for row in select(parts, scorer="gate")}
     row: dict[str, Any] = {part: shares[part] for part in PARTS}
-    surface = {row["part"]: float(row["estimate"]) for row in select(parts, scorer="surface")}
-    row |= {f"surface_{part}": surface.get(part) for part in FAILURES}
+    for scorer in ("surface", "semantic"):
+        alone = {row["part"]: float(row["estimate"]) for row in select(parts, scorer=scorer)}
+        row |= {f"{scorer}_{part}": alone.get(part) for part in FAILURES}
     compared = next((row for row in known if row["verdict"]), None)
     row["diagnosis"] = diagnose(shares, compared["verdict"] if compared else "")
     if compared is None:
@@ -75,4 +84,6 @@ def _row(parts: Sequence[Row], known: Sequence[Row]) -> dict[str, Any]:
     row |= {"auc": compared["estimate"], "auc_low": compared["low"], "auc_high": compared["high"]}
     baseline = select(known, scorer=compared["baseline"])
     row["surface_auc"] = baseline[0]["estimate"] if baseline else None
-    return row | {name: compared[name] for name in _COMPARED}
+    encoder = select(known, scorer="semantic")
+    row["semantic_auc"] = encoder[0]["estimate"] if encoder else None
+    return row | {name: compared[name] for name in (*_COMPARED, *_BY_ENCODER)}

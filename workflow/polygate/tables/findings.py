@@ -13,10 +13,10 @@ from typing import Any
 
 from polygate import files
 from polygate.measurement.decomposition import PARTS
-from polygate.measurement.statistics import TOO_FEW, VERDICTS
+from polygate.measurement.statistics import ENCODER, SURFACE, TOO_FEW, verdicts_on
 from polygate.provenance import provenance
 from polygate.settings.types import TIERS
-from polygate.tables.cells import ROUTED
+from polygate.tables.cells import ROUTED, SEMANTIC
 from polygate.tables.diagnosis import DIAGNOSES
 from polygate.tables.judged import ELSEWHERE
 from polygate.tables.positions import READ, TARGETS, Target
@@ -75,8 +75,9 @@ def build(
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
     found = {model: findings(tables.of(model), model, budget, confidence) for model in models}
     made_by = provenance("polygate.tables.findings", confidence=confidence)
+    missing = [] if any(row["semantic_verdict"] for row in tables.separability) else [SEMANTIC]
     answers = {"confidence": confidence, "budget": budget, "models": found, "order": models, "provenance": made_by}
-    files.write_json(output, answers)
+    files.write_json(output, {**answers, "missing_controls": missing})
 
 
 def findings(tables: Tables, model: str, budget: int, confidence: float) -> dict[str, Any]:
@@ -106,7 +107,9 @@ def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dic
     auc: dict[str, Number | None] = {}
     matched: dict[str, Number | None] = {}
     surface: dict[str, dict[str, Number | None]] = {}
+    encoder: dict[str, Number | None] = {}
     verdicts: dict[str, dict[str, int]] = {}
+    by_encoder: dict[str, dict[str, int]] = {}
     for tier in tiers:
         auc[tier] = number(tables.separability, **mean, tier=tier, scorer="v_hrl", layer=layer)
         matched[tier] = number(
@@ -115,17 +118,23 @@ def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dic
         surface[tier] = {
             name: number(tables.separability, **mean, tier=tier, scorer=name) for name in ("surface", "length")
         }
-        rows = [row for row in select(tables.separability, model=model, tier=tier) if row["verdict"]]
-        verdicts[tier] = {str(verdict): sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
+        encoder[tier] = number(tables.separability, **mean, tier=tier, scorer=SEMANTIC)
+        rows = select(tables.separability, model=model, tier=tier)
+        verdicts[tier] = _counted(rows, "verdict", SURFACE)
+        by_encoder[tier] = _counted(rows, "semantic_verdict", ENCODER)
     tier = tiers[-1]
     numbers = {"layer": int(layer), "auc": auc, "surface": surface, "caliper": matched, "verdicts": verdicts}
+    numbers |= {"encoder": encoder, "encoder_verdicts": by_encoder, "beyond": _beyond(tables.separability, model)}
     answer = _know_answer(verdicts[tier])
     total, beyond = sum(verdicts[tier].values()), verdicts[tier]["beyond the surface"]
+    compared = sum(by_encoder[tier].values())
     strongest = max((value for value in surface[tier].values() if value), key=_estimate, default=None)
     separates = (
         f"at layer {layer} the high-resource direction separates harmful from harmless prompts in {tier}-resource "
         f"languages with AUC {_unit(auc[tier])}, their surface with {_unit(strongest)}"
     )
+    if encoder[tier]:
+        separates += f", a small sentence encoder with {_unit(encoder[tier])}"
     words = {
         "yes": f"It knows, beyond the surface of the prompts in {beyond} of {total} languages",
         "in part": f"It knows in part, beyond the surface of the prompts in {beyond} of {total} languages",
@@ -133,11 +142,37 @@ def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dic
         TOO_FEW: f"Too few prompts to tell what it knows in any of {total} languages",
         "can't tell": f"Can't tell whether it knows more than the surface of the prompts in any of {total} languages",
     }
-    short = f"knows beyond the surface in {beyond} of {total} {tier}-resource languages (AUC {_unit(auc[tier], True)}"
-    short += f", surface {_unit(strongest, True)})"
+    said = words[answer] + _beside_encoder(by_encoder[tier]) if compared else words[answer]
+    short = f"knows beyond the surface in {beyond} of {total} {tier}-resource languages"
+    if compared:
+        short += f" and beyond a small encoder in {by_encoder[tier][f'beyond {ENCODER}']}"
+    short += f" (AUC {_unit(auc[tier], True)}, surface {_unit(strongest, True)}"
+    short += f", encoder {_unit(encoder[tier], True)})" if encoder[tier] else ")"
     where = {target: _where(tables.positions, model, tier, target, level) for target in TARGETS}
-    sentence = f"{words[answer]}: {separates}{_read(where)}."
+    sentence = f"{said}: {separates}{_read(where)}."
     return {"answer": answer, "sentence": sentence, "short": short, **numbers, "positions": where}
+
+
+def _counted(rows: Sequence[Row], column: str, control: str) -> dict[str, int]:
+    """How many languages have each verdict on a control; all zero where it is missing."""
+    return {verdict: sum(row[column] == verdict for row in rows) for verdict in verdicts_on(control)}
+
+
+def _beyond(rows: Sequence[Row], model: str) -> dict[str, list[str]]:
+    """Each language's controls that the direction is beyond: the surface, a small encoder, both or neither."""
+    columns = {"verdict": SURFACE, "semantic_verdict": ENCODER}
+    return {
+        row["language"]: [control for column, control in columns.items() if row[column] == f"beyond {control}"]
+        for row in select(rows, model=model)
+        if row["verdict"]
+    }
+
+
+def _beside_encoder(verdicts: Mapping[str, int]) -> str:
+    """In how many languages of a tier a direction is beyond a small encoder, and in how many that is open."""
+    beyond, _, open_, few = (verdicts[verdict] for verdict in verdicts_on(ENCODER))
+    said = f", beyond {ENCODER} in {beyond or 'none'}"
+    return f"{said} (open in {open_ + few})" if open_ + few else said
 
 
 def _where(positions: Sequence[Row], model: str, tier: str, target: Target, level: float) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """gates.csv: F1, balanced accuracy and AUC of the gates on test prompts, per rank and budget.
 
 Rows without a `draw` are means over the draws of a budget (`sd` is the spread between them); rows with one are single
-draws. Means over a tier take the languages that have a gate of that rank. `scorer` is "gate", or "surface" for gates on
-the eleven surface features, fitted and calibrated in the same way: what a gate's F1 has to be read against. These have
-no rank and depend on no model; their rows are repeated for each.
+draws. Means over a tier take the languages that have a gate of that rank. `scorer` is "gate", "surface" for gates on
+the eleven surface features, or "semantic" for gates on a small encoder's sentence embeddings (none without an encoder),
+both fitted and calibrated in the same way: what a gate's F1 has to be read against. These have no rank and depend on no
+model; their rows are repeated for each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,18 @@ from polygate.measurement.statistics import (
     share_interval,
 )
 from polygate.settings.types import Statistics
-from polygate.tables.cells import Cell, Test, by_tier, pivoted, read, surface_gates, test_rows, test_split
+from polygate.tables.cells import (
+    SEMANTIC_GATE,
+    SURFACE_GATE,
+    Cell,
+    Test,
+    by_tier,
+    control_gates,
+    pivoted,
+    read,
+    test_rows,
+    test_split,
+)
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
@@ -71,20 +83,32 @@ class Gates:
 
 
 def build(
-    gate_scores: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int, surfaces: Sequence[Cell] = ()
+    gate_scores: Sequence[Cell],
+    output: Path,
+    *,
+    statistics: Statistics,
+    seed: int,
+    surfaces: Sequence[Cell] = (),
+    semantics: Sequence[Cell] = (),
 ) -> None:
     """Write the table from the gate scores of every model and language.
 
-    `surfaces`: surface cells, one per language; those that hold surface gates give the rows of scorer "surface".
+    `surfaces`, `semantics`: cells of the two controls, one per language; those that hold gates give the rows of scorers
+    "surface" and "semantic".
     """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
-    of_surface = {tier: _surface_rows(cells, resampling) for (_, tier), cells in by_tier(surfaces)}
+    controls = {
+        (scorer, tier): _control_rows(cells, gate, resampling)
+        for scorer, gate, given in (("surface", SURFACE_GATE, surfaces), ("semantic", SEMANTIC_GATE, semantics))
+        for (_, tier), cells in by_tier(given)
+    }
     for (model, tier), cells in by_tier(gate_scores):
         common = {"model": model, "tier": tier}
         for rank, gates in _ranks(cells):
             rows += [{**common, "rank": rank, "scorer": "gate", **row} for row in _rows(gates, resampling)]
-        rows += [{**common, "scorer": "surface", **row} for row in of_surface.get(tier, [])]
+        for scorer in ("surface", "semantic"):
+            rows += [{**common, "scorer": scorer, **row} for row in controls.get((scorer, tier), [])]
     write(output, COLUMNS, rows)
 
 
@@ -100,8 +124,8 @@ def _ranks(cells: Sequence[Cell]) -> Iterator[tuple[int, list[Gates]]]:
             yield rank, gates
 
 
-def _surface_rows(cells: Sequence[Cell], resampling: Resampling) -> list[dict[str, Any]]:
-    found = {cell: surface_gates(cell, _READ) for cell in cells}
+def _control_rows(cells: Sequence[Cell], scorer: str, resampling: Resampling) -> list[dict[str, Any]]:
+    found = {cell: control_gates(cell, _READ, scorer) for cell in cells}
     gates = [_gates(cell, table) for cell, table in found.items() if table is not None]
     gates = [language for language in gates if language.test.both]
     return _rows(gates, resampling) if gates else []

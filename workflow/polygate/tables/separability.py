@@ -1,7 +1,8 @@
 """separability.csv: how well scores tell harmful from harmless test prompts, directions beside surface baselines.
 
 Scorers: the directions `v_hrl` and `local` at every layer; `gate`, the uncalibrated gate at the chosen layer; and, with
-no layer, the baselines `surface`, `length`, `char_ngrams`, `naive_bayes`. `estimator` says how a direction was found:
+no layer, the baselines `surface`, `length`, `char_ngrams`, `naive_bayes` and, where the run has a sentence encoder,
+`semantic`, the probe on its embeddings. `estimator` says how a direction was found:
 v_hrl, like the `direction` of probes.csv, is pc1_of_diffs; what steers is pooled_dim. Prompts: `all`; `matched`,
 weighted to the same distribution over strata in both classes; `caliper`, pairs of like length and punctuation only (AUC
 alone).
@@ -9,13 +10,15 @@ alone).
 On the rows of v_hrl at the chosen layer over all prompts (`auc`) stands the paired comparison with the surface: the
 difference to the stronger of the baselines that need no label of the language (`surface`, `length`), its p-value,
 Holm-corrected over the languages of the model, and the verdict ("too few prompts" and no p with fewer than six of a
-class).
+class). The columns `semantic_…` hold the same comparison with the encoder's probe, a second family of tests: "beyond a
+small encoder", or not. They are empty where there is no encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ from polygate.controls.matching import CALIPER, Matched, caliper_auc, close_pair
 from polygate.controls.surface import FINAL_CLASSES, LABEL_FREE, SCORERS
 from polygate.errors import PolygateError
 from polygate.measurement.statistics import (
+    ENCODER,
+    SURFACE,
     Panel,
     Part,
     Replicates,
@@ -42,9 +47,12 @@ from polygate.representation.directions import ESTIMATORS
 from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
-from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, spelt, write
+from polygate.tables.cells import SEMANTIC, Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
+from polygate.tables.writing import interval, spelt, tested, write
 
+SEMANTIC_COLUMNS = tuple(
+    f"semantic_{name}" for name in ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
+)
 COLUMNS = (
     "model",
     "tier",
@@ -70,8 +78,11 @@ COLUMNS = (
     "p",
     "p_holm",
     "verdict",
+    *SEMANTIC_COLUMNS,
 )
 DIRECTIONS = ("v_hrl", "local")
+CONTROLS: Mapping[str, Sequence[str]] = {SURFACE: LABEL_FREE, ENCODER: (SEMANTIC,)}
+"""What v_hrl is compared with, and by which scorers."""
 METRICS = ("auc", "average_precision")
 FEWEST_PAIRS = 100
 """Below this many close pairs in a language their AUC says little; the column `overlap` says so."""
@@ -112,11 +123,13 @@ def build(
     rank: int,
     statistics: Statistics,
     seed: int,
+    semantics: Sequence[Cell] = (),
 ) -> None:
     """Write the table.
 
-    `projections`, `gate_scores`: one cell per model and language; `surfaces`: one per language (no model); `choices`:
-    one per model. `rank` is the one that routes, clipped per language to what its gates have.
+    `projections`, `gate_scores`: one cell per model and language; `surfaces`, and with an encoder `semantics`: one per
+    language (no model); `choices`: one per model. `rank` is the one that routes, clipped per language to what its gates
+    have.
     """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
@@ -124,11 +137,12 @@ def build(
     family = len({cell.language for cell in projections})
     for (model, tier), cells in by_tier(projections):
         gates = [cell for cell in gate_scores if cell.model == model]
-        sheets = [_sheet(cell, gates, surfaces, layers[model], rank) for cell in cells]
+        sheets = [_sheet(cell, gates, surfaces, semantics, layers[model], rank) for cell in cells]
         sheets = [sheet for sheet in sheets if sheet.test.both]
         if sheets:
             found = _tier_rows(sheets, resampling)
-            _compare(found, sheets, layers[model], resolving(resampling, family))
+            for control, names in CONTROLS.items():
+                _compare(found, sheets, layers[model], resolving(resampling, family), control, names)
             rows += [{"model": model, "tier": tier, **row} for row in found]
     _verdicts(rows, statistics.confidence)
     for row in rows:
@@ -137,7 +151,9 @@ def build(
     write(output, COLUMNS, [{name: value for name, value in row.items() if name in COLUMNS} for row in rows])
 
 
-def _sheet(cell: Cell, gates: Sequence[Cell], surfaces: Sequence[Cell], layer: int, rank: int) -> Sheet:
+def _sheet(
+    cell: Cell, gates: Sequence[Cell], surfaces: Sequence[Cell], semantics: Sequence[Cell], layer: int, rank: int
+) -> Sheet:
     columns = ["prompt_id", "split", "subset", "token_count", "layer", "scorer", "score"]
     projected = test_split(read(cell, columns))
     first = projected.filter(
@@ -153,6 +169,10 @@ def _sheet(cell: Cell, gates: Sequence[Cell], surfaces: Sequence[Cell], layer: i
     baselines = read(surface, ["prompt_id", "scorer", "score", "log_characters", "punctuation", "question"])
     for (name,), values in pivoted(_of(baselines, SCORERS), ["scorer"], "score", test, surface.path).items():
         scores[name, None] = values.astype(np.float64)
+    if semantics:
+        encoded = only(semantics, language=cell.language)
+        probe = _of(read(encoded, ["prompt_id", "scorer", "score"]), [SEMANTIC])
+        scores[SEMANTIC, None] = pivoted(probe, [], "score", test, encoded.path)[()].astype(np.float64)
     own = _of(baselines, ["length"])
     facts = {name: pivoted(own, [], name, test, surface.path)[()] for name in own.column_names[3:]}
     return Sheet(
@@ -273,9 +293,16 @@ def _pairs(sheet: Sheet) -> bool:
     return bool(close_pairs(sheet.test.harmful, sheet.log_characters, sheet.final, CALIPER).any())
 
 
-def _compare(rows: list[dict[str, Any]], sheets: Sequence[Sheet], layer: int, resampling: Resampling) -> None:
-    """Attach the comparison of v_hrl at the chosen layer with the surface to its rows, per language."""
-    present = [name for name in LABEL_FREE if all((name, None) in sheet.scores for sheet in sheets)]
+def _compare(
+    rows: list[dict[str, Any]],
+    sheets: Sequence[Sheet],
+    layer: int,
+    resampling: Resampling,
+    control: str,
+    names: Sequence[str],
+) -> None:
+    """Attach the comparison of v_hrl at the chosen layer with a control's scorers to its rows, per language."""
+    present = [name for name in names if all((name, None) in sheet.scores for sheet in sheets)]
     if not present:
         return
     panel = _panel(sheets)
@@ -286,12 +313,14 @@ def _compare(rows: list[dict[str, Any]], sheets: Sequence[Sheet], layer: int, re
         for row in rows:
             key = (row["language"], row["scorer"], row["layer"], row["prompts"], row["metric"])
             if key == (language, "v_hrl", layer, "all", "auc"):
-                row["comparison"] = against_surface(found.pick([0]), baselines, column)
+                row[control] = against_surface(found.pick([0]), baselines, column)
 
 
 def _verdicts(rows: list[dict[str, Any]], confidence: float) -> None:
-    """Correct the comparisons of each model and spell them out in their rows."""
-    for model in dict.fromkeys(row["model"] for row in rows):
-        compared = [row for row in rows if row["model"] == model and "comparison" in row]
-        for row, found in zip(compared, with_verdicts([r["comparison"] for r in compared], confidence), strict=True):
-            row |= spelt(found)
+    """Correct the comparisons of each model with each control and spell them out in their rows."""
+    for model, control in product(dict.fromkeys(row["model"] for row in rows), CONTROLS):
+        compared = [row for row in rows if row["model"] == model and control in row]
+        for row, found in zip(
+            compared, with_verdicts([row[control] for row in compared], confidence, control), strict=True
+        ):
+            row |= spelt(found) if control == SURFACE else {f"semantic_{k}": v for k, v in tested(found).items()}

@@ -52,9 +52,13 @@ def interval(found: Interval) -> dict[str, Any]:
 
 def spelt(comparison: Comparison) -> dict[str, Any]:
     """A comparison with the surface as its columns."""
+    return {"baseline": comparison.baseline, **tested(comparison)}
+
+
+def tested(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as its columns, without whom it is with."""
     difference = comparison.difference
     return {
-        "baseline": comparison.baseline,
         "difference": difference.estimate,
         "difference_low": difference.low,
         "difference_high": difference.high,

@@ -1,0 +1,108 @@
+"""The second control: what a sentence encoder tells, under the direction's own protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from library.controls.standin import embed
+from library.tables.run import Run
+from polygate import kernels
+from polygate.controls.semantic import Embedded, semantic_gates, semantic_scores
+from polygate.decision import calibration
+from polygate.errors import PolygateError
+from polygate.prompts.table import PromptTable
+from polygate.settings.types import Gate
+
+SETTINGS = Gate(rank=1, ranks=[1], budgets=[0, 4], draws=3)
+
+
+def embedded(prompts: PromptTable) -> Embedded:
+    return Embedded(prompts, embed(prompts.texts))
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> list[Embedded]:
+    """h1, h2 and l1, whose harmful prompts the stand-in encoder knows by a word."""
+    run = Run(tmp_path, telling=True)
+    return [embedded(run.prompts(name)) for name in ("h1", "h2", "l1")]
+
+
+def auc(own: Embedded, scores: np.ndarray, rows: np.ndarray) -> float:
+    return float(kernels.auc(scores, own.prompts.harmful[rows]))
+
+
+def test_the_probe_is_a_ridge_logistic_regression_on_the_sources_train_prompts(told: list[Embedded]) -> None:
+    *sources, own = told
+    rows = [source.prompts.select("train") for source in sources]
+    known = np.concatenate([source.values[kept] for source, kept in zip(sources, rows, strict=True)]).astype(float)
+    labels = np.concatenate([source.prompts.harmful[kept] for source, kept in zip(sources, rows, strict=True)])
+    twin = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(known, labels)
+    found = semantic_scores(sources, own)
+    assert found.rows.tolist() == own.prompts.select("test").tolist()
+    expected = twin.decision_function(own.values[found.rows].astype(float))
+    assert found.scores["semantic"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_it_knows_what_the_encoder_knows_and_nothing_else(tmp_path: Path, told: list[Embedded]) -> None:
+    *sources, own = told
+    found = semantic_scores(sources, own)
+    assert auc(own, found.scores["semantic"], found.rows) > 0.95
+    run = Run(tmp_path, n=100)
+    *sources, own = [embedded(run.prompts(name)) for name in ("h1", "h2", "l1")]
+    found = semantic_scores(sources, own)
+    assert 0.3 < auc(own, found.scores["semantic"], found.rows) < 0.7
+
+
+def test_the_targets_own_labels_reach_gates_with_examples_only(told: list[Embedded]) -> None:
+    """Turning the target's train vectors around leaves budget 0 as it was and changes the others."""
+    *sources, own = told
+    train = own.prompts.select("train")
+    values = own.values.copy()
+    values[train] = values[train[::-1]]
+    first, second = (
+        list(semantic_gates(sources, given, SETTINGS, 0)) for given in (own, Embedded(own.prompts, values))
+    )
+    assert [(gate.budget, gate.draw) for gate in first] == [(0, 0), (4, 0), (4, 1), (4, 2)]
+    for before, after in zip(first, second, strict=True):
+        assert np.array_equal(before.fit.weights, after.fit.weights) == (before.budget == 0)
+
+
+def test_thresholds_are_chosen_as_the_models_are(told: list[Embedded]) -> None:
+    *sources, own = told
+    for gate in semantic_gates(sources, own, SETTINGS, 0):
+        threshold = gate.fit.threshold
+        if gate.budget:
+            rows = calibration.draw_examples(own.prompts, gate.budget, gate.draw, 0)
+            scores, labels, languages = gate.fit.score(own.values[rows]), own.prompts.harmful[rows], None
+            assert gate.balance["l1"] == (4, 4)
+        else:
+            kept = [source.prompts.select("train", multiple_choice=True) for source in sources]
+            scores = gate.fit.score(np.concatenate([s.values[r] for s, r in zip(sources, kept, strict=True)]))
+            labels = np.concatenate([s.prompts.harmful[r] for s, r in zip(sources, kept, strict=True)])
+            languages = np.repeat([0, 1], [len(r) for r in kept])
+            assert "l1" not in gate.balance
+        expected = kernels.sweep_threshold(scores, labels, languages, "macro_f1")
+        assert threshold.threshold == expected.threshold
+        assert threshold.origin == ("examples" if gate.budget else "source")
+
+
+def test_sources_of_one_class_are_an_error(tmp_path: Path) -> None:
+    run = Run(tmp_path, without={"h1": "harmless train"})
+    with pytest.raises(PolygateError, match="one class"):
+        semantic_scores([embedded(run.prompts("h1"))], embedded(run.prompts("l1")))
+
+
+def test_embeddings_are_read_back_for_their_own_prompts_alone(tmp_path: Path, told: list[Embedded]) -> None:
+    first, second, _ = told
+    path = tmp_path / "h1.safetensors"
+    first.save(path, {})
+    assert np.array_equal(Embedded.load(path, first.prompts).values, first.values)
+    with pytest.raises(PolygateError, match="expected h2"):
+        Embedded.load(path, second.prompts)
+    other = Run(tmp_path, seed=1).prompts("h1")
+    with pytest.raises(PolygateError, match="holds prompts"):
+        Embedded.load(path, other)
