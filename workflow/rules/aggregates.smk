@@ -124,29 +124,3 @@ def judgement_file(cell):
 def completion_files():
     """Completions of every model, language and arm."""
     return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")
-
-
-FIGURES, TABLES = [], []
-"""Names of all figures and tables, which their rules add to."""
-
-
-def as_figure(name, category, label):
-    """A figure of the report: the SVG that its rule makes, under a category of the report's pages."""
-    FIGURES.append(name)
-    return report(
-        f"<results>/figures/{name}.svg",
-        caption=f"../../reports/captions/{name}.rst",
-        category=category,
-        labels={"figure": label},
-    )
-
-
-def as_table(name, label):
-    """A table of the report, with the caption that all tables share."""
-    TABLES.append(name)
-    return report(
-        f"<results>/tables/{name}.csv",
-        caption="../../reports/captions/table.rst",
-        category="6 Tables",
-        labels={"table": label},
-    )
