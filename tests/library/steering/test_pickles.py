@@ -62,7 +62,7 @@ def test_arrays_come_out_as_they_went_in(array: np.ndarray, protocol: int, tmp_p
         {"vectors": [1.0]},
         [np.ones(3)],
         np.array(["text"]),
-        np.array([object()], dtype=object),
+        pytest.param(np.array([object()], dtype=object), id="objects"),
         np.array([], dtype=np.float32),
         np.array([1.0, np.inf]),
         np.zeros(2, dtype=[("a", "f4")]),
