@@ -28,6 +28,7 @@ TEXT = (
     "metric",
     "part",
     "probe",
+    "rule",
     "sources",
     "threshold_from",
     "position",
@@ -35,7 +36,10 @@ TEXT = (
     "target",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface")
+NUMBERS = (
+    *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
+    *("surface", "surface_low", "surface_high"),
+)
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
