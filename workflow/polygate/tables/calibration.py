@@ -127,7 +127,7 @@ Place = tuple[str, str, str, float | None, int, str]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate with its interval (None where nothing can be promised), its prompts, its rates by draw [draws, languages]."""
+    """A rate with its interval (None where none can be promised), its prompts, its rates by draw [draws, languages]."""
 
     found: Interval | None
     n: int
