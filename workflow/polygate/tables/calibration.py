@@ -8,8 +8,10 @@ that is above `alpha` there is no estimate, and `promise` says so. `within` is t
 `alpha`. `kept` compares the estimate with a promise on average: "broken" where p (Holm, over all promises of a model)
 is below the level, "kept" where the interval lies below it, else "can't tell".
 
-Intervals are two-way: the bootstrap's variance over prompt ids plus that between draws, on the logit scale. The rows of
-a high-resource language are its own left out: it is never among its sources. `surface` is the same rule on the surface
+Intervals are two-way: the variance over prompt ids (bootstrap) plus that over examples make an effective number of
+prompts, for which they are Wilson's. Draws share a pool of train prompts, so the variance over examples is more than
+the spread between draws: see `two_way`. The rows of a high-resource
+language are its own left out: it is never among its sources. `surface` is the same rule on the surface
 of the prompts alone, with its interval.
 """
 
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from polygate import files, kernels
 from polygate.decision import conformal
@@ -37,15 +39,14 @@ from polygate.measurement.statistics import (
     Replicates,
     Resampling,
     at_edge,
-    few,
     holm,
-    logit_ends,
     replicate,
 )
 from polygate.prompts import table as prompt_table
+from polygate.prompts.table import SUBSETS
 from polygate.settings.types import TIERS, Calibration, Statistics
 from polygate.tables.cells import Cell
-from polygate.tables.writing import interval, told, write
+from polygate.tables.writing import interval, write
 
 COLUMNS = (
     *("model", "tier", "language", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n", "method"),
@@ -61,16 +62,33 @@ Key = tuple[str, float | None, int]
 
 @dataclass(frozen=True)
 class Decided:
-    """One language: test `ids` [m], `harmful` bool [m], and decisions bool [draws, m] by rule, α and budget."""
+    """One language: its test prompts `part` [m], decisions bool [draws, m] by rule, α and budget.
+
+    `pool`: the (harmful, harmless) train prompts that examples are drawn from.
+    """
 
     tier: str
     part: Part
+    pool: tuple[int, int]
     decisions: Mapping[Key, NDArray[np.bool_]]
 
     def wrong(self, key: Key, metric: str) -> NDArray[np.float64]:
         """1 where a decision on a prompt of the metric's class is the wrong one, float64 [draws, class]."""
         of_class = self.decisions[key][:, self.part.harmful == (metric == "miss")]
         return np.asarray(~of_class if metric == "miss" else of_class, np.float64)
+
+    def over_examples(self, key: Key, draws: NDArray[np.float64]) -> float:
+        """Variance over pools of examples, beyond that between the `draws` [draws] that share this one.
+
+        That of the delete-d jackknife (Shao and Wu 1989): draws of b from N vary by (N − b)/N of what draws of their
+        own pools would, so b/(N − b) times their variance is missing.
+        """
+        if len(draws) < 2:
+            return 0.0
+        rule, _, budget = key
+        pools = {"harmful": self.pool[0], "harmless": self.pool[1]}
+        pool = pools.get(RULES[rule].sees, min(self.pool))
+        return float(np.var(draws, ddof=1)) * budget / (pool - budget)
 
 
 def build(
@@ -91,9 +109,8 @@ def build(
         surface = _estimates(found["surface"], resampling)
         estimates = _estimates(found["gate"], resampling)
         mine = [
-            {"model": cell.model, **row}
+            ({"model": cell.model, **_row(place, estimate, surface.get(place), settings)}, estimate)
             for place, estimate in estimates.items()
-            for row in _rows(place, estimate, surface.get(place), settings)
         ]
         rows += _judged(mine, statistics.confidence)
     write(output, COLUMNS, rows)
@@ -103,10 +120,10 @@ def _decided(cell: Cell, tested: Mapping[str, prompt_table.PromptTable]) -> dict
     """Languages by scorer."""
     table = files.read_parquet(cell.path)
     grouped: dict[tuple[str, str, str], dict[Key, list[list[bool]]]] = {}
+    prints = {language: prompts.fingerprint() for language, prompts in tested.items()}
     with files.understood(cell.path, "decisions of rules of calibration"):
         for row in table.to_pylist():
-            prompts = tested[row["language"]]
-            if row["prompts"] != prompts.fingerprint():
+            if row["prompts"] != prints[row["language"]]:
                 raise PolygateError(f"is of other prompts of {row['language']}", where=cell.path, do=REDO)
             language = grouped.setdefault((row["scorer"], row["tier"], row["language"]), {})
             draws = language.setdefault((row["rule"], row["alpha"], row["budget"]), [])
@@ -117,7 +134,8 @@ def _decided(cell: Cell, tested: Mapping[str, prompt_table.PromptTable]) -> dict
         test = prompts.select("test")
         part = Part(name, [prompts.ids[row] for row in test.tolist()], prompts.harmful[test])
         shaped = {key: np.array(draws, bool).reshape(len(draws), len(test)) for key, draws in by_key.items()}
-        found[scorer].append(Decided(tier, part, shaped))
+        harmful, harmless = (len(prompts.select("train", subset)) for subset in SUBSETS)
+        found[scorer].append(Decided(tier, part, (harmful, harmless), shaped))
     return found
 
 
@@ -127,11 +145,15 @@ Place = tuple[str, str, str, float | None, int, str]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate with its interval (None where none can be promised), its prompts, its rates by draw [draws, languages]."""
+    """A rate with its interval (None where none can be promised), its prompts, its rates by draw [draws, languages].
+
+    `effective`: the number of prompts that it is as sure as.
+    """
 
     found: Interval | None
     n: int
     draws: NDArray[np.float64]
+    effective: float = 0.0
 
 
 def _estimates(languages: Sequence[Decided], resampling: Resampling) -> dict[Place, Estimate]:
@@ -174,36 +196,44 @@ def _of_tier(
     over = rates.over_languages()
     for method, key in enumerate(able):
         draws = np.stack([one.mean(axis=1) for one in wrong[key]], axis=1)
+        pools = [language.over_examples(key, draws[:, column]) for column, language in enumerate(languages)]
         for column, language in enumerate(languages):
-            one = two_way(rates, method, column, items[column], draws[:, column])
-            found[(tier, language.part.language, *key, metric)] = Estimate(one, int(counts[column]), draws[:, [column]])
-        one = two_way(over, method, 0, min(items), draws.mean(axis=1))
-        found[(tier, "", *key, metric)] = Estimate(one, int(counts.sum()), draws)
+            sure = effective(rates, method, column, items[column], draws[:, column], pools[column])
+            one = two_way(float(rates.estimate[method, column]), sure, resampling.confidence)
+            place = (tier, language.part.language, *key, metric)
+            found[place] = Estimate(one, int(counts[column]), draws[:, [column]], sure)
+        # The pools of languages hold the same prompts, so they may err together.
+        together = float(np.mean(np.sqrt(pools))) ** 2
+        sure = effective(over, method, 0, min(items), draws.mean(axis=1), together)
+        one = two_way(float(over.estimate[method, 0]), sure, resampling.confidence)
+        found[(tier, "", *key, metric)] = Estimate(one, int(counts.sum()), draws, sure)
     return found
 
 
-def two_way(rates: Replicates, method: int, column: int, items: int, draws: NDArray[np.float64]) -> Interval:
-    """Interval of a mean over prompts and draws, of rates by draw [draws]: both sources of chance, on the logit scale.
+def effective(
+    rates: Replicates, method: int, column: int, items: int, draws: NDArray[np.float64], pool: float
+) -> float:
+    """Number of independent prompts that a mean over prompts and draws, of rates by draw [draws], is as sure as.
 
-    The variance is the bootstrap's over prompts, times n/(n − 1) for n `items`, plus that between draws divided by
-    their number. What prompts and draws do together is counted in both, so it is never too small. At 0 and 1 Wilson's
-    for the prompts.
+    p(1 − p) / variance; the variance is the bootstrap's over prompts, times n/(n − 1) for n `items`, plus that between
+    draws divided by their number, plus that over the `pool` that they are from (`Decided.over_examples`). What prompts
+    and draws do together is counted in both, so it is never too small. `items` themselves where nothing varies.
     """
     estimate = float(rates.estimate[method, column])
-    if at_edge(estimate):
-        low, high = kernels.wilson(round(estimate) * items, items, rates.confidence)
-        return Interval(estimate, float(low), float(high), "wilson")
     n = max(items, 2)
-    variance = float(np.var(rates.values[:, method, column], ddof=1)) * n / (n - 1)
+    variance = float(np.var(rates.values[:, method, column], ddof=1)) * n / (n - 1) + pool
     if len(draws) > 1:
         variance += float(np.var(draws, ddof=1)) / len(draws)
-    if variance < SAME**2:
-        return few(estimate, items, rates.confidence)
-    low, high = logit_ends(estimate, float(ndtri((1 + rates.confidence) / 2)) * np.sqrt(variance))
-    return Interval(estimate, low, high, "two-way")
+    return items if at_edge(estimate) or variance < SAME**2 else estimate * (1 - estimate) / variance
 
 
-def _rows(place: Place, estimate: Estimate, surface: Estimate | None, settings: Calibration) -> list[dict[str, Any]]:
+def two_way(estimate: float, prompts: float, confidence: float) -> Interval:
+    """Wilson's interval of a rate for an effective number of prompts."""
+    low, high = kernels.wilson(min(max(estimate, 0.0), 1.0) * prompts, prompts, confidence)
+    return Interval(estimate, float(low), float(high), "wilson" if at_edge(estimate) else "two-way")
+
+
+def _row(place: Place, estimate: Estimate, surface: Estimate | None, settings: Calibration) -> dict[str, Any]:
     """The row of one place."""
     tier, language, name, alpha, budget, metric = place
     rule, draws = RULES[name], estimate.draws
@@ -220,7 +250,7 @@ def _rows(place: Place, estimate: Estimate, surface: Estimate | None, settings: 
     if surface is not None and surface.found is not None:
         beside = surface.found
         row |= {"surface": beside.estimate, "surface_low": beside.low, "surface_high": beside.high}
-    return [row]
+    return row
 
 
 def promise(rule: str, alpha: float, budget: int, delta: float) -> dict[str, Any]:
@@ -238,24 +268,16 @@ def promise(rule: str, alpha: float, budget: int, delta: float) -> dict[str, Any
     return {"promised": rank / (budget + 1), "floor": floor, "promise": ON_AVERAGE}
 
 
-def _judged(rows: list[dict[str, Any]], confidence: float) -> list[dict[str, Any]]:
+def _judged(found: Sequence[tuple[dict[str, Any], Estimate]], confidence: float) -> list[dict[str, Any]]:
     """Rows of one model with `kept` and `p_holm` where a promise on average is put to the test, per language."""
-    tested = [row for row in rows if row["language"] and row.get("promise") == ON_AVERAGE]
-    quantile = float(ndtri((1 + confidence) / 2))
-    p_values = [_p(row, quantile) for row in tested]
-    for row, p in zip(tested, holm(p_values), strict=True):
-        broken = p < 1 - confidence
+    tested = [pair for pair in found if pair[0]["language"] and pair[0].get("promise") == ON_AVERAGE]
+    p_values = [broken_p(row["estimate"], row["promised"], estimate.effective) for row, estimate in tested]
+    for (row, _), p in zip(tested, holm(p_values), strict=True):
         kept = "kept" if row["high"] <= row["promised"] else "can't tell"
-        row |= {"p_holm": told(p), "kept": "broken" if broken else kept}
-    return rows
+        row |= {"p_holm": p, "kept": "broken" if p < 1 - confidence else kept}
+    return [row for row, _ in found]
 
 
-def _p(row: Mapping[str, Any], quantile: float) -> float:
-    """One-sided p of "the rate is at most what is promised", normal on the logit scale as the interval is."""
-    promised, estimate, low = row["promised"], row["estimate"], row["low"]
-    if estimate <= promised:
-        return 1.0
-    if low <= 0 or estimate >= 1:
-        return 0.0 if low > promised else 1.0
-    place = [np.log(x / (1 - x)) for x in (promised, estimate, low)]
-    return float(ndtr(-(place[1] - place[0]) / max((place[1] - place[2]) / quantile, SAME)))
+def broken_p(estimate: float, promised: float, prompts: float) -> float:
+    """One-sided p of "the rate is at most what is promised", by the score test that Wilson's interval inverts."""
+    return float(ndtr((promised - estimate) / np.sqrt(promised * (1 - promised) / prompts)))
