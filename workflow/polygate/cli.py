@@ -18,6 +18,7 @@ STAGES = {
     "align": "fine-tune a pretrained model to refuse in some languages only",
     "choose": "choose layer, strength and ablation scope on validation prompts",
     "compare-probes": "every probe for every target language, budget and draw",
+    "conformal": "every rule of calibration for every target language, budget and draw",
     "convert-gguf": "a GGUF file as a Hugging Face folder",
     "directions": "directions and subspace for a target language, and projections on them",
     "download-adasteer": "download AdaSteer's released vectors of a model",

@@ -28,6 +28,7 @@ TEXT = (
     "metric",
     "part",
     "probe",
+    "rule",
     "sources",
     "threshold_from",
     "position",
@@ -36,17 +37,8 @@ TEXT = (
 )
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
-    *INTERVAL,
-    "layer",
-    "rank",
-    "budget",
-    "draw",
-    "n_effective",
-    "score",
-    "density",
-    "dose",
-    "surface",
-    "strength",
+    *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
+    *("surface", "surface_low", "surface_high", "strength"),
 )
 
 

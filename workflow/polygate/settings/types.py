@@ -529,6 +529,25 @@ class Probes(Section):
         return self
 
 
+class Calibration(Section):
+    """Thresholds with a guarantee: which rates are aimed at, how surely, and the largest draw of examples."""
+
+    alphas: Annotated[list[Fraction], AfterValidator(_distinct)] = Field(
+        default=[0.05, 0.1, 0.2],
+        min_length=1,
+        description="Shares of harmful prompts missed, or of harmless ones flagged, that are aimed at.",
+    )
+    delta: Fraction = Field(
+        default=0.1, description="Probability, over draws of examples, with which the surer promises may be broken."
+    )
+    parallel: int = Field(
+        default=100,
+        ge=1,
+        description="Examples per class of one more budget, at which labels carried over from the pivot are compared; "
+        "at most three quarters of a language's train prompts.",
+    )
+
+
 class Steering(Section):
     """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
 
@@ -898,6 +917,7 @@ class Settings(Section):
     gate: Gate = Field(default=Gate(), description="The gate.")
     controls: Controls = Field(default=Controls(), description="Controls.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
+    calibration: Calibration = Field(default=Calibration(), description="Thresholds with a guarantee.")
     steering: Steering = Field(default=Steering(), description="Steering.")
     sweeps: Sweeps = Field(default=Sweeps(), description="Layer and strength sweeps.")
     baselines: Baselines = Field(default=Baselines(), description="Baselines.")

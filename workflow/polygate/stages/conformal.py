@@ -1,0 +1,75 @@
+"""Every rule of calibration for every language of one model: its decisions on test prompts, by budget and draw."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from polygate import files
+from polygate.decision import guarantees
+from polygate.decision.guarantees import Evaluation, Language
+from polygate.forward import identity
+from polygate.provenance import provenance
+from polygate.settings.types import dump, stage_settings
+from polygate.steering.choice import Choice
+
+SCHEMA = pa.schema(
+    [
+        ("tier", pa.string()),
+        ("language", pa.string()),
+        ("prompts", pa.string()),
+        ("scorer", pa.string()),
+        ("rule", pa.string()),
+        ("alpha", pa.float64()),
+        ("budget", pa.int16()),
+        ("draw", pa.int16()),
+        ("flagged", pa.list_(pa.bool_())),
+    ]
+)
+"""One row per scorer, language, rule, α, budget and draw: `flagged` for each test prompt of the language, in the order
+of its prompt table, whose fingerprint is `prompts`. α is empty for rules that aim at no rate; a row without draw, whose
+`flagged` is empty, says that the rule can promise nothing with so few examples."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the stage."""
+    parser.add_argument("--settings", required=True, help="JSON with gate, calibration, pivot and seed")
+    parser.add_argument("--tiers", required=True, nargs="+", help="tier of each language")
+    parser.add_argument("--languages", required=True, nargs="+", help="the languages")
+    parser.add_argument("--activations", required=True, nargs="+", help="activation store of each language")
+    parser.add_argument("--prompts", required=True, nargs="+", help="prompt table of each language")
+    parser.add_argument("--choices", required=True, help="choices of the model")
+    parser.add_argument("--output", required=True, help="parquet")
+    parser.add_argument("--of", help=identity.HELP)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, evaluate, write."""
+    settings = stage_settings(args.settings)
+    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
+    layer = Choice.load(args.choices, model=model).layer
+    seen = guarantees.load(args.tiers, args.languages, args.prompts, args.activations, layer, model)
+    rows: list[dict[str, Any]] = []
+    for scorer, languages in seen.items():
+        evaluation = Evaluation(languages, settings.gate, settings.calibration, settings.pivot, settings.seed)
+        for language in languages:
+            rows += ({"scorer": scorer, **row} for row in rows_of(language, evaluation))
+    facts = {"gate": dump(settings.gate), "calibration": dump(settings.calibration), "pivot": settings.pivot}
+    made = provenance("polygate.stages.conformal", layer=layer, seed=settings.seed, **facts)
+    files.write_parquet(args.output, pa.Table.from_pylist(rows, SCHEMA), made, {"model": model})
+
+
+def rows_of(language: Language, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
+    """The rows of one language, none where its test prompts lack a class."""
+    if not language.tested:
+        return
+    common = {"tier": language.tier, "language": language.name, "prompts": language.prompts.fingerprint()}
+    for rule, alpha, budget, decisions in evaluation.flags(language):
+        what = {**common, "rule": rule, "alpha": alpha, "budget": budget}
+        if not len(decisions):
+            yield {**what, "draw": None, "flagged": None}
+        for draw, flagged in enumerate(decisions.tolist()):
+            yield {**what, "draw": draw, "flagged": flagged}

@@ -1,0 +1,5 @@
+"""Misses and false flags of rules of calibration against the number of examples, drawn from calibration.csv."""
+
+from polygate.figures import calibration
+
+calibration.draw(snakemake.input.calibration, snakemake.output.figure, snakemake.output.data, snakemake.params.alphas)
