@@ -25,6 +25,7 @@ STAGES = {
     "download-model": "download a model at its pinned revision",
     "download-polyrefuse": "download PolyRefuse at its pinned revision",
     "forward": "forward passes: activations, or completions left alone or steered",
+    "gate-scores": "what the gates of a language say of the prompts of another data set",
     "gates": "fit the gates of a language for every budget and draw",
     "intervene": "decide what addition and ablation do to every test prompt of a language",
     "judge": "judge completions",

@@ -50,22 +50,29 @@ def judgement_files():
 
 
 def tested_judged_cells():
-    """Every model and language of the data sets that are only tested on, unsteered."""
+    """Every model, language and arm of the data sets that are only tested on, routed arms by budget."""
+    routed = [("routed", budget) for budget in BUDGETS]
     return [
         {
             **{"model": model, "tier": settings.languages.tier(language), "dataset": dataset, "language": language},
-            **{"arm": "none", "budget": None, "judge": JUDGE},
+            **{"arm": arm, "budget": budget, "judge": JUDGE},
         }
         for dataset, language in prompt_tables()
-        if dataset != MAIN and "none" in arms_of(dataset)
+        if dataset != MAIN
+        for arm, budget in [*((arm, None) for arm in arms_of(dataset)), *(routed if dataset in STEERED_SETS else [])]
         for model in MODELS
     ]
+
+
+def arm_of(cell):
+    """The folder that an arm's files lie in: routed arms are called after their budget."""
+    return cell["arm"] if cell["budget"] is None else f"routed-{cell['budget']}"
 
 
 def tested_judgement_files():
     """Judgements of the cells of `tested_judged_cells`, in their order."""
     return [
-        f"<results>/{cell['model']}/judgements/{JUDGE}/none/{cell['dataset']}/{cell['language']}.parquet"
+        f"<results>/{cell['model']}/judgements/{JUDGE}/{arm_of(cell)}/{cell['dataset']}/{cell['language']}.parquet"
         for cell in tested_judged_cells()
     ]
 

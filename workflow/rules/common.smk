@@ -59,6 +59,8 @@ DATASETS = {MAIN: LANGUAGES, **datasets.languages(settings)}
 """Every data set of the run, with the languages of the run that it has."""
 TASKS = datasets.tasks(settings)
 """Data sets that ask for one of some options."""
+STEERED_SETS = datasets.steered(settings)
+"""Data sets that are only tested on and answered under every arm all the same."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
@@ -72,7 +74,7 @@ def prompt_tables():
 
 def arms_of(dataset):
     """The ways of steering under which a data set's prompts are answered in words: tasks are not."""
-    return ARMS if dataset == MAIN else [] if dataset in TASKS else ["none"]
+    return ARMS if dataset in (MAIN, *STEERED_SETS) else [] if dataset in TASKS else ["none"]
 
 
 def code(stage):
