@@ -230,6 +230,7 @@ def test_tier_means_are_means_over_languages(run: Run, tables: dict[str, Rows], 
     measured = {"estimate", "low", "high", "n", "method", "n_effective", "n_pairs", "overlap", "sd", "threshold_from"}
     compared = {"gain", "gain_low", "gain_high", "gain_method", "p", "p_holm", "baseline", "verdict"}
     compared |= {"difference", "difference_low", "difference_high"}
+    compared |= {"change", "change_low", "change_high", "change_method"}
     keys = [column for column in tables[name][0] if column not in measured | compared | {"language"}]
     means = [row for row in tables[name] if row["language"] == ""]
     assert means
