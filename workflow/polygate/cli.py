@@ -24,7 +24,7 @@ STAGES = {
     "download-global-mmlu": "download Global-MMLU in a language, from the hub",
     "download-model": "download a model at its pinned revision",
     "download-polyrefuse": "download PolyRefuse at its pinned revision",
-    "forward": "forward passes: activations, or completions left alone or steered",
+    "forward": "forward passes: activations; completions or option scores, left alone or steered",
     "gate-scores": "what the gates of a language say of the prompts of another data set",
     "gates": "fit the gates of a language for every budget and draw",
     "intervene": "decide what addition and ablation do to every test prompt of a language",
