@@ -77,6 +77,35 @@ def tested_judgement_files():
     ]
 
 
+def task_cells():
+    """Every model and language of the tasks."""
+    return [
+        {"model": model, "tier": settings.languages.tier(language), "dataset": dataset, "language": language}
+        for dataset in TASKS
+        for model in MODELS
+        for language in DATASETS[dataset]
+    ]
+
+
+def scored_cells():
+    """Every model, language and arm of the tasks; routed arms follow from these."""
+    return [{**cell, "arm": arm} for cell in task_cells() for arm in ARMS]
+
+
+def asked_cells():
+    """Every language of the tasks, for their prompt tables."""
+    return [
+        {"model": "", "tier": settings.languages.tier(language), "dataset": dataset, "language": language}
+        for dataset in TASKS
+        for language in DATASETS[dataset]
+    ]
+
+
+def files_of(pattern, cells):
+    """`pattern` for each of `cells`, in their order."""
+    return [path for cell in cells for path in expand(pattern, **cell)]
+
+
 def completion_files():
     """Completions of every model, language and arm."""
     return arm_files("<results>/{model}/completions/{arm}/<main>/{language}.parquet")

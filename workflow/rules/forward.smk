@@ -43,6 +43,19 @@ def generate_job(model, dataset, language, arm):
     )
 
 
+def score_job(model, dataset, language, arm):
+    results = f"results/{settings.run}/{model}"
+    return forward_job(
+        "score",
+        model,
+        dataset,
+        language,
+        arm=arm,
+        intervention=None if arm == "none" else f"{results}/interventions/{arm}/{dataset}/{language}.safetensors",
+        output=f"{results}/scores/{arm}/{dataset}/{language}.parquet",
+    )
+
+
 PLANNED = []
 """Every forward pass of the run, which the files of their rules add to."""
 

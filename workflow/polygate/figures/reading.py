@@ -35,7 +35,7 @@ TEXT = (
     "target",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface")
+NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface", "chance")
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
