@@ -72,27 +72,6 @@ def judgement_files():
     return arm_files(f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/<main>/{{language}}.parquet")
 
 
-def tested_judged_cells():
-    """Every model and language of the data sets that are only tested on, unsteered."""
-    return [
-        {
-            **{"model": model, "tier": settings.languages.tier(language), "dataset": dataset, "language": language},
-            **{"arm": "none", "budget": None, "judge": JUDGE},
-        }
-        for dataset, language in prompt_tables()
-        if dataset != MAIN and "none" in arms_of(dataset)
-        for model in MODELS
-    ]
-
-
-def tested_judgement_files():
-    """Judgements of the cells of `tested_judged_cells`, in their order."""
-    return [
-        f"<results>/{cell['model']}/judgements/{JUDGE}/none/{cell['dataset']}/{cell['language']}.parquet"
-        for cell in tested_judged_cells()
-    ]
-
-
 def beside(cells):
     """The same cells for every further judge, in the languages that it judges."""
     return [{**cell, "judge": judge} for judge in JUDGES[1:] for cell in cells if cell["language"] in JUDGED[judge]]

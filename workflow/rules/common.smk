@@ -60,6 +60,8 @@ DATASETS = {MAIN: LANGUAGES, **datasets.languages(settings)}
 """Every data set of the run, with the languages of the run that it has."""
 TASKS = datasets.tasks(settings)
 """Data sets that ask for one of some options."""
+STEERED_SETS = datasets.steered(settings)
+"""Data sets that are only tested on and answered under every arm all the same."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
 SWEPT = ["sweep"] if settings.sweeps.any else []
@@ -67,9 +69,8 @@ SWEPT = ["sweep"] if settings.sweeps.any else []
 BASELINES = settings.baselines.arms()
 """Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]
-JUDGES = settings.judging.judges
+JUDGES = settings.judging.judges  # The first is the one that choices, routes and headlines use.
 JUDGE = settings.judging.judge
-"""The first judge, which choices, routes and headlines use."""
 GUARDS = [name for name in JUDGES if name in settings.judging.guards]
 JUDGED = {name: languages_of(settings.judging, name, LANGUAGES) for name in JUDGES}
 """The languages that each judge judges."""
@@ -82,7 +83,7 @@ def prompt_tables():
 
 def arms_of(dataset):
     """The ways of steering under which a data set's prompts are answered in words: tasks are not."""
-    return ARMS if dataset == MAIN else [] if dataset in TASKS else ["none"]
+    return ARMS if dataset in (MAIN, *STEERED_SETS) else [] if dataset in TASKS else ["none"]
 
 
 def code(stage):

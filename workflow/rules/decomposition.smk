@@ -11,7 +11,7 @@ rule table_decomposition:
             model=MODELS,
             language=LANGUAGES,
         ),
-        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        gate_scores=expand("<results>/{model}/gate_scores/<main>/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
         semantics=semantic_files(),
     output:

@@ -56,7 +56,7 @@ rule directions:
 rule table_separability:
     input:
         projections=expand("<results>/{model}/projections/{language}.parquet", model=MODELS, language=LANGUAGES),
-        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        gate_scores=expand("<results>/{model}/gate_scores/<main>/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
         semantics=semantic_files(),
         choices=expand("<results>/{model}/choices.parquet", model=MODELS),

@@ -89,6 +89,19 @@ def guard_threads(wildcards):
     return 1 if settings.judging.guards[wildcards.judge].parameters < 1e8 else 8
 
 
+def score_job(model, dataset, language, arm):
+    results = f"results/{settings.run}/{model}"
+    return forward_job(
+        "score",
+        model,
+        dataset,
+        language,
+        arm=arm,
+        intervention=None if arm == "none" else f"{results}/interventions/{arm}/{dataset}/{language}.safetensors",
+        output=f"{results}/scores/{arm}/{dataset}/{language}.parquet",
+    )
+
+
 PLANNED = []
 """Every forward pass of the run, which the files of their rules add to."""
 

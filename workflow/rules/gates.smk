@@ -1,6 +1,6 @@
 """Can a handful of examples repair the decision? Gates fitted, thresholds reset, by rank and budget.
 
-Needs: activations, directions and choices.
+Needs: activations, directions and choices. What gates say of other data sets follows from stored activations.
 """
 
 
@@ -14,7 +14,7 @@ rule gates:
         choices="<results>/{model}/choices.parquet",
     output:
         gates=directory("<results>/{model}/gates/{language}"),
-        scores="<results>/{model}/gate_scores/{language}.parquet",
+        scores="<results>/{model}/gate_scores/<main>/{language}.parquet",
     log:
         "<logs>/{model}/gates/{language}.log",
     priority: 60
@@ -35,9 +35,34 @@ rule gates:
         " --gates {output.gates:q} --scores {output.scores:q} --of {params.of:q} 2> {log:q}"
 
 
+rule gate_scores:
+    input:
+        gates="<results>/{model}/gates/{language}",
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
+        activations="<results>/{model}/activations/{dataset}/{language}.safetensors",
+    output:
+        "<results>/{model}/gate_scores/{dataset}/{language}.parquet",
+    log:
+        "<logs>/{model}/gate_scores/{dataset}/{language}.log",
+    wildcard_constraints:
+        dataset=any_of(settings.datasets),
+    priority: 60
+    conda:
+        "../../envs/base.yaml"
+    params:
+        of=of_model,
+        code=code("gate_scores"),
+    message:
+        "Gates of {wildcards.model} for {wildcards.language} on {wildcards.dataset}"
+    shell:
+        "polygate gate-scores --gates {input.gates:q} --dataset {wildcards.dataset:q}"
+        " --language {wildcards.language:q} --prompts {input.prompts:q} --activations {input.activations:q}"
+        " --of {params.of:q} --output {output:q} 2> {log:q}"
+
+
 rule table_gates:
     input:
-        gate_scores=expand("<results>/{model}/gate_scores/{language}.parquet", model=MODELS, language=LANGUAGES),
+        gate_scores=expand("<results>/{model}/gate_scores/<main>/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
         semantics=semantic_files(),
     output:

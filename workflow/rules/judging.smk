@@ -8,30 +8,32 @@ models, in guards.smk.
 
 rule judge:
     input:
-        prompts="<results>/prompts/<main>/{language}.parquet",
-        completions=expand("<results>/{{model}}/completions/{arm}/<main>/{{language}}.parquet", arm=ARMS),
-        interventions=expand("<results>/{{model}}/interventions/{arm}/<main>/{{language}}.safetensors", arm=STEERED),
+        prompts="<results>/prompts/{dataset}/{language}.parquet",
+        completions=expand("<results>/{{model}}/completions/{arm}/{{dataset}}/{{language}}.parquet", arm=ARMS),
+        interventions=expand(
+            "<results>/{{model}}/interventions/{arm}/{{dataset}}/{{language}}.safetensors", arm=STEERED
+        ),
         phrases=own_phrases,
     output:
-        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ARMS),
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/{{dataset}}/{{language}}.parquet", arm=ARMS),
     log:
-        "<logs>/{model}/judge/{judge}/{language}.log",
+        "<logs>/{model}/judge/{judge}/{dataset}/{language}.log",
     wildcard_constraints:
         judge=RULES,
+        dataset=any_of([MAIN, *STEERED_SETS]),
     conda:
         "../../envs/base.yaml"
     params:
         settings=given("judging"),
         arms=ARMS,
-        dataset=MAIN,
         of=of_model,
         code=code("judge"),
     message:
-        "Judging {wildcards.model} in {wildcards.language}"
+        "Judging {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
     shell:
-        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {params.dataset:q} --language {wildcards.language:q}"
-        " --prompts {input.prompts:q} --completions {input.completions:q} --arms {params.arms}"
-        " --interventions {input.interventions:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
+        "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q}"
+        " --language {wildcards.language:q} --prompts {input.prompts:q} --completions {input.completions:q}"
+        " --arms {params.arms} --interventions {input.interventions:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
 rule judge_arm:
@@ -70,13 +72,13 @@ ruleorder: judge > judge_arm
 
 rule route_judgements:
     input:
-        scores="<results>/{model}/gate_scores/{language}.parquet",
-        addition="<results>/{model}/judgements/{judge}/addition/<main>/{language}.parquet",
-        ablation="<results>/{model}/judgements/{judge}/ablation/<main>/{language}.parquet",
+        scores="<results>/{model}/gate_scores/{dataset}/{language}.parquet",
+        addition="<results>/{model}/judgements/{judge}/addition/{dataset}/{language}.parquet",
+        ablation="<results>/{model}/judgements/{judge}/ablation/{dataset}/{language}.parquet",
     output:
-        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
+        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/{{dataset}}/{{language}}.parquet", arm=ROUTED),
     log:
-        "<logs>/{model}/route/{judge}/{language}.log",
+        "<logs>/{model}/route/{judge}/{dataset}/{language}.log",
     wildcard_constraints:
         judge=any_of(JUDGES[1:]),
     conda:
@@ -84,15 +86,14 @@ rule route_judgements:
     params:
         rank=settings.gate.rank,
         budgets=BUDGETS,
-        dataset=MAIN,
         of=of_model,
         code=code("route"),
     message:
-        "Judgements of {wildcards.judge} on routed {wildcards.model} in {wildcards.language}"
+        "Judgements of {wildcards.judge} on routed {wildcards.model}, {wildcards.dataset} in {wildcards.language}"
     shell:
         "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
         " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
-        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+        " --dataset {wildcards.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_refusal:

@@ -79,34 +79,33 @@ rule complete_steered:
 
 rule route:
     input:
-        scores="<results>/{model}/gate_scores/{language}.parquet",
-        addition_completions="<results>/{model}/completions/addition/<main>/{language}.parquet",
-        ablation_completions="<results>/{model}/completions/ablation/<main>/{language}.parquet",
-        addition_judgements=f"<results>/{{model}}/judgements/{JUDGE}/addition/<main>/{{language}}.parquet",
-        ablation_judgements=f"<results>/{{model}}/judgements/{JUDGE}/ablation/<main>/{{language}}.parquet",
+        scores="<results>/{model}/gate_scores/{dataset}/{language}.parquet",
+        addition_completions="<results>/{model}/completions/addition/{dataset}/{language}.parquet",
+        ablation_completions="<results>/{model}/completions/ablation/{dataset}/{language}.parquet",
+        addition_judgements=f"<results>/{{model}}/judgements/{JUDGE}/addition/{{dataset}}/{{language}}.parquet",
+        ablation_judgements=f"<results>/{{model}}/judgements/{JUDGE}/ablation/{{dataset}}/{{language}}.parquet",
     output:
-        completions=expand("<results>/{{model}}/completions/{arm}/<main>/{{language}}.parquet", arm=ROUTED),
+        completions=expand("<results>/{{model}}/completions/{arm}/{{dataset}}/{{language}}.parquet", arm=ROUTED),
         judgements=expand(
-            f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/<main>/{{{{language}}}}.parquet", arm=ROUTED
+            f"<results>/{{{{model}}}}/judgements/{JUDGE}/{{arm}}/{{{{dataset}}}}/{{{{language}}}}.parquet", arm=ROUTED
         ),
     log:
-        "<logs>/{model}/route/{language}.log",
+        "<logs>/{model}/route/{dataset}/{language}.log",
     conda:
         "../../envs/base.yaml"
     params:
         rank=settings.gate.rank,
         budgets=BUDGETS,
-        dataset=MAIN,
         of=of_model,
         code=code("route"),
     message:
-        "Routing {wildcards.model} in {wildcards.language} by its gates"
+        "Routing {wildcards.model} on {wildcards.dataset} in {wildcards.language} by its gates"
     shell:
         "polygate route --scores {input.scores:q} --rank {params.rank}"
         " --addition-completions {input.addition_completions:q} --ablation-completions {input.ablation_completions:q}"
         " --addition-judgements {input.addition_judgements:q} --ablation-judgements {input.ablation_judgements:q}"
         " --budgets {params.budgets} --completions {output.completions:q} --judgements {output.judgements:q}"
-        " --dataset {params.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+        " --dataset {wildcards.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_selectivity:

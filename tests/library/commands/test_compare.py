@@ -29,7 +29,7 @@ class Placed(planted.Run):
 
     def path(self, name: str) -> Path:
         parts = name.split("/")
-        if parts[0] == "prompts" or "judgements" in parts or "completions" in parts:
+        if parts[0] == "prompts" or {"judgements", "completions", "gate_scores"} & set(parts):
             parts.insert(-1, DATASET)
         return super().path("/".join(parts))
 

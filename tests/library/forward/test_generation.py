@@ -39,7 +39,7 @@ def logits(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[torch.Tensor]]:
         for row, name in enumerate(names):
             seen.setdefault(name, []).append(found[row].clone())
 
-    monkeypatch.setattr(generation, "_check_finite", look)
+    monkeypatch.setattr(generation, "check_finite", look)
     return seen
 
 

@@ -20,7 +20,7 @@ from polygate.forward.job import Job
 from polygate.forward.options import Options
 from polygate.prompts import table
 from polygate.settings.types import Judging, Probes, dump
-from polygate.stages import compare_probes, judge, recoverability, surface
+from polygate.stages import compare_probes, gate_scores, judge, recoverability, surface
 from polygate.tables.cells import Cell, listed
 
 OPTIONS = Options()
@@ -102,6 +102,19 @@ def surfaced(chain: Chain) -> None:
     )
 
 
+def gated(chain: Chain) -> None:
+    call(
+        gate_scores,
+        **chain.asked(),
+        gates=chain.path("gates", "t"),
+        dataset="",
+        language="t",
+        prompts=chain.table("t"),
+        activations=chain.store("t"),
+        output=chain.folder / "scored.parquet",
+    )
+
+
 def steered(chain: Chain) -> None:
     job = Job(
         "generate",
@@ -165,6 +178,7 @@ READERS: dict[str, tuple[Callable[[Chain], None], list[tuple[str, str]]]] = {
         judged,
         [("prompts", "t.parquet"), ADDED, ABLATED, ("interventions/addition", LOW), ("interventions/ablation", LOW)],
     ),
+    "gate_scores": (gated, [("prompts", "t.parquet"), ("activations", LOW)]),
     "route": (
         lambda chain: chain.route("t"),
         [SCORES, ADDED, ABLATED, ("judgements/addition", "t.parquet"), ("judgements/ablation", "t.parquet")],

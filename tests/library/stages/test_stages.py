@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from library.representation.planted import WIDTH, World, naive_auc
@@ -23,7 +24,7 @@ from polygate.prompts import table
 from polygate.representation.directions import Directions
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate, Generation, Judging, Model, Steering, dump
-from polygate.stages import choose, directions, gates, intervene, means, route
+from polygate.stages import choose, directions, gate_scores, gates, intervene, means, route
 from polygate.steering.choice import DIP, Choice, GridPoint
 
 HIGH, MID, LOW = ["a", "b", "c"], ["m"], ["t"]
@@ -409,6 +410,25 @@ def test_a_saved_gate_elsewhere_gives_exactly_the_scores_of_the_table(routed: Ch
 def test_gates_are_fitted_on_multiple_choice_prompts_of_the_sources_and_say_so(routed: Chain) -> None:
     balance = gate.load(routed.path("gates", "t") / "8.0.safetensors").balance
     assert balance == {"a": (40, 30 + 6), "b": (40, 30 + 6), "c": (40, 30 + 6), "t": (8, 8)}
+
+
+def test_saved_gates_say_of_stored_activations_what_they_said_when_they_were_fitted(routed: Chain) -> None:
+    output = routed.path("gate_scores", "again.parquet")
+    what = {"gates": routed.path("gates", "t"), "prompts": routed.table("t"), "activations": routed.store("t")}
+    call(gate_scores, **routed.asked(), **what, dataset="", language="t", output=output)
+    first, again = (files.read_parquet(routed.path("gate_scores", name)) for name in ("t.parquet", "again.parquet"))
+    tested = first.filter(pc.equal(first["split"], "test"))
+    assert set(again["rank"].to_pylist()) == {1, GATE.rank} == set(first["rank"].to_pylist())
+    assert again.replace_schema_metadata(None).equals(tested.replace_schema_metadata(None))
+    assert set(again["budget"].to_pylist()) == set(BUDGETS)
+
+
+def test_gates_of_another_language_or_none_are_refused_in_one_line(routed: Chain, tmp_path: Path) -> None:
+    what = {"prompts": routed.table("t"), "activations": routed.store("t"), "output": tmp_path / "out.parquet"}
+    with pytest.raises(PolygateError, match="holds language a, expected t"):
+        call(gate_scores, gates=routed.path("gates", "a"), dataset="", language="t", **what)
+    with pytest.raises(PolygateError, match="no gates in it"):
+        call(gate_scores, gates=tmp_path, dataset="", language="t", **what)
 
 
 def test_gate_scores_cover_val_and_test_and_say_where_thresholds_come_from(routed: Chain) -> None:

@@ -168,6 +168,22 @@ def test_outcomes_of_a_prompt_sum_to_one(tables: dict[str, Rows]) -> None:
     assert list(sums.values()) == pytest.approx([1.0] * len(sums), abs=1e-5)
 
 
+def test_what_an_arm_does_to_refusal_is_paired_with_the_unsteered_model(tables: dict[str, Rows]) -> None:
+    names = ("model", "tier", "language", "judge", "subset", "outcome")
+    base = {tuple(row[name] for name in names): row for row in tables["refusal"] if row["arm"] == "none"}
+    compared = [row for row in tables["refusal"] if row["change"]]
+    assert {row["outcome"] for row in compared} == {"refused", "refused_or_deflected"}
+    assert not any(row["arm"] == "none" for row in compared)
+    for row in compared:
+        before = base[tuple(row[name] for name in names)]
+        assert float(row["change"]) == pytest.approx(float(row["estimate"]) - float(before["estimate"]), abs=2e-6)
+        assert float(row["change_low"]) <= float(row["change"]) <= float(row["change_high"])
+        assert float(row["p_holm"]) >= float(row["p"])
+    # Every harmful prompt that is refused under addition and was not before says so.
+    low = where(tables["refusal"], arm="addition", tier="low", language=None, subset="harmful", outcome="refused")
+    assert all(float(row["change_low"]) > 0 and float(row["p_holm"]) < 0.05 for row in low)
+
+
 def test_the_broad_reading_of_a_refusal_adds_what_is_deflected(tables: dict[str, Rows]) -> None:
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for row in tables["refusal"]:
@@ -214,6 +230,7 @@ def test_tier_means_are_means_over_languages(run: Run, tables: dict[str, Rows], 
     measured = {"estimate", "low", "high", "n", "method", "n_effective", "n_pairs", "overlap", "sd", "threshold_from"}
     compared = {"gain", "gain_low", "gain_high", "gain_method", "p", "p_holm", "baseline", "verdict"}
     compared |= {"difference", "difference_low", "difference_high"}
+    compared |= {"change", "change_low", "change_high", "change_method"}
     keys = [column for column in tables[name][0] if column not in measured | compared | {"language"}]
     means = [row for row in tables[name] if row["language"] == ""]
     assert means

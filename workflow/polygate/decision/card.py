@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,37 +39,68 @@ class Steering(Protocol):
 
 
 def score_table(prompts: PromptTable, features: NDArray[Any], fitted: Sequence[Fitted], solver: str) -> pa.Table:
-    """Scores of every gate on the val and test prompts of its language, features [n, R]: one row per gate and prompt.
-
-    Columns: prompt_id, split, subset, rank, budget, draw (int16), solver, threshold_from, score, threshold (float64),
-    flagged, informative. Sorted by rank, budget, draw, then prompt.
-    """
+    """Scores of every gate on the val and test prompts of its language, features [n, R]: see `scored`."""
     rows = np.concatenate([prompts.select("val"), prompts.select("test")])
     seen = np.asarray(features)[rows]
-    scores = [gate.fit.score(seen) for gate in fitted]
-    flagged = [calibration.decide(s, gate.fit.threshold.threshold) for s, gate in zip(scores, fitted, strict=True)]
+    gates = [
+        Scored(
+            gate.rank,
+            gate.budget,
+            gate.draw,
+            solver,
+            gate.fit.threshold.origin,
+            gate.fit.threshold.threshold,
+            gate.fit.threshold.informative,
+            gate.fit.score(seen),
+        )
+        for gate in fitted
+    ]
+    return scored(prompts, rows, gates)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a gate says of n prompts: `scores` float64 [n], and what is known of the gate."""
+
+    rank: int
+    budget: int
+    draw: int
+    solver: str
+    threshold_from: str
+    threshold: float
+    informative: bool
+    scores: NDArray[np.float64]
+
+
+def scored(prompts: PromptTable, rows: NDArray[np.int64], gates: Sequence[Scored]) -> pa.Table:
+    """The table of gate scores: one row per gate and prompt of `rows`, gates in their order.
+
+    Columns: prompt_id, split, subset, rank, budget, draw (int16), solver, threshold_from, score, threshold (float64),
+    flagged, informative.
+    """
+    flagged = [calibration.decide(gate.scores, gate.threshold) for gate in gates]
     times = len(rows)
 
     def per_gate(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(np.repeat(np.asarray(values), times), kind)
 
     def per_prompt(values: Sequence[str]) -> pa.Array:
-        return pa.array(list(values), pa.string()).take(pa.array(np.tile(rows, len(fitted))))
+        return pa.array(list(values), pa.string()).take(pa.array(np.tile(rows, len(gates))))
 
     table = pa.table(
         {
             "prompt_id": per_prompt(prompts.ids),
             "split": per_prompt(prompts.split.tolist()),
             "subset": per_prompt(prompts.subset.tolist()),
-            "rank": per_gate([gate.rank for gate in fitted], pa.int16()),
-            "budget": per_gate([gate.budget for gate in fitted], pa.int16()),
-            "draw": per_gate([gate.draw for gate in fitted], pa.int16()),
-            "solver": per_gate([solver] * len(fitted), pa.string()),
-            "threshold_from": per_gate([gate.fit.threshold.origin for gate in fitted], pa.string()),
-            "score": pa.array(np.concatenate(scores), pa.float64()),
-            "threshold": per_gate([gate.fit.threshold.threshold for gate in fitted], pa.float64()),
+            "rank": per_gate([gate.rank for gate in gates], pa.int16()),
+            "budget": per_gate([gate.budget for gate in gates], pa.int16()),
+            "draw": per_gate([gate.draw for gate in gates], pa.int16()),
+            "solver": per_gate([gate.solver for gate in gates], pa.string()),
+            "threshold_from": per_gate([gate.threshold_from for gate in gates], pa.string()),
+            "score": pa.array(np.concatenate([gate.scores for gate in gates]), pa.float64()),
+            "threshold": per_gate([gate.threshold for gate in gates], pa.float64()),
             "flagged": pa.array(np.concatenate(flagged), pa.bool_()),
-            "informative": per_gate([gate.fit.threshold.informative for gate in fitted], pa.bool_()),
+            "informative": per_gate([gate.informative for gate in gates], pa.bool_()),
         }
     )
     return table.replace_schema_metadata({"language": prompts.language})

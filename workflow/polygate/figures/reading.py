@@ -38,7 +38,7 @@ TEXT = (
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
-    *("surface", "surface_low", "surface_high", "strength"),
+    *("surface", "surface_low", "surface_high", "strength", "chance"),
 )
 
 

@@ -56,6 +56,7 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
         "positions": job.positions,
         "max_new_tokens": job.max_new_tokens,
+        "options": inputs.options,
         "intervention": inputs.done["intervention"],
         "code": code_hash("polygate.forward.compute"),
         "versions": [metadata.version(name) for name in _LIBRARIES],
@@ -93,7 +94,7 @@ def run(job: Job, plan: Sequence[Job], output: Path, log: Callable[[str], None] 
     if not is_whole(cell, address):
         with _model_lock(job, address) as locked:
             if locked and not is_whole(cell, address):
-                _fill(job, address, plan, fingerprint, log)
+                _fill(job, inputs, address, plan, fingerprint, log)
     deliver(cell, output)
 
 
@@ -127,10 +128,18 @@ def _wanted(cache: Path, address: str) -> Path:
     return cache / "wanted" / address
 
 
-def _fill(job: Job, address: str, plan: Sequence[Job], fingerprint: str, log: Callable[[str], None]) -> None:
+def _fill(
+    job: Job,
+    inputs: Inputs,
+    address: str,
+    plan: Sequence[Job],
+    fingerprint: str,
+    log: Callable[[str], None],
+) -> None:
     """Load the model and compute the job's cell, then the plan's."""
-    from polygate.forward.compute import compute
+    from polygate.forward.compute import check, compute
 
+    check(job, inputs)
     started = time.monotonic()
     loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")

@@ -14,8 +14,9 @@ from polygate.forward import identity
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
 from polygate.forward.interventions import Intervention
-from polygate.forward.job import CAPTURE, Inputs, Job
-from polygate.forward.loading import LoadedModel
+from polygate.forward.job import CAPTURE, SCORE, Inputs, Job
+from polygate.forward.loading import LoadedModel, load_tokenizer
+from polygate.forward.scoring import letter_tokens, score
 from polygate.provenance import provenance
 from polygate.representation import store
 
@@ -30,6 +31,23 @@ COMPLETIONS = pa.schema(
     ]
 )
 """A table of completions, one row per test prompt: see `generation.Completion` for the counts."""
+
+SCORES = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("logits", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""A table of option scores, one row per test prompt, a logit per option in their order."""
+
+
+def check(job: Job, inputs: Inputs) -> None:
+    """`PolygateError` for what can be known to fail before the model is loaded: a letter without a token."""
+    if job.task == SCORE:
+        options = job.options
+        tokenizer = load_tokenizer(job.model_folder, options.chat_template, options.template_arguments)
+        letter_tokens(tokenizer, max(inputs.options))
 
 
 def compute(
@@ -48,23 +66,37 @@ def compute(
         found = capture(loaded, texts, job.positions, names=ids, advance=advance)
         store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts), of)
         return
-    facts.update(**inputs.done, max_new_tokens=job.max_new_tokens, parts=_described(inputs.intervention))
+    facts.update(**inputs.done, parts=_described(inputs.intervention))
+    of |= inputs.done
+    if job.task == SCORE:
+        logits = score(loaded, texts, inputs.options, inputs.intervention, names=ids, advance=advance)
+        _write(path, SCORES, [ids, _subsets(inputs), logits], language, facts, of)
+        return
+    facts["max_new_tokens"] = job.max_new_tokens
     completions = generate(
         loaded, texts, inputs.intervention, max_new_tokens=job.max_new_tokens, names=ids, advance=advance
     )
     columns = [
         ids,
-        inputs.prompts.subset[list(inputs.rows)].tolist(),
+        _subsets(inputs),
         [completion.text for completion in completions],
         [completion.prompt_tokens for completion in completions],
         [completion.new_tokens for completion in completions],
         [completion.finished for completion in completions],
     ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, COMPLETIONS, strict=True)]
-    schema = COMPLETIONS.with_metadata({"language": language})
-    files.write_parquet(
-        path, pa.Table.from_arrays(arrays, schema=schema), provenance(__name__, **facts), {**of, **inputs.done}
-    )
+    _write(path, COMPLETIONS, columns, language, facts, of)
+
+
+def _subsets(inputs: Inputs) -> list[str]:
+    return list(inputs.prompts.subset[list(inputs.rows)].tolist())
+
+
+def _write(
+    path: Path, schema: pa.Schema, columns: list[Any], language: str, facts: dict[str, Any], of: dict[str, str]
+) -> None:
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    found = pa.Table.from_arrays(arrays, schema=schema.with_metadata({"language": language}))
+    files.write_parquet(path, found, provenance(__name__, **facts), of)
 
 
 def _described(intervention: Intervention | None) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ def write(
     with attached(loaded.base, loaded.blocks, steering, ids.shape[1], loaded.stream) as steered:
         for step in range(max_new_tokens):
             logits = last_logits(loaded, ids, mask, positions, cache)
-            _check_finite(logits, [names[i] for i in alive])
+            check_finite(logits, [names[i] for i in alive])
             chosen = logits.argmax(-1)
             was_done, now_done = done.tolist(), (done | torch.isin(chosen, stop)).tolist()
             for row, token in enumerate(chosen.tolist()):
@@ -179,7 +179,8 @@ def one_more(mask: Tensor) -> Tensor:
     return torch.cat([mask, mask.new_ones((mask.shape[0], 1))], dim=1)
 
 
-def _check_finite(logits: Tensor, names: Sequence[str]) -> None:
+def check_finite(logits: Tensor, names: Sequence[str]) -> None:
+    """`PolygateError` naming the first prompt whose logits [b, vocabulary] hold NaN."""
     broken = logits.isnan().any(-1)
     if bool(broken.any()):
         raise PolygateError(

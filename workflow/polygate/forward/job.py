@@ -1,7 +1,8 @@
 """One forward pass over one language's prompts, as a rule describes it: what to compute, from which files.
 
-Two tasks: `capture` makes an activation store of all prompts, `generate` makes completions of the test prompts under
-one arm's intervention, or none. Imports nothing heavy: a job whose cell exists never needs torch.
+Three tasks: `capture` makes an activation store of all prompts; under one arm's intervention, or none, `generate` makes
+completions of the test prompts and `score` the logits of their options. Imports nothing heavy: a job whose
+cell exists never needs torch.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from polygate.forward.interventions import NOTHING, POINT, Intervention
 from polygate.forward.options import Options
 from polygate.prompts import table
 
-CAPTURE, GENERATE = "capture", "generate"
+CAPTURE, GENERATE, SCORE = "capture", "generate", "score"
 UNSTEERED = "none"
 """The arm without intervention."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A forward pass. `positions` belong to capture; `arm`, `intervention` (a file; the unsteered arm has
-    none) and `max_new_tokens` to generate.
+    """A forward pass. `positions` belong to capture; `arm` and `intervention` (a file; the unsteered arm has none) to
+    generate and score, `max_new_tokens` to generate.
 
     `dataset` and `language` are those of the prompts, "" where nobody says.
     """
@@ -56,7 +57,7 @@ class Job:
                 cache=Path(given["cache"]),
                 output=Path(given["output"]),
                 positions=tuple(given["positions"]) if given["task"] == CAPTURE else (),
-                arm=str(given["arm"]) if given["task"] == GENERATE else UNSTEERED,
+                arm=UNSTEERED if given["task"] == CAPTURE else str(given["arm"]),
                 intervention=None if intervention is None else Path(intervention),
                 max_new_tokens=int(given["max_new_tokens"]) if given["task"] == GENERATE else 0,
                 dataset=str(given.get("dataset", "")),
@@ -64,7 +65,7 @@ class Job:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolygateError(f"a malformed forward job ({error!r})") from None
-        if job.task not in (CAPTURE, GENERATE):
+        if job.task not in (CAPTURE, GENERATE, SCORE):
             raise PolygateError(f"a forward job of unknown task {job.task}")
         if (job.arm == UNSTEERED) != (job.intervention is None):
             raise PolygateError(f"a forward job of arm {job.arm} with intervention {job.intervention}")
@@ -78,6 +79,8 @@ class Job:
         """
         prompts = table.read(self.prompts, dataset=self.dataset, language=self.language)
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
+        if self.task == SCORE and not prompts.options:
+            raise PolygateError("its prompts have no options to score", where=self.prompts)
         if self.intervention is None:
             return Inputs(prompts, tuple(rows), None)
         of = {"dataset": prompts.dataset, "language": prompts.language, "model": model, "arm": self.arm}
@@ -134,6 +137,11 @@ class Inputs:
         if self.intervention is not None and self.intervention.is_swept:
             return list(self.intervention.prompt_ids)
         return [self.prompts.ids[row] for row in self.rows]
+
+    @property
+    def options(self) -> list[int]:
+        """Number of options of the rows; empty where the prompts have none."""
+        return [len(self.prompts.options[row]) for row in self.rows] if self.prompts.options else []
 
     @property
     def texts(self) -> list[str]:

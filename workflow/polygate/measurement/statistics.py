@@ -258,6 +258,20 @@ def logit_interval(
     return Interval(estimate, low, high, "logit")
 
 
+def student_interval(replicates: Replicates, method: int, language: int, items: float) -> Interval:
+    """Interval of a mean without bounds over `items` distinct prompts: Student's t with items − 1 degrees of freedom.
+
+    The standard error is the bootstrap's times √(n / (n − 1)), so it sees that translations of a prompt go together.
+    """
+    estimate = float(replicates.estimate[method, language])
+    spread = float(np.std(_drawn(replicates.values[:, method, language]), ddof=1))
+    if spread < SAME:
+        return Interval(estimate, estimate, estimate, CONSTANT)
+    n = max(items, 2.0)
+    reach = float(stdtrit(n - 1, (1 + replicates.confidence) / 2)) * spread * float(np.sqrt(n / (n - 1)))
+    return Interval(estimate, estimate - reach, estimate + reach, "student")
+
+
 def few(estimate: float, items: float, confidence: float, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Wilson's interval of a number between `bounds`, as if a share of `items`: few of them may not vary by chance."""
     least, most = bounds

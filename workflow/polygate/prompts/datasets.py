@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polygate.errors import PolygateError
 from polygate.prompts import sources
-from polygate.settings.types import Settings
+from polygate.settings.types import Dataset, Settings
 
 
 def languages(settings: Settings) -> dict[str, list[str]]:
@@ -30,6 +30,21 @@ def languages(settings: Settings) -> dict[str, list[str]]:
 def tasks(settings: Settings) -> list[str]:
     """The data sets that ask for one of some options: no text is generated for them."""
     return [name for name, dataset in settings.datasets.items() if sources.of(dataset).is_task(dataset)]
+
+
+def steered(settings: Settings) -> list[str]:
+    """The data sets whose prompts are answered under every arm: over-refusal is what steering may do to them.
+
+    Of the others, those that the settings name; never a task.
+    """
+    named = {name: dataset.steered for name, dataset in settings.datasets.items() if name not in tasks(settings)}
+    return [
+        name for name, wanted in named.items() if (_over_refusal(settings.datasets[name]) if wanted is None else wanted)
+    ]
+
+
+def _over_refusal(dataset: Dataset) -> bool:
+    return dataset.source in ("xstest", "or_bench") or dataset.part == "over_refusal"
 
 
 def lacking(settings: Settings) -> list[str]:

@@ -415,6 +415,11 @@ class Dataset(Section):
         "a published data set is downloaded by a rule when empty.",
     )
     limit: int | None = Field(default=None, ge=1, description="Prompts per language and class; all when empty.")
+    steered: bool | None = Field(
+        default=None,
+        description="Whether its prompts are also answered steered and routed by the gates, not only left alone; when "
+        "empty, those of sets of harmless requests that look harmful are.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -1,4 +1,4 @@
-"""`polygate forward`: activations or completions of one model in one language, through the cell cache."""
+"""`polygate forward`: activations, completions or option scores of a model in a language, through the cell cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the job's activation store or table of completions."""
+    """Write the job's activation store, or its table of completions or option scores."""
     try:
         job = Job.parse(json.loads(args.job))
     except json.JSONDecodeError as error:

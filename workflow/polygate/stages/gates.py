@@ -1,6 +1,7 @@
 """Gates of one target language, for every rank, budget and draw: scores, gate files with a card.
 
-Files are written for the rank that routes; the table of scores holds every rank.
+Files are written for the rank that routes and, in a folder of their own, for rank 1, the direction that the sources
+share; the table of scores holds every rank.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polygate import files
-from polygate.decision import card, fitting
+from polygate.decision import applying, card, fitting
 from polygate.decision.fitting import Fitted, SourceRows
 from polygate.forward import identity
 from polygate.prompts import table
@@ -36,7 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--own-prompts", required=True, help="prompt table of the target")
     parser.add_argument("--directions", required=True, help="directions of the target")
     parser.add_argument("--choices", required=True, help="choices of the model")
-    parser.add_argument("--gates", required=True, help="output folder: {budget}.{draw}.safetensors and card.md")
+    parser.add_argument(
+        "--gates",
+        required=True,
+        help="output folder: {budget}.{draw}.safetensors, rank-1/, card.md",
+    )
     parser.add_argument("--scores", required=True, help="output, parquet")
     parser.add_argument("--of", help=identity.HELP)
 
@@ -93,12 +98,12 @@ def write_gates(
     made: dict[str, Any],
     of: dict[str, str],
 ) -> None:
-    """Write the gates of the routing rank and their card; gates left from other settings are removed."""
+    """Write the gates of the routing rank and their card, and those of rank 1; what other settings left is removed."""
     rank = min(settings.rank, directions.basis.shape[1])
     kept = [gate for gate in fitted if gate.rank == rank]
-    names = {f"{gate.budget}.{gate.draw}.safetensors": gate for gate in kept}
-    for stale in folder.glob("*.safetensors"):
-        if stale.name not in names:
+    names = {applying.place(gate.rank, gate.budget, gate.draw, rank): gate for gate in fitted if gate.rank in (1, rank)}
+    for stale in folder.rglob("*.safetensors"):
+        if stale.relative_to(folder).as_posix() not in names:
             stale.unlink()
     for name, gate in names.items():
         whole = card.gate_of(gate, directions.basis[steering.layer], steering, POSITION, settings.solver)

@@ -290,7 +290,7 @@ def _values(run: Run, model: str, what: What, language: str, test: Test) -> NDAr
         cell = run.cell(f"{model}/projections/{language}.parquet", **of)
         return None if cell is None else _scores(cell, Choice.load(run.folder / model / "choices.parquet").layer, test)
     if what.quantity == "f1":
-        cell = run.cell(f"{model}/gate_scores/{language}.parquet", **of)
+        cell = run.cell(f"{model}/gate_scores/{what.dataset}/{language}.parquet", **of)
         return None if cell is None else _flags(cell, run.gate.rank, what.budget, test)
     folder = what.arm if what.budget is None else f"{what.arm}-{what.budget}"
     path = f"{model}/judgements/{what.judge}/{folder}/{what.dataset}/{language}.parquet"

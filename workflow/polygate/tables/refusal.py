@@ -8,6 +8,10 @@ fault with the request and decline nothing. Judges that are asked for a yes or n
 and no other language. With several judges the first one's rows come first in each tier; another's mean over a tier is
 over the languages that it judges.
 Rates of routed arms are means over draws; their intervals resample prompts, given the draws.
+
+On both kinds of refusal rate stands the `change` to the unsteered arm on the same prompts, paired; `p_holm` is its
+p-value, corrected over the languages of a data set, model, class, outcome and arm (the tier means are a family of their
+own). Neither p is there with fewer than six prompts.
 """
 
 from __future__ import annotations
@@ -18,11 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from polygate.measurement.statistics import Panel, Part, Resampling, replicate, share_interval
+from polygate.measurement.statistics import (
+    Panel,
+    Part,
+    Resampling,
+    difference_interval,
+    paired_p,
+    replicate,
+    resolving,
+    share_interval,
+)
 from polygate.settings.types import RULES, Statistics
 from polygate.tables.cells import Cell, by_tier
 from polygate.tables.judged import ASKED, BROAD, COUNTED, Judged, read_judged, treatments
-from polygate.tables.writing import interval, write
+from polygate.tables.writing import changed, corrected, interval, write
 
 COLUMNS = (
     "model",
@@ -39,14 +52,22 @@ COLUMNS = (
     "high",
     "n",
     "method",
+    "change",
+    "change_low",
+    "change_high",
+    "change_method",
+    "p",
+    "p_holm",
 )
+UNSTEERED = ("none", None)
+"""The treatment that the others are compared with."""
 READINGS = {"refused": "strict", BROAD: "broad"}
 """Outcomes that are a refusal rate, and by which reading."""
 
 
 def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int) -> None:
     """Write the table from the judgements of every model, data set, language and arm."""
-    resampling = Resampling.of(statistics, seed)
+    resampling = resolving(Resampling.of(statistics, seed), len({cell.language for cell in judgements}))
     datasets = list(dict.fromkeys(cell.dataset for cell in judgements))
     rows: list[dict[str, Any]] = []
     for dataset in datasets:
@@ -59,6 +80,7 @@ def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, s
                 told = COUNTED if judge == RULES else ASKED
                 found = _rows(judged, treatments(cells), subset, resampling)
                 rows += [{**common, **row} for row in found if row["outcome"] in told]
+    corrected(rows, ("dataset", "model", "judge", "subset", "outcome", "arm", "budget"))
     write(output, ("dataset", *COLUMNS) if len(datasets) > 1 else COLUMNS, rows)
 
 
@@ -80,16 +102,27 @@ def _rows(
         [np.concatenate([language.outcomes[arm][:, mask] for arm in arms]) for language, mask in present], axis=1
     )
     found = replicate("rate", values, panel, resampling)
-    mean = found.over_languages()
+    unsteered = list(arms).index(UNSTEERED)
+    before = found.pick([unsteered * len(COUNTED) + number % len(COUNTED) for number in range(len(values))])
+    changes = found.minus(before)
     counts = panel.counts()
     rows = []
     for column, name in enumerate([*panel.names, ""]):
         whole = name == ""
-        source, at = (mean, 0) if whole else (found, column)
+        source, change, at = (
+            (found.over_languages(), changes.over_languages(), 0) if whole else (found, changes, column)
+        )
         items = sum(panel.items(None if whole else column))
         n = int(counts.sum() if whole else counts[column])
         for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in COUNTED):
             what = {"language": name, "arm": arm, "budget": budget, "outcome": outcome, "n": n}
             what["reading"] = READINGS.get(outcome, "")
-            rows.append({**what, **interval(share_interval(source, method, at, items))})
+            here = share_interval(source, method, at, items)
+            row = {**what, **interval(here)}
+            if (arm, budget) != UNSTEERED and what["reading"]:
+                base = share_interval(source, unsteered * len(COUNTED) + COUNTED.index(outcome), at, items)
+                row |= changed(
+                    difference_interval(change, method, at, (here, base)), paired_p(change, method, at, items)
+                )
+            rows.append(row)
     return rows

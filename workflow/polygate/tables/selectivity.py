@@ -19,7 +19,6 @@ from polygate.measurement.statistics import (
     Replicates,
     Resampling,
     difference_interval,
-    holm,
     paired_p,
     resolving,
     selectivities,
@@ -27,7 +26,7 @@ from polygate.measurement.statistics import (
 from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell, by_tier
 from polygate.tables.judged import Judged, Treatment, read_judged, treatments
-from polygate.tables.writing import interval, told, write
+from polygate.tables.writing import corrected, interval, write
 
 COLUMNS = (
     "model",
@@ -60,7 +59,7 @@ def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, s
         if judged:
             common = {"model": model, "tier": tier, "judge": judge}
             rows += [{**common, **row} for row in _rows(judged, treatments(cells), resampling)]
-    _correct(rows)
+    corrected(rows, ("model", "judge", "arm", "budget"))
     write(output, COLUMNS, rows)
 
 
@@ -92,15 +91,3 @@ def _gain(
     found = difference_interval(gains, method, language, parts)
     bounds = {"gain": found.estimate, "gain_low": found.low, "gain_high": found.high, "gain_method": found.method}
     return {**bounds, "p": paired_p(gains, method, language, items)}
-
-
-def _correct(rows: list[dict[str, Any]]) -> None:
-    """Holm's correction within each model, judge, arm and budget: over languages, and over tiers."""
-    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        if "p" in row:
-            key = (row["model"], row["judge"], row["arm"], row["budget"], row["language"] == "")
-            families.setdefault(key, []).append(row)
-    for family in families.values():
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}

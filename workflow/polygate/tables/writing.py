@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polygate import files
-from polygate.measurement.statistics import Comparison, Interval
+from polygate.measurement.statistics import Comparison, Interval, holm
 from polygate.tables.rows import inert
 
 
@@ -66,6 +66,32 @@ def tested(comparison: Comparison) -> dict[str, Any]:
         "p_holm": told(comparison.p_holm),
         "verdict": comparison.verdict,
     }
+
+
+def changed(found: Interval, p: float) -> dict[str, Any]:
+    """A paired difference to the unsteered arm as its columns; `corrected` adds the last."""
+    return {
+        "change": found.estimate,
+        "change_low": found.low,
+        "change_high": found.high,
+        "change_method": found.method,
+        "p": p,
+    }
+
+
+def corrected(rows: Sequence[dict[str, Any]], family: Sequence[str]) -> None:
+    """Holm's correction, in place, of the rows that have a `p`: `p_holm`, and no p where there is no test.
+
+    A family are rows that agree in the columns `family`, over languages; means over tiers are families of their own.
+    """
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if "p" in row:
+            key = (*(row.get(name) for name in family), row["language"] == "")
+            families.setdefault(key, []).append(row)
+    for members in families.values():
+        for row, adjusted in zip(members, holm([row["p"] for row in members]), strict=True):
+            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}
 
 
 def told(p: float) -> float | None:

@@ -1,0 +1,77 @@
+"""Accuracy on tasks with options, arm by arm, by tier: what steering costs where nothing is to be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygate.figures import reading, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = (
+    *("dataset", "model", "tier", "language", "arm", "budget", "metric"),
+    *("estimate", "low", "high", "n", "chance", "change", "p_holm"),
+)
+KEPT = ("dataset", "model", "tier", "arm", "estimate", "low", "high", "n", "chance")
+
+
+def select(utility: pd.DataFrame) -> pd.DataFrame:
+    """Tier means of accuracy; `arm` holds the budget of routed arms, as in routed-16."""
+    rows = utility[(utility["metric"] == "accuracy") & (utility["language"] == "")]
+    budgets = rows["budget"].map(lambda budget: "" if budget != budget else f"-{budget:.0f}")
+    return rows.assign(arm=rows["arm"] + budgets)[list(KEPT)].reset_index(drop=True)
+
+
+def plot(data: pd.DataFrame) -> Figure:
+    """Arms side by side, a mark per tier, a row of panels per task; each tier's unsteered accuracy goes across."""
+    with style.theme():
+        arms, tiers = reading.names(data, "arm"), style.present(data["tier"])
+        models, datasets = reading.names(data, "model"), reading.names(data, "dataset")
+        grid = style.panels(models, width=1.6, height=2.9, rows=datasets, sharex=True, sharey=True)
+        for (dataset, model), axes in grid.axes_dict.items():
+            mine = data[(data["model"] == model) & (data["dataset"] == dataset)]
+            for number, tier in enumerate(tiers):
+                _marks(axes, mine[mine["tier"] == tier], arms, tier, 0.22 * (number - (len(tiers) - 1) / 2))
+            for level in mine["chance"].unique():
+                axes.axhline(level, color=style.BASELINE, linestyle=":", linewidth=1, zorder=1)
+            axes.set_title(model if dataset == datasets[0] else "")
+            axes.set_xticks(range(len(arms)), arms, rotation=90)
+            axes.set_xlim(-0.6, len(arms) - 0.4)
+            axes.set_xlabel("")
+            axes.set_ylim(0, 1.02)
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        for axes, dataset in zip(grid.axes[:, 0], datasets, strict=True):
+            axes.set_ylabel("accuracy" if len(datasets) == 1 else f"accuracy, {dataset}")
+        entries = [style.Entry(f"{tier}-resource languages", style.tier_marks([tier])) for tier in tiers]
+        entries.append(style.Entry("drawing lots", (style.mark(marker="", colour=style.BASELINE, line=":"),)))
+        return style.head(grid, "What steering costs where nothing is to be refused", entries)
+
+
+def _marks(axes: Axes, mine: pd.DataFrame, arms: Sequence[str], tier: str, shift: float) -> None:
+    place = [arms.index(arm) + shift for arm in mine["arm"]]
+    colour = style.TIER_COLOURS[tier]
+    for level in mine.loc[mine["arm"] == "none", "estimate"]:
+        axes.axhline(level, color=colour, linewidth=0.7, alpha=0.5, zorder=1)
+    axes.vlines(place, mine["low"], mine["high"], color=colour, linewidth=1.1, zorder=2)
+    axes.plot(
+        place,
+        mine["estimate"],
+        color=colour,
+        linestyle="none",
+        marker=style.TIER_MARKERS[tier],
+        markersize=3.5,
+        zorder=3,
+    )
+
+
+def draw(utility: Path | str, svg: Path | str, data: Path | str) -> None:
+    """`utility.csv` → the figure and the CSV behind it."""
+    drawn = select(reading.read_table(utility, COLUMNS))
+    style.finish(drawn, plot, svg, data, "Accuracy on tasks with options by arm, tier and model")

@@ -1,0 +1,5 @@
+"""Accuracy on the tasks by arm and tier, drawn from utility.csv."""
+
+from polygate.figures import utility
+
+utility.draw(snakemake.input.utility, snakemake.output.figure, snakemake.output.data)
