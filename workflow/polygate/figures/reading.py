@@ -33,9 +33,26 @@ TEXT = (
     "position",
     "direction",
     "target",
+    "pairing",
+    "category",
+    "gate",
 )
 INTERVAL = ("estimate", "low", "high")
-NUMBERS = (*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "surface", "chance")
+NUMBERS = (
+    *INTERVAL,
+    "layer",
+    "rank",
+    "budget",
+    "draw",
+    "n_effective",
+    "score",
+    "density",
+    "dose",
+    "surface",
+    "surface_low",
+    "surface_high",
+    "chance",
+)
 
 
 def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
