@@ -27,6 +27,7 @@ from polygate.figures import (
     decomposition,
     dose,
     gate_f1,
+    ood,
     positions,
     probes,
     projections,
@@ -36,6 +37,7 @@ from polygate.figures import (
     selectivity,
     separability,
     style,
+    utility,
 )
 
 RUNS = {"one model": SMALL, "demo": DEMO, "paper": PAPER, "five models": FIVE}
@@ -56,6 +58,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         selectivity: (table("selectivity"),),
         dose: (table("dose"),),
         positions: (table("positions"),),
+        ood: (table("ood"),),
+        utility: (table("utility"),),
         recoverability: (table("recoverability"), table("separability")),
     }
     made = {}
@@ -73,8 +77,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(answers, decomposition, dose, gate_f1, positions, probes, projections),
-        *(recoverability, refusal_by_tier, selectivity, separability),
+        *(answers, decomposition, dose, gate_f1, ood, positions, probes, projections),
+        *(recoverability, refusal_by_tier, selectivity, separability, utility),
     )
 }
 
