@@ -35,10 +35,17 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     words, tasks = 3 * (7 + 1 + 1), 3 * 20
     assert planned["capture"] == cells + words + tasks
     assert planned["complete_unsteered"] == cells + words
-    assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
-    assert planned["judge_arm"] == words
+    # The two English sets of harmless prompts that look harmful are answered under every arm too.
+    looks = 3 * 2
+    assert planned["judge"] == planned["gates"] == cells
+    assert planned["intervene"] == cells + looks + tasks
+    assert planned["judge_arm"] == words + 2 * looks
+    assert planned["route"] == cells + looks
+    assert planned["gate_scores"] == words + tasks
+    assert planned["ood"] == 3 * 7
+    assert (planned["score_unsteered"], planned["score_steered"]) == (tasks, 2 * tasks)
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
-    assert planned["complete_steered"] == 2 * cells
+    assert planned["complete_steered"] == 2 * (cells + looks)
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
@@ -53,7 +60,11 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     # Four data sets, of which one is a task.
     assert planned["capture"] == 4 * 36
     assert planned["complete_unsteered"] == 3 * 36
-    assert planned["judge_arm"] == 2 * 36
+    assert planned["judge_arm"] == (2 + 2) * 36
+    assert planned["gate_scores"] == planned["intervene"] == 3 * 36
+    assert planned["route"] == 2 * 36
+    assert planned["ood"] == planned["score_unsteered"] == 36
+    assert (planned["complete_steered"], planned["score_steered"]) == (4 * 36, 2 * 36)
     assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
 

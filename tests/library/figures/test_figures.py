@@ -186,6 +186,34 @@ def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(drawn: Drawn
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
 
 
+@pytest.mark.parametrize("run", ["one model", "demo"])
+def test_lines_out_of_distribution_are_those_of_the_csv_a_row_for_each_data_set(drawn: Drawn, run: str) -> None:
+    data = drawn(run)["ood"]
+    assert set(data["gate"]) == {"v_hrl", "subspace", "surface"}
+    places = list(data.groupby(["dataset", "model"], sort=False))
+    for axes, (_, rows) in zip(panels(ood.plot(data)), places, strict=True):
+        for gate, mine in rows.groupby("gate"):
+            values = [[y] for line in axes.lines if line.get_label() == gate for y in line.get_ydata()]
+            assert rounded(values) == rounded(mine[["estimate"]].to_numpy())
+        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+def test_marks_of_utility_are_those_of_the_csv_in_the_order_of_its_arms(drawn: Drawn) -> None:
+    data = drawn("demo")["utility"]
+    arms = ["none", "addition", "ablation", *(f"routed-{budget}" for budget in (0, 1, 4, 16, 64))]
+    shown = panels(utility.plot(data))
+    assert [label.get_text() for label in shown[-1].get_xticklabels()] == arms
+    metrics = ("accuracy", "margin", "flagged")
+    places = [(metric, model) for metric in metrics for model in data["model"].unique()]
+    for axes, (metric, model) in zip(shown, places, strict=True):
+        rows = data[(data["metric"] == metric) & (data["model"] == model)]
+        marks = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+        points = [(round(x), y) for line in marks for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+        expected = [(arms.index(arm), y) for arm, y in zip(rows["arm"], rows["estimate"], strict=True)]
+        assert rounded(points) == rounded(expected)
+        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
 def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
     data = drawn("five models")["dose"]
     shown = panels(dose.plot(data))
