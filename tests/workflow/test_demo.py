@@ -134,6 +134,38 @@ def test_ungated_addition_costs_the_selectivity_that_the_gate_keeps(demo: Checko
         assert float(routed["estimate"]) > addition
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gate_spares_what_only_looks_harmful_more_than_addition_does(demo: Checkout, model: str) -> None:
+    common = {"model": model, "tier": "low", "language": "", "dataset": "over_refusal", "subset": "harmless"}
+    addition = one(demo, "refusal", arm="addition", outcome="refused", **common)
+    routed = {row["budget"]: row for row in rows(demo, "refusal", arm="routed", outcome="refused", **common)}
+    assert set(routed) == {"0", "1", "4", "16", "64"}
+    assert float(addition["change_low"]) > 0
+    assert float(routed["0"]["change"]) < float(addition["change"])
+    assert all(row["p_holm"] for row in routed.values())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_addition_costs_margin_on_a_task_that_the_uncalibrated_gate_keeps(demo: Checkout, model: str) -> None:
+    common = {"model": model, "tier": "high", "language": "", "dataset": "utility"}
+    assert float(one(demo, "utility", arm="none", metric="accuracy", **common)["estimate"]) >= 0.8
+    addition = one(demo, "utility", arm="addition", metric="margin", **common)
+    routed = one(demo, "utility", arm="routed", budget="0", metric="margin", **common)
+    assert float(addition["change"]) < 0
+    assert float(routed["change"]) > float(addition["change"])
+    flagged = one(demo, "utility", arm="routed", budget="0", metric="flagged", **common)
+    assert float(flagged["estimate"]) <= 0.3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_examples_of_one_data_set_repair_the_decision_on_another_beyond_its_surface(demo: Checkout, model: str) -> None:
+    common = {"model": model, "tier": "low", "language": "", "pairing": "organism", "category": ""}
+    found = {row["budget"]: row for row in rows(demo, "ood", gate="subspace", metric="balanced_accuracy", **common)}
+    assert float(found["16"]["estimate"]) > float(found["0"]["estimate"])
+    assert float(found["16"]["difference_low"]) > 0
+    assert {row["pairing"] for row in rows(demo, "ood", model=model)} == {"organism", "ood"}
+
+
 def test_the_second_run_finds_nothing_to_do(demo: Checkout) -> None:
     assert demo.planned("--configfile", "config/demo.yaml") == Counter()
 

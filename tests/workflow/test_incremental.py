@@ -86,8 +86,9 @@ def test_a_new_data_set_runs_its_own_jobs_and_the_aggregates_only(
     new = {"source": "organism", "part": "over_refusal", "limit": 4}
     config = finished.configure({**tiny_settings, "datasets": {**tiny_settings["datasets"], "looks": new}}, "more.yaml")
     planned = finished.planned("--configfile", config)
-    jobs = ("prompts_dataset", "capture", "complete_unsteered", "judge_arm")
-    assert planned - aggregates(planned) == Counter(dict.fromkeys(jobs, 4))
+    jobs = ("prompts_dataset", "capture", "complete_unsteered", "intervene", "gate_scores", "route")
+    steered = {"complete_steered": 2 * 4, "judge_arm": 3 * 4}
+    assert planned - aggregates(planned) == Counter({**dict.fromkeys(jobs, 4), **steered})
     finished.snakemake("--configfile", config)
     after = finished.tables("tiny")
     changed = {name for name in after if after[name] != before[name]}

@@ -35,21 +35,28 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     words, tasks = 3 * (7 + 1 + 1), 3 * 20
     assert planned["capture"] == cells + words + tasks
     assert planned["complete_unsteered"] == cells + words
-    assert planned["judge"] == planned["gates"] == planned["intervene"] == cells
-    # In the six low-resource languages AdaSteer adapted and as released, and CAST tuned in two ways.
+    # The two English sets of harmless prompts that look harmful are answered under every arm too.
+    looks = 3 * 2
+    assert planned["gates"] == cells
+    assert planned["judge"] == cells + looks
+    assert planned["intervene"] == cells + looks + tasks
+    # In the six low-resource languages AdaSteer adapted and as released, and CAST tuned in two ways; all points of the
+    # sweeps are one file a model and language.
     low = 3 * 6
-    assert planned["complete_steered"] == 3 * cells + 4 * low
-    # All points of the sweeps are one file a model and language.
-    assert planned["judge_arm"] == words + cells + 4 * low
+    assert planned["complete_steered"] == 3 * cells + 4 * low + 2 * looks
+    assert planned["judge_arm"] == words - looks + cells + 4 * low
     assert planned["sweep"] == cells
     assert planned["fit_adasteer"] == planned["fit_cast"] == planned["read_adasteer"] == 3
     assert planned["intervene_adasteer"] == 2 * low
     assert planned["intervene_cast"] == low
     assert planned["download_adasteer"] == 3
-    # The paper's judge is paid, and stands beside the rules: three arms, and the other data sets.
-    assert planned["judge_paid"] == 3 * cells + words
-    assert planned["route_judgements"] == cells
+    # The paper's judge is paid, and stands beside the rules.
+    assert planned["judge_paid"] == 3 * cells + words + 2 * looks
+    assert planned["route"] == planned["route_judgements"] == cells + looks
     assert planned["table_agreement"] == planned["figure_agreement"] == 1
+    assert planned["gate_scores"] == words + tasks
+    assert planned["ood"] == 3 * 7
+    assert (planned["score_unsteered"], planned["score_steered"]) == (tasks, 2 * tasks)
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
@@ -79,9 +86,15 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     low = 3 * 4
     assert planned["fit_adasteer"] == planned["fit_cast"] == 3
     assert planned["intervene_adasteer"] == planned["intervene_cast"] == low
-    assert planned["complete_steered"] == 2 * 36 + 3 * low
-    assert planned["judge_arm"] == 2 * 36 + 3 * low
+    # Addition and ablation of two data sets, the sweeps, and three published arms.
+    assert planned["complete_steered"] == (4 + 1) * 36 + 3 * low
+    assert planned["judge"] == 2 * 36
+    assert planned["judge_arm"] == (1 + 1) * 36 + 3 * low
     assert planned["read_adasteer"] == planned["download_adasteer"] == 0
+    assert planned["gate_scores"] == planned["intervene"] == 3 * 36
+    assert planned["route"] == 2 * 36
+    assert planned["ood"] == planned["score_unsteered"] == 36
+    assert planned["score_steered"] == 2 * 36
     assert planned["prompts_dataset"] == 3 * 12
     assert not any(rule.startswith("download") for rule in planned)
 

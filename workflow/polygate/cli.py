@@ -40,6 +40,7 @@ STAGES = {
     "intervene-cast": "decide what CAST does to every test prompt of a language",
     "judge": "judge completions",
     "means": "class means of a language's activations",
+    "ood": "what the gates of a language say of harmful prompts of another data set, beside harmless ones",
     "position-means": "class means of a language's activations at every token position",
     "positions": "projections of a target language's prompts at every token position",
     "prompts-dataset": "prompts of a language of a data set that is only tested on",

@@ -26,6 +26,16 @@ def task_cells():
     ]
 
 
+def ood_cells():
+    """Every model and language of the data sets that gates are tried on out of distribution."""
+    return [
+        {"model": model, "tier": settings.languages.tier(language), "dataset": dataset, "language": language}
+        for dataset in OOD
+        for model in MODELS
+        for language in DATASETS[dataset]
+    ]
+
+
 def scored_cells():
     """Every model, language and arm of the tasks; routed arms follow from these."""
     return [{**cell, "arm": arm} for cell in task_cells() for arm in ARMS]

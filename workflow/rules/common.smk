@@ -60,6 +60,8 @@ DATASETS = {MAIN: LANGUAGES, **datasets.languages(settings)}
 """Every data set of the run, with the languages of the run that it has."""
 TASKS = datasets.tasks(settings)
 """Data sets that ask for one of some options."""
+OOD = datasets.ood(settings)
+"""Data sets whose harmful prompts gates are tried on."""
 STEERED_SETS = datasets.steered(settings)
 """Data sets that are only tested on and answered under every arm all the same."""
 STEERED = ["addition", "ablation"]

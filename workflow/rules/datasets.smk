@@ -71,7 +71,7 @@ rule prompts_dataset:
 rule tested:
     input:
         [
-            f"<results>/{model}/activations/{dataset}/{language}.safetensors"
+            f"<results>/{model}/gate_scores/{dataset}/{language}.parquet"
             for model in MODELS
             for dataset, language in prompt_tables()
             if dataset != MAIN

@@ -154,6 +154,23 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         ]
         if rule != "examples" or budget
     ]
+    tables["ood"] = [
+        estimate(**place, dataset=dataset, pairing=pairing, category=category, gate=gate, budget=budget, metric=metric)
+        | {"surface": 0.5, "surface_low": 0.4, "surface_high": 0.6}
+        for dataset, place in product(("new", "other"), places)
+        for pairing, category, gate, metric in [
+            *(("main", "", gate, "balanced_accuracy") for gate in ("v_hrl", "subspace")),
+            *(("main", "", gate, "auc") for gate in ("v_hrl", "subspace")),
+            *(("main", "fraud", "subspace", "balanced_accuracy"), (dataset, "", "subspace", "balanced_accuracy")),
+        ]
+        for budget in BUDGETS
+    ]
+    tables["utility"] = [
+        estimate(**place, dataset="task", arm=arm, budget=budget, metric=metric)
+        | {"chance": 0.25 if metric == "accuracy" else None, "change": 0.0, "p_holm": 1.0}
+        for place, (arm, budget), metric in product(places, arms, ("accuracy", "margin", "entropy", "flagged"))
+        if metric != "flagged" or arm == "routed"
+    ]
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(world.table(name), index=False)
     for model, languages in world.projections.items():

@@ -29,6 +29,7 @@ from polygate.figures import (
     decomposition,
     dose,
     gate_f1,
+    ood,
     positions,
     probes,
     projections,
@@ -38,6 +39,7 @@ from polygate.figures import (
     selectivity,
     separability,
     style,
+    utility,
 )
 
 RUNS = {"one model": SMALL, "demo": DEMO, "paper": PAPER, "five models": FIVE}
@@ -60,6 +62,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         baselines: (table("selectivity"),),
         dose: (table("dose"),),
         positions: (table("positions"),),
+        ood: (table("ood"),),
+        utility: (table("utility"),),
         recoverability: (table("recoverability"), table("separability")),
     }
     made = {}
@@ -77,8 +81,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(agreement, answers, baselines, decomposition, dose, gate_f1, positions, probes, projections),
-        *(recoverability, refusal_by_tier, selectivity, separability),
+        *(agreement, answers, baselines, decomposition, dose, gate_f1, ood, positions, probes, projections),
+        *(recoverability, refusal_by_tier, selectivity, separability, utility),
     )
 }
 
@@ -183,6 +187,34 @@ def test_lines_of_the_gate_are_those_of_the_csv_controls_beside_them(drawn: Draw
         for scorer in ("gate", "surface", "semantic"):
             values = [[y] for line in axes.lines if line.get_label() == scorer for y in line.get_ydata()]
             assert rounded(values) == rounded(rows.loc[rows["scorer"] == scorer, ["estimate"]].to_numpy())
+        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+@pytest.mark.parametrize("run", ["one model", "demo"])
+def test_lines_out_of_distribution_are_those_of_the_csv_a_row_for_each_data_set(drawn: Drawn, run: str) -> None:
+    data = drawn(run)["ood"]
+    assert set(data["gate"]) == {"v_hrl", "subspace", "surface"}
+    places = list(data.groupby(["dataset", "model"], sort=False))
+    for axes, (_, rows) in zip(panels(ood.plot(data)), places, strict=True):
+        for gate, mine in rows.groupby("gate"):
+            values = [[y] for line in axes.lines if line.get_label() == gate for y in line.get_ydata()]
+            assert rounded(values) == rounded(mine[["estimate"]].to_numpy())
+        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+def test_marks_of_utility_are_those_of_the_csv_in_the_order_of_its_arms(drawn: Drawn) -> None:
+    data = drawn("demo")["utility"]
+    arms = ["none", "addition", "ablation", *(f"routed-{budget}" for budget in (0, 1, 4, 16, 64))]
+    shown = panels(utility.plot(data))
+    assert [label.get_text() for label in shown[-1].get_xticklabels()] == arms
+    metrics = ("accuracy", "margin", "flagged")
+    places = [(metric, model) for metric in metrics for model in data["model"].unique()]
+    for axes, (metric, model) in zip(shown, places, strict=True):
+        rows = data[(data["metric"] == metric) & (data["model"] == model)]
+        marks = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+        points = [(round(x), y) for line in marks for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+        expected = [(arms.index(arm), y) for arm, y in zip(rows["arm"], rows["estimate"], strict=True)]
+        assert rounded(points) == rounded(expected)
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
 
 

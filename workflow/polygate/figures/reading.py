@@ -34,6 +34,9 @@ TEXT = (
     "position",
     "direction",
     "target",
+    "pairing",
+    "category",
+    "gate",
 )
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (

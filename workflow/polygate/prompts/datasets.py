@@ -43,7 +43,14 @@ def steered(settings: Settings) -> list[str]:
     ]
 
 
+def ood(settings: Settings) -> list[str]:
+    """The data sets that gates are tried on out of distribution: neither tasks nor tests of over-refusal."""
+    names = [name for name in settings.datasets if name not in tasks(settings)]
+    return [name for name in names if not _over_refusal(settings.datasets[name])]
+
+
 def _over_refusal(dataset: Dataset) -> bool:
+    """Whether it is made of harmless prompts that look harmful."""
     return dataset.source in ("xstest", "or_bench") or dataset.part == "over_refusal"
 
 

@@ -74,6 +74,13 @@ MAPPINGS: tuple[Mapped, ...] = (
         where={"rank": 10, "draw": None},
         columns={"arm": "scorer", "budget": "budget"},
     ),
+    Mapped(
+        "out of distribution",
+        "ood",
+        {"balanced accuracy": {"metric": "balanced_accuracy"}},
+        where={"category": None, "pairing": "polyrefuse"},
+        columns={"arm": "gate", "budget": "budget", "dataset": "dataset"},
+    ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
     # The cells of the published confusion are counts of 600 completions, which no other number of them compares with.
