@@ -16,7 +16,7 @@ from library.forward.tiny import WORDS
 from polygate.errors import PolygateError
 from polygate.forward import scoring
 from polygate.forward.interventions import Intervention
-from polygate.forward.loading import LoadedModel
+from polygate.forward.loading import LoadedModel, load_tokenizer
 from polygate.forward.tokenising import tokenise
 
 SPELT = {"w0": "A", "w1": "B", "w2": "B.", "w3": "C.", "w4": "e"}
@@ -141,3 +141,12 @@ def test_a_table_without_options_is_refused_before_a_model_is_loaded(tmp_path: P
     job = Job("score", Options(), tmp_path / "model", path, tmp_path, tmp_path / "out", language="h1")
     with pytest.raises(PolygateError, match="no options to score"):
         job.read()
+
+
+def test_a_real_tokenizer_spells_each_letter_alone_and_after_a_space(shared_data: Path) -> None:
+    tokenizer = load_tokenizer(shared_data / "tokenizers" / "qwen2")
+    found = scoring.letter_tokens(tokenizer, 4)
+    # "A." and " A." are two tokens each.
+    assert [[tokenizer.decode([token]) for token in ids] for ids in found] == [
+        [letter, f" {letter}"] for letter in "ABCD"
+    ]
