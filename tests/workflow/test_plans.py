@@ -39,7 +39,7 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["judge_arm"] == words
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["complete_steered"] == 2 * cells
-    assert planned["download_model"] == 3
+    assert planned["conformal"] == planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
     assert planned["download_global_mmlu"] == 20

@@ -24,6 +24,7 @@ from library.figures.made_up import DEMO, FIVE, PAPER, SMALL, World
 from polygate.errors import PolygateError
 from polygate.figures import (
     answers,
+    calibration,
     decomposition,
     dose,
     gate_f1,
@@ -65,6 +66,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         module.draw(*given, *made[name])
     made["gate_f1"] = (folder / "gate_f1.svg", folder / "gate_f1.csv")
     gate_f1.draw(table("gates"), *made["gate_f1"], 2)
+    made["calibration"] = (folder / "calibration.svg", folder / "calibration.csv")
+    calibration.draw(table("calibration"), *made["calibration"], [0.05, 0.1, 0.2])
     made["probes"] = (folder / "probes.svg", folder / "probes.csv")
     probes.draw(table("probes"), table("gates"), *made["probes"], 2)
     return made
@@ -73,7 +76,7 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(answers, decomposition, dose, gate_f1, positions, probes, projections),
+        *(answers, calibration, decomposition, dose, gate_f1, positions, probes, projections),
         *(recoverability, refusal_by_tier, selectivity, separability),
     )
 }
@@ -180,6 +183,21 @@ def test_lines_of_the_gate_are_those_of_the_csv_surface_beside_them(drawn: Drawn
             values = [[y] for line in axes.lines if line.get_label() == scorer for y in line.get_ydata()]
             assert rounded(values) == rounded(rows.loc[rows["scorer"] == scorer, ["estimate"]].to_numpy())
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+def test_rates_of_calibration_are_those_of_the_csv_and_nothing_stands_where_nothing_is_promised(drawn: Drawn) -> None:
+    data = drawn("paper")["calibration"]
+    assert set(data["tier"]) == {"low"}
+    assert set(data.loc[data["rule"] == "conformal_miss", "budget"]) == {16, 64}
+    assert set(data["alpha"].dropna()) == {0.1}
+    of_panels = {(axes.get_title(), number): axes for number, axes in enumerate(panels(calibration.plot(data)))}
+    for (_, number), axes in of_panels.items():
+        model, metric = reading.names(data, "model")[number % 3], ("miss", "false_flags")[number // 3]
+        mine = data[(data["model"] == model) & (data["metric"] == metric)]
+        lines = [line for line in axes.get_lines() if line.get_marker() != "None"]
+        heights = [(float(y),) for line in lines for y in line.get_ydata()]
+        assert rounded(heights) == rounded((value,) for value in mine["estimate"])
+        assert rounded(vertical(axes)) == rounded(zip(mine["low"], mine["high"], strict=True))
 
 
 def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
