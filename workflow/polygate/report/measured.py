@@ -26,8 +26,8 @@ class Mapped:
 
     `quantities`: each quantity that the table gives → the filters of its rows; `where`: filters of all of them.
     `columns`: fields of a published number's key → the table's columns that must hold the same, beside model, tier and
-    language. `chosen_layer` keeps rows at their model's chosen layer alone. `language` takes of a tier's languages the one with the lowest or highest
-    estimate, in place of their mean.
+    language. `chosen_layer` keeps rows at their model's chosen layer alone. `language` takes, of a tier's languages,
+    the one with the lowest or highest estimate in place of their mean.
     """
 
     experiment: str
