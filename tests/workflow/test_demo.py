@@ -104,6 +104,24 @@ def test_sixteen_examples_repair_the_decision(demo: Checkout, model: str) -> Non
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_a_promised_miss_rate_is_kept_where_the_surface_would_flag_everything(demo: Checkout, model: str) -> None:
+    common = {"model": model, "tier": "low", "language": "", "rule": "conformal_miss"}
+    promised = [row for row in rows(demo, "calibration", **common, metric="miss") if row["promised"]]
+    assert {(row["alpha"], row["budget"]) for row in promised} >= {("0.2", "4"), ("0.1", "16"), ("0.05", "64")}
+    assert all(float(row["low"]) <= float(row["promised"]) for row in promised)
+    (cost,) = rows(demo, "calibration", **common, metric="false_flags", alpha="0.1", budget="16")
+    assert float(cost["high"]) <= 0.5 <= float(cost["surface_low"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_too_few_examples_cannot_promise_is_said(demo: Checkout, model: str) -> None:
+    few = list(rows(demo, "calibration", model=model, rule="conformal_miss", alpha="0.1", budget="4"))
+    assert len(few) == 12 + 3
+    assert all(row["promise"] == "can't be promised with 4 examples" and not row["estimate"] for row in few)
+    assert {row["floor"] for row in few} == {"0.2"}
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_the_parts_of_the_failure_sum_to_one(demo: Checkout, model: str) -> None:
     shares: Counter[tuple[str, str]] = Counter()
     for row in rows(demo, "decomposition", model=model, scorer="gate"):

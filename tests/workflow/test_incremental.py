@@ -30,6 +30,7 @@ def aggregates(planned: Counter[str]) -> Counter[str]:
     names = (
         "compare_probes",
         "recoverability",
+        "conformal",
         "table_",
         "figure_",
         "paper_vs_measured",

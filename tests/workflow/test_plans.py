@@ -58,7 +58,7 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["ood"] == 3 * 7
     assert (planned["score_unsteered"], planned["score_steered"]) == (tasks, 2 * tasks)
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
-    assert planned["download_model"] == 3
+    assert planned["conformal"] == planned["download_model"] == 3
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
     assert planned["download_global_mmlu"] == 20

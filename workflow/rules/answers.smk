@@ -3,7 +3,10 @@
 Needs: tables.
 """
 
-READ = ["refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis", "positions"]
+READ = [
+    *("refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis", "positions"),
+    "calibration",
+]
 
 
 rule table_findings:

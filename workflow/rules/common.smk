@@ -59,15 +59,13 @@ MAIN = settings.prompts.source
 DATASETS = {MAIN: LANGUAGES, **datasets.languages(settings)}
 """Every data set of the run, with the languages of the run that it has."""
 TASKS = datasets.tasks(settings)
-"""Data sets that ask for one of some options."""
 OOD = datasets.ood(settings)
 """Data sets whose harmful prompts gates are tried on."""
 STEERED_SETS = datasets.steered(settings)
 """Data sets that are only tested on and answered under every arm all the same."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
-SWEPT = ["sweep"] if settings.sweeps.any else []
-"""What the points of the sweeps are called among the arms: every point on the same prompts, in one file."""
+SWEPT = ["sweep"] if settings.sweeps.any else []  # All points of the sweeps, in one file.
 BASELINES = settings.baselines.arms()
 """Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]

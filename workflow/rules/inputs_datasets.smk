@@ -25,7 +25,9 @@ def dataset_files(wildcards):
 
 def dataset_settings(wildcards):
     """What the job reads of the settings, as JSON: the data set in the folder that it lies in."""
-    dataset = dataset_of(wildcards).model_copy(update={"folder": dataset_folder(wildcards), "steered": None})
+    dataset = dataset_of(wildcards).model_copy(
+        update={"folder": dataset_folder(wildcards), "steered": None, "languages": None}
+    )
     made = {"organism": settings.organism} if dataset.source == "organism" else {}
     return dump({"dataset": dataset, "prompts": section("prompts", wildcards), **made})
 

@@ -142,6 +142,15 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for probe, budgets in [("v_hrl", [0]), ("full_local", [0]), ("local", few), ("mlp", few), ("random", few)]
         for budget in budgets
     ]
+    promises = [("paper", None), ("prior", 0.1), ("conformal_miss", 0.1), ("conformal_miss", 0.2), ("pac_miss", 0.1)]
+    promises.append(("parallel", 0.05))
+    tables["calibration"] = [
+        estimate(**place, rule=rule, alpha=alpha, budget=budget, metric=metric)
+        | dict(zip(("surface_low", "surface", "surface_high"), (0.7, 0.8, 0.9), strict=True))
+        for place, budget, metric, (rule, alpha) in product(places, BUDGETS, ("miss", "false_flags"), promises)
+        # What can't be promised has no number.
+        if budget >= {"conformal_miss": 16, "pac_miss": 64, "parallel": 64}.get(rule, 0)
+    ]
     tables["probes"] = [
         estimate(**place, probe=probe, sources=sources, rank=rank, budget=budget, threshold_from=rule, metric=metric)
         for place, budget, metric, rule in product(places, BUDGETS, ("f1", "auc"), ("source", "examples", "oracle"))

@@ -26,6 +26,7 @@ from polygate.figures import (
     agreement,
     answers,
     baselines,
+    calibration,
     decomposition,
     dose,
     gate_f1,
@@ -73,6 +74,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         module.draw(*given, *made[name])
     made["gate_f1"] = (folder / "gate_f1.svg", folder / "gate_f1.csv")
     gate_f1.draw(table("gates"), *made["gate_f1"], 2)
+    made["calibration"] = (folder / "calibration.svg", folder / "calibration.csv")
+    calibration.draw(table("calibration"), *made["calibration"], [0.05, 0.1, 0.2])
     made["probes"] = (folder / "probes.svg", folder / "probes.csv")
     probes.draw(table("probes"), table("gates"), *made["probes"], 2)
     return made
@@ -81,8 +84,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
 MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(agreement, answers, baselines, decomposition, dose, gate_f1, ood, positions, probes, projections),
-        *(recoverability, refusal_by_tier, selectivity, separability, utility),
+        *(agreement, answers, baselines, calibration, decomposition, dose, gate_f1, ood, positions, probes),
+        *(projections, recoverability, refusal_by_tier, selectivity, separability, utility),
     )
 }
 
@@ -216,6 +219,21 @@ def test_marks_of_utility_are_those_of_the_csv_in_the_order_of_its_arms(drawn: D
         expected = [(arms.index(arm), y) for arm, y in zip(rows["arm"], rows["estimate"], strict=True)]
         assert rounded(points) == rounded(expected)
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+def test_rates_of_calibration_are_those_of_the_csv_and_nothing_stands_where_nothing_is_promised(drawn: Drawn) -> None:
+    data = drawn("paper")["calibration"]
+    assert set(data["tier"]) == {"low"}
+    assert set(data.loc[data["rule"] == "conformal_miss", "budget"]) == {16, 64}
+    assert set(data["alpha"].dropna()) == {0.1}
+    of_panels = {(axes.get_title(), number): axes for number, axes in enumerate(panels(calibration.plot(data)))}
+    for (_, number), axes in of_panels.items():
+        model, metric = reading.names(data, "model")[number % 3], ("miss", "false_flags")[number // 3]
+        mine = data[(data["model"] == model) & (data["metric"] == metric)]
+        lines = [line for line in axes.get_lines() if line.get_marker() != "None"]
+        heights = [(float(y),) for line in lines for y in line.get_ydata()]
+        assert rounded(heights) == rounded((value,) for value in mine["estimate"])
+        assert rounded(vertical(axes)) == rounded(zip(mine["low"], mine["high"], strict=True))
 
 
 def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Drawn) -> None:

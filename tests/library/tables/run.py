@@ -18,15 +18,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from library.controls.standin import embed
+from library.tables import promises
 from polygate import files
 from polygate.controls import surface
 from polygate.controls.semantic import Embedded, semantic_gates, semantic_scores
 from polygate.prompts import table
 from polygate.prompts.table import Prompt, PromptTable, prompt_id
-from polygate.settings.types import Gate, Statistics
+from polygate.settings.types import Calibration, Gate, Statistics
 from polygate.stages.surface import score_table
 from polygate.steering.choice import Choice
 from polygate.tables import (
+    calibration,
     choices,
     decomposition,
     diagnosis,
@@ -86,6 +88,7 @@ class Run:
                 self._model(model, tier, prompts)
         for model in self.models:
             Choice(CHOSEN, 1.0, "layer", (), 0.9, ("h1", "m1")).save(self.path(f"{model}/choices"), {})
+            files.write_parquet(self.path(f"{model}/calibration"), promises.decisions(self, len(model)), {})
         return self
 
     def path(self, name: str) -> Path:
@@ -307,7 +310,11 @@ class Run:
 
     def choices(self) -> list[Cell]:
         """Cells of the choices."""
-        return [Cell(model, "", "", self.path(f"{model}/choices")) for model in self.models]
+        return self.whole("choices")
+
+    def whole(self, name: str) -> list[Cell]:
+        """Cells of one file per model."""
+        return [Cell(model, "", "", self.path(f"{model}/{name}")) for model in self.models]
 
 
 Rows = list[dict[str, str]]
@@ -348,6 +355,13 @@ def make(run: Run, name: str, output: Path) -> Path:
         positions.build(
             *(run.per_language("positions"), run.shared("surface"), unsteered, run.choices(), output),
             high=run.languages["high"],
+            statistics=STATISTICS,
+            seed=0,
+        )
+    elif name == "calibration":
+        calibration.build(
+            *(run.whole("calibration"), run.shared("prompts"), output),
+            settings=Calibration(),
             statistics=STATISTICS,
             seed=0,
         )

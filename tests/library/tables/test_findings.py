@@ -13,7 +13,17 @@ from library.tables.run import Run, make, read
 from polygate import files
 from polygate.tables import findings
 
-NAMES = ("refusal", "selectivity", "separability", "gates", "decomposition", "choices", "diagnosis", "positions")
+NAMES = (
+    "refusal",
+    "selectivity",
+    "separability",
+    "gates",
+    "decomposition",
+    "choices",
+    "diagnosis",
+    "positions",
+    "calibration",
+)
 
 
 def found(run: Run, folder: Path) -> dict[str, Any]:
@@ -76,6 +86,29 @@ def test_the_failure_of_each_language_is_named(planted: tuple[Path, dict[str, An
 def test_answers_are_about_the_handful(planted: tuple[Path, dict[str, Any]]) -> None:
     assert planted[1]["budget"] == 4
     assert planted[1]["models"]["alpha"]["repair"]["sentence"].count("4 examples per class") == 1
+
+
+def test_how_many_examples_it_takes_until_what_may_be_promised(planted: tuple[Path, dict[str, Any]]) -> None:
+    repair = planted[1]["models"]["alpha"]["repair"]
+    promised = repair["promised"]
+    assert (promised["budget"], promised["alpha"], promised["promised"]) == (4, 0.2, 0.2)
+    assert promised["surface_flagged"]["estimate"] == 1
+    missed, flagged = (promised[name]["estimate"] for name in ("missed", "flagged"))
+    assert re.search(
+        r"; misses can be promised, on average, to be at most 20 % from 4 harmful examples on, 5 % from 19 harmful "
+        rf"examples on \(4 promise 20 %: {100 * missed:.0f} % \[.*\] missed, {100 * flagged:.0f} % \[.*\] of harmless "
+        r"prompts flagged, 100 % by their surface\);",
+        repair["sentence"],
+    )
+
+
+def test_one_example_promises_nothing_and_the_sentence_says_what_would(
+    planted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = [row for row in read(planted[0] / "calibration.csv") if row["budget"] in ("0", "1")]
+    repair = found_with(planted[0], tmp_path, calibration=rows)["models"]["alpha"]["repair"]
+    assert repair["promised"] == {}
+    assert "at most 20 % from 4 harmful examples on, 5 % from 19 harmful examples on; harmless" in repair["sentence"]
 
 
 def test_what_routing_gains_is_told_per_language(planted: tuple[Path, dict[str, Any]]) -> None:

@@ -19,11 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri
 
 Wide = NDArray[np.float64]
 Rate = Literal["miss", "false_flags"]
@@ -42,6 +42,8 @@ def conformal_rank(examples: int, alpha: float) -> int:
 
 def pac_rank(examples: int, alpha: float, delta: float) -> int:
     """The largest k with P(Binomial(b, α) < k) ≤ δ; 0 where α can't be promised with probability 1 − δ."""
+    from scipy.special import bdtr
+
     _check(examples, alpha)
     _check(examples, delta)
     if not examples:
@@ -138,7 +140,7 @@ class Mixture:
 
     def threshold(self, alpha: float) -> float:
         """The α-quantile of the harmful component."""
-        return self.means[1] + self.deviations[1] * float(ndtri(alpha))
+        return self.means[1] + self.deviations[1] * NormalDist().inv_cdf(alpha)
 
 
 def mixture(unlabelled: Wide, reference: Reference) -> Mixture:

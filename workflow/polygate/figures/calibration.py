@@ -89,7 +89,7 @@ def plot(data: pd.DataFrame) -> Figure:
             if rule in rules
         ]
         tier = data["tier"].iloc[0]
-        return style.head(grid, f"What a threshold promises and costs, {tier}-resource languages", entries)
+        return style.head(grid, f"What a promise costs, {tier}-resource languages", entries)
 
 
 def _line(axes: Axes, mine: pd.DataFrame, budgets: Sequence[float], line: Line, shift: float) -> None:

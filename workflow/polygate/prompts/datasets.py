@@ -20,6 +20,11 @@ def languages(settings: Settings) -> dict[str, list[str]]:
             raise PolygateError(f"datasets.{name}: the folder can't be read ({error.strerror})") from None
         except PolygateError as error:
             raise PolygateError(f"datasets.{name}: {error}") from None
+        if dataset.languages is not None:
+            unknown = [language for language in dataset.languages if language not in settings.languages.all()]
+            if unknown:
+                raise PolygateError(f"datasets.{name}.languages: {unknown[0]} is no language of this run")
+            has = [language for language in has if language in dataset.languages]
         found[name] = [language for language in settings.languages.all() if language in has]
         if not found[name]:
             there = f"it is in {', '.join(has)}" if has else "there is no file of any language in it"
@@ -55,11 +60,13 @@ def _over_refusal(dataset: Dataset) -> bool:
 
 
 def lacking(settings: Settings) -> list[str]:
-    """One line for each data set that some languages of the run are not in."""
+    """One line for each data set that some languages of the run are not in, though the settings leave none out."""
     everything = settings.languages.all()
     lines = []
     for name, has in languages(settings).items():
         lacked = [language for language in everything if language not in has]
+        if settings.datasets[name].languages is not None:
+            continue
         if len(lacked) > len(has):
             lines.append(f"data set {name} is in {', '.join(has)} alone: nothing is computed in other languages")
         elif lacked:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from polygate.errors import PolygateError
 from polygate.report.published import ANY, BEST, MEAN, MODELS, Key
@@ -26,7 +26,8 @@ class Mapped:
 
     `quantities`: each quantity that the table gives → the filters of its rows; `where`: filters of all of them.
     `columns`: fields of a published number's key → the table's columns that must hold the same, beside model, tier and
-    language. `chosen_layer` keeps rows at their model's chosen layer alone.
+    language. `chosen_layer` keeps rows at their model's chosen layer alone. `language` takes, of a tier's languages,
+    the one with the lowest or highest estimate in place of their mean.
     """
 
     experiment: str
@@ -35,6 +36,7 @@ class Mapped:
     where: Filters = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     chosen_layer: bool = False
+    language: Literal["lowest", "highest", ""] = ""
     estimate: str = "estimate"
     low: str = "low"
     high: str = "high"
@@ -80,6 +82,27 @@ MAPPINGS: tuple[Mapped, ...] = (
         {"balanced accuracy": {"metric": "balanced_accuracy"}},
         where={"category": None, "pairing": "polyrefuse"},
         columns={"arm": "gate", "budget": "budget", "dataset": "dataset"},
+    ),
+    Mapped(
+        "conformal calibration",
+        "calibration",
+        {"lowest miss rate": {"metric": "miss"}},
+        where={"rule": "parallel"},
+        language="lowest",
+    ),
+    Mapped(
+        "conformal calibration",
+        "calibration",
+        {"highest miss rate": {"metric": "miss"}},
+        where={"rule": "parallel"},
+        language="highest",
+    ),
+    Mapped(
+        "conformal calibration",
+        "calibration",
+        {"miss rate": {"metric": "miss"}},
+        where={"rule": "paper"},
+        columns={"budget": "budget"},
     ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
@@ -163,12 +186,16 @@ def _one(key: Key, mapped: Mapped, tables: Mapping[str, pd.DataFrame], model: st
 
     rows = tables[mapped.table]
     filters: dict[str, str | int | None] = {"model": model, "tier": key.tier, "language": key.language}
+    if mapped.language:
+        del filters["language"]
     filters |= {**mapped.where, **mapped.quantities[key.quantity]}
     filters |= {column: getattr(key, name) for name, column in mapped.columns.items()}
     for column, value in filters.items():
         rows = rows[rows[column].isna() | (rows[column] == "")] if value is None else rows[rows[column] == value]
     if mapped.chosen_layer:
         rows = at_chosen_layer(rows, tables[CHOICES])
+    if mapped.language and not rows.empty:
+        rows = rows[rows["language"] != ""].sort_values(mapped.estimate, ascending=mapped.language == "lowest").head(1)
     if len(rows) > 1:
         what = ", ".join(f"{name} {value}" for name, value in filters.items() if value not in (None, ""))
         raise PolygateError(f"{mapped.table}.csv has {len(rows)} rows of one published number ({what})")

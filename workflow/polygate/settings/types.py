@@ -415,6 +415,9 @@ class Dataset(Section):
         "a published data set is downloaded by a rule when empty.",
     )
     limit: int | None = Field(default=None, ge=1, description="Prompts per language and class; all when empty.")
+    languages: list[Name] | None = Field(
+        default=None, min_length=1, description="Languages of the run that are tested; all that it has when empty."
+    )
     steered: bool | None = Field(
         default=None,
         description="Whether its prompts are also answered steered and routed by the gates, not only left alone; when "

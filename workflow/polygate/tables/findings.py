@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polygate import files
+from polygate.decision.conformal import conformal_examples
 from polygate.measurement.decomposition import PARTS
 from polygate.measurement.statistics import ENCODER, SURFACE, TOO_FEW, verdicts_on
 from polygate.provenance import provenance
@@ -48,6 +49,7 @@ class Tables:
     gates: Sequence[Row]
     diagnosis: Sequence[Row]
     positions: Sequence[Row]
+    calibration: Sequence[Row]
 
     def of(self, model: str) -> Tables:
         """The rows of one model that its findings read: single draws, by far the most, are not among them."""
@@ -65,11 +67,12 @@ def build(
     choices: Path,
     diagnosis: Path,
     positions: Path,
+    calibration: Path,
     output: Path,
     confidence: float,
 ) -> None:
     """Write the findings: `models` → name → `know`, `act`, `repair` (answer, sentence, numbers) and `summary`."""
-    paths = (refusal, selectivity, separability, decomposition, choices, gates, diagnosis, positions)
+    paths = (refusal, selectivity, separability, decomposition, choices, gates, diagnosis, positions, calibration)
     tables = Tables(*map(read_rows, paths))
     models = list(dict.fromkeys(row["model"] for row in tables.refusal))
     budget = handful(sorted({int(row["budget"]) for row in tables.selectivity if row["arm"] == ROUTED}))
@@ -346,7 +349,8 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     if len(languages) > 1:
         told = (f"{name} {_points(value, sign=True, short=True)}" for name, value in languages.items())
         sentence += f"; per language: {', '.join(told)}"
-    sentence += _price(answered, lost)
+    promised = _promised(tables.calibration, tier, budget)
+    sentence += _promise(promised, tables.calibration) + _price(answered, lost)
     short = f"{_examples(budget)} take selectivity there from {_points(here['unsteered'], short=True)}"
     short += f" to {_points(here['routed'], short=True)} points"
     return {
@@ -358,7 +362,52 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
         "gain_by_language": languages,
         "harmless_answered": answered,
         "gate_f1": f1,
+        "promised": promised,
     }
+
+
+def _promised(calibration: Sequence[Row], tier: str, budget: int) -> dict[str, Any]:
+    """The lowest miss rate that split conformal calibration promises with so many examples, and what it does.
+
+    `promised`, `alpha`, `missed`, `flagged` and the surface's `surface_flagged` over the tier; empty where nothing can
+    be promised.
+    """
+    rows = select(calibration, tier=tier, language=None, rule="conformal_miss", budget=budget)
+    kept = [row for row in select(rows, metric="miss") if row["promised"]]
+    if not kept:
+        return {}
+    best = min(kept, key=lambda row: float(row["alpha"]))
+    flags = select(rows, metric="false_flags", alpha=best["alpha"])
+    return {
+        **{name: float(best[name]) for name in ("alpha", "promised")},
+        "budget": budget,
+        "missed": number([best]),
+        "flagged": number(flags),
+        "surface_flagged": number([{**row, "estimate": row["surface"]} for row in flags], "surface"),
+    }
+
+
+def _promise(promised: Mapping[str, Any], calibration: Sequence[Row]) -> str:
+    """How many examples until one may promise what; what the promise of the handful costs, and the surface's."""
+    alphas = sorted({float(row["alpha"]) for row in calibration if row["rule"] == "conformal_miss"}, reverse=True)
+    if not alphas:
+        return ""
+    steps = [f"{100 * alpha:g} % from {_harmful(conformal_examples(alpha))} on" for alpha in alphas]
+    said = f"; misses can be promised, on average, to be at most {', '.join(steps)}"
+    if not promised:
+        return said
+    said += (
+        f" ({promised['budget']} promise {100 * promised['promised']:.0f} %: {_percent(promised['missed'])} missed, "
+    )
+    return f"{said}{_percent(promised['flagged'])} of harmless prompts flagged, {_alone(promised)} by their surface)"
+
+
+def _alone(promised: Mapping[str, Any]) -> str:
+    return _percent(promised["surface_flagged"], True)
+
+
+def _harmful(count: int) -> str:
+    return f"{count} harmful example{'' if count == 1 else 's'}"
 
 
 def _gains(selectivity: Sequence[Row], model: str, tier: str, budget: int) -> dict[str, Number | None]:
