@@ -166,11 +166,11 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     tables["ood"] = [
         estimate(**place, dataset=dataset, pairing=pairing, category=category, gate=gate, budget=budget, metric=metric)
         | {"surface": 0.5, "surface_low": 0.4, "surface_high": 0.6}
-        for dataset, place in product(("new", "other"), places)
+        for dataset, place in product(("multijail", "other"), places)
         for pairing, category, gate, metric in [
-            *(("main", "", gate, "balanced_accuracy") for gate in ("v_hrl", "subspace")),
-            *(("main", "", gate, "auc") for gate in ("v_hrl", "subspace")),
-            *(("main", "fraud", "subspace", "balanced_accuracy"), (dataset, "", "subspace", "balanced_accuracy")),
+            *(("polyrefuse", "", gate, "balanced_accuracy") for gate in ("v_hrl", "subspace")),
+            *(("polyrefuse", "", gate, "auc") for gate in ("v_hrl", "subspace")),
+            *(("polyrefuse", "fraud", "subspace", "balanced_accuracy"), (dataset, "", "subspace", "balanced_accuracy")),
         ]
         for budget in BUDGETS
     ]

@@ -67,6 +67,7 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         "unsteered refusal": "refusal",
         "separability": "separability",
         "gates": "gates",
+        "out of distribution": "ood",
         "conformal calibration": "calibration" if "miss rate" in row["quantity"] else None,
         "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
         "judge against people": "agreement" if row["quantity"] == "correlation" else None,
@@ -87,6 +88,10 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
             same = line["scorer"] == "v_hrl" and line["prompts"] == "all" and at == float(layers[line["model"]])
         elif table == "gates":
             same = line["scorer"] == "gate" and line["metric"] == "f1" and line["draw"] == "" and line["rank"] == "10"
+            same = same and number(line["budget"]) == number(row["budget"])
+        elif table == "ood":
+            of = (line["dataset"], line["pairing"], line["category"], line["metric"])
+            same = of == (row["dataset"], "polyrefuse", "", "balanced_accuracy") and line["gate"] == row["arm"]
             same = same and number(line["budget"]) == number(row["budget"])
         elif table == "agreement":
             same = (line["judge"], line["against"], line["measure"]) == ("rules", "people", "correlation")

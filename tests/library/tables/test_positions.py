@@ -173,7 +173,17 @@ def test_the_findings_say_where_each_is_read_and_only_what_is_certain(run: Run, 
     assert "refusal" not in found["sentence"]
 
 
-NAMES = ("refusal", "selectivity", "separability", "decomposition", "choices", "gates", "diagnosis", "positions")
+NAMES = (
+    "refusal",
+    "selectivity",
+    "separability",
+    "decomposition",
+    "choices",
+    "gates",
+    "diagnosis",
+    "positions",
+    "calibration",
+)
 
 
 def tables(folder: Path) -> findings.Tables:
