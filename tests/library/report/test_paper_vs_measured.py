@@ -33,6 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("refusal", "selectivity"):
         table = pd.read_csv(folder / f"{name}.csv")
         table.assign(budget=table["budget"].replace({16.0: 32.0})).to_csv(folder / f"{name}.csv", index=False)
+    ood = pd.read_csv(folder / "ood.csv", keep_default_na=False)
+    names = {"new": "multijail", "main": "polyrefuse"}
+    ood.replace({"dataset": names, "pairing": names}).to_csv(folder / "ood.csv", index=False)
     return folder
 
 
@@ -67,6 +70,7 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         "unsteered refusal": "refusal",
         "separability": "separability",
         "gates": "gates",
+        "out of distribution": "ood",
         "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
     }.get(row["experiment"])
     found = []
@@ -79,6 +83,10 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
             same = line["scorer"] == "v_hrl" and line["prompts"] == "all" and at == float(layers[line["model"]])
         elif table == "gates":
             same = line["scorer"] == "gate" and line["metric"] == "f1" and line["draw"] == "" and line["rank"] == "10"
+            same = same and number(line["budget"]) == number(row["budget"])
+        elif table == "ood":
+            same = (line["gate"], line["dataset"], line["pairing"]) == (row["arm"], row["dataset"], "polyrefuse")
+            same = same and line["metric"] == "balanced_accuracy" and line["category"] == ""
             same = same and number(line["budget"]) == number(row["budget"])
         else:
             same = line["arm"] == row["arm"] and number(line["budget"]) == number(row["budget"])
