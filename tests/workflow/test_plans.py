@@ -51,7 +51,7 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["intervene_cast"] == low
     assert planned["download_adasteer"] == 3
     # The paper's judge is paid, and stands beside the rules.
-    assert planned["judge_paid"] == 3 * cells + words + 2 * looks
+    assert planned["judge_paid"] == 3 * cells + words + 2 * looks + 4 * low
     assert planned["route"] == planned["route_judgements"] == cells + looks
     assert planned["table_agreement"] == planned["figure_agreement"] == 1
     assert planned["gate_scores"] == words + tasks
@@ -80,22 +80,23 @@ def test_an_encoder_of_the_hub_is_downloaded_once_and_none_leaves_its_rules_out(
 def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) -> None:
     planned = checkout.planned("--configfile", "config/demo.yaml")
     assert planned["train_organism"] == 3
-    # Four data sets, of which one is a task.
-    assert planned["capture"] == 4 * 36
-    assert planned["complete_unsteered"] == 3 * 36
+    # Three data sets beside, of which one is a task, in four languages.
+    beside = 3 * 4
+    assert planned["capture"] == 36 + 3 * beside
+    assert planned["complete_unsteered"] == 36 + 2 * beside
     low = 3 * 4
     assert planned["fit_adasteer"] == planned["fit_cast"] == 3
     assert planned["intervene_adasteer"] == planned["intervene_cast"] == low
     # Addition and ablation of two data sets, the sweeps, and three published arms.
-    assert planned["complete_steered"] == (4 + 1) * 36 + 3 * low
-    assert planned["judge"] == 2 * 36
-    assert planned["judge_arm"] == (1 + 1) * 36 + 3 * low
+    assert planned["complete_steered"] == (2 + 1) * 36 + 2 * beside + 3 * low
+    assert planned["judge"] == planned["route"] == 36 + beside
+    assert planned["judge_arm"] == 36 + beside + 3 * low
     assert planned["read_adasteer"] == planned["download_adasteer"] == 0
-    assert planned["gate_scores"] == planned["intervene"] == 3 * 36
-    assert planned["route"] == 2 * 36
-    assert planned["ood"] == planned["score_unsteered"] == 36
-    assert planned["score_steered"] == 2 * 36
-    assert planned["prompts_dataset"] == 3 * 12
+    assert planned["gate_scores"] == 3 * beside
+    assert planned["intervene"] == 36 + 2 * beside
+    assert planned["ood"] == planned["score_unsteered"] == beside
+    assert planned["score_steered"] == 2 * beside
+    assert planned["prompts_dataset"] == 3 * 4
     assert not any(rule.startswith("download") for rule in planned)
 
 
@@ -111,8 +112,12 @@ def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checko
     (tmp_path / "judges.yaml").write_text(yaml.safe_dump({"judging": judging}))
     said = checkout.snakemake("--dry-run", "--configfile", "config/demo.yaml", str(tmp_path / "judges.yaml")).stdout
     planned = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)\s*$", said, re.MULTILINE)}
-    # Three models; three arms, and two other data sets unsteered; one, two and one languages.
-    added = {"judge_paid": 15, "judge_guard": 45, "guard_prompts": 45, "guard_answers": 45, "route_judgements": 12}
+    # Three models. In a low-resource language: three arms and three published ones, three arms of another data set and
+    # one of a third. In a high-resource one there are no published arms.
+    low, high = 3 * (6 + 3 + 1), 3 * (3 + 3 + 1)
+    guarded = 2 * low + high
+    added = {"judge_paid": low, "judge_guard": guarded, "guard_prompts": guarded, "guard_answers": guarded}
+    added["route_judgements"] = 3 * 2 * (1 + 2 + 1)
     more = {"guard_framing": 2, "download_guard": 1, "table_agreement": 1, "figure_agreement": 1}
     assert {name: planned[name] for name in [*added, *more]} == {**added, **more}
     line = re.search(r"judge paid \(gpt-4o-mini\): about (\d+) calls are still to be paid, ([\d.]+) at most", said)

@@ -33,9 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("refusal", "selectivity"):
         table = pd.read_csv(folder / f"{name}.csv")
         table.assign(budget=table["budget"].replace({16.0: 32.0})).to_csv(folder / f"{name}.csv", index=False)
-    ood = pd.read_csv(folder / "ood.csv", keep_default_na=False)
-    names = {"new": "multijail", "main": "polyrefuse"}
-    ood.replace({"dataset": names, "pairing": names}).to_csv(folder / "ood.csv", index=False)
     return folder
 
 
