@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from polygate.errors import PolygateError
 from polygate.judges.labels import Labels
 from polygate.measurement.agreement import CELLS, Agreement, Rated, agreement, corrected
-from polygate.measurement.statistics import Interval, Panel, Part, Resampling, replicate, resolving, share_interval
+from polygate.measurement.statistics import Interval, Panel, Part, Resampling, replicate, share_interval
 from polygate.prompts.table import SUBSETS
 from polygate.settings.types import TIERS, Statistics
 from polygate.tables.cells import Cell, read, test_rows
@@ -88,7 +88,7 @@ def build(
     judgements: Sequence[Cell], labels: Labels, output: Path, corrections: Path, *, statistics: Statistics, seed: int
 ) -> None:
     """Write both tables from the judgements of every model, language, unrouted arm and judge, and people's labels."""
-    resampling = resolving(Resampling.of(statistics, seed), len({cell.language for cell in judgements}))
+    resampling = Resampling.of(statistics, seed)
     judges = list(dict.fromkeys(cell.judge for cell in judgements))
     models = list(dict.fromkeys(cell.model for cell in judgements))
     tiers = {cell.language: cell.tier for cell in judgements}

@@ -67,7 +67,9 @@ READINGS = {"refused": "strict", BROAD: "broad"}
 
 def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int) -> None:
     """Write the table from the judgements of every model, data set, language and arm."""
-    resampling = resolving(Resampling.of(statistics, seed), len({cell.language for cell in judgements}))
+    resampling = Resampling.of(statistics, seed)
+    # Tests of many languages need more resamples; intervals keep theirs, whatever languages there are beside.
+    testing = resolving(resampling, len({cell.language for cell in judgements}))
     datasets = list(dict.fromkeys(cell.dataset for cell in judgements))
     rows: list[dict[str, Any]] = []
     for dataset in datasets:
@@ -78,16 +80,22 @@ def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, s
             for subset in ("harmful", "harmless"):
                 common = {**named, "model": model, "tier": tier, "judge": judge, "subset": subset}
                 told = COUNTED if judge == RULES else ASKED
-                found = _rows(judged, treatments(cells), subset, resampling)
+                found = _rows(judged, treatments(cells), subset, (resampling, testing))
                 rows += [{**common, **row} for row in found if row["outcome"] in told]
     corrected(rows, ("dataset", "model", "judge", "subset", "outcome", "arm", "budget"))
     write(output, ("dataset", *COLUMNS) if len(datasets) > 1 else COLUMNS, rows)
 
 
 def _rows(
-    judged: Sequence[Judged], arms: Sequence[tuple[str, int | None]], subset: str, resampling: Resampling
+    judged: Sequence[Judged],
+    arms: Sequence[tuple[str, int | None]],
+    subset: str,
+    resamplings: tuple[Resampling, Resampling],
 ) -> list[dict[str, Any]]:
-    """Rows of one model, tier and class: per language, then the tier's mean."""
+    """Rows of one model, tier and class: per language, then the tier's mean.
+
+    `resamplings` are those of intervals and of tests.
+    """
     masks = [language.test.harmful == (subset == "harmful") for language in judged]
     present = [(language, mask) for language, mask in zip(judged, masks, strict=True) if mask.any()]
     if not present:
@@ -101,17 +109,19 @@ def _rows(
     values = np.concatenate(
         [np.concatenate([language.outcomes[arm][:, mask] for arm in arms]) for language, mask in present], axis=1
     )
-    found = replicate("rate", values, panel, resampling)
     unsteered = list(arms).index(UNSTEERED)
-    before = found.pick([unsteered * len(COUNTED) + number % len(COUNTED) for number in range(len(values))])
-    changes = found.minus(before)
+    before = [unsteered * len(COUNTED) + number % len(COUNTED) for number in range(len(values))]
+    found = replicate("rate", values, panel, resamplings[0])
+    changes = found.minus(found.pick(before))
+    tested = found if resamplings[0] == resamplings[1] else replicate("rate", values, panel, resamplings[1])
+    differences = tested.minus(tested.pick(before))
     counts = panel.counts()
     rows = []
     for column, name in enumerate([*panel.names, ""]):
         whole = name == ""
-        source, change, at = (
-            (found.over_languages(), changes.over_languages(), 0) if whole else (found, changes, column)
-        )
+        source, change, test, at = (found, changes, differences, column)
+        if whole:
+            source, change, test, at = (*(one.over_languages() for one in (found, changes, differences)), 0)
         items = sum(panel.items(None if whole else column))
         n = int(counts.sum() if whole else counts[column])
         for method, (arm, budget, outcome) in enumerate((*arm, outcome) for arm in arms for outcome in COUNTED):
@@ -121,8 +131,6 @@ def _rows(
             row = {**what, **interval(here)}
             if (arm, budget) != UNSTEERED and what["reading"]:
                 base = share_interval(source, unsteered * len(COUNTED) + COUNTED.index(outcome), at, items)
-                row |= changed(
-                    difference_interval(change, method, at, (here, base)), paired_p(change, method, at, items)
-                )
+                row |= changed(difference_interval(change, method, at, (here, base)), paired_p(test, method, at, items))
             rows.append(row)
     return rows
