@@ -67,6 +67,7 @@ def settings() -> dict[str, Any]:
         "controls": {"encoder": "none"},
         "gate": {"rank": 1, "ranks": [1], "budgets": [0, 2], "draws": 1},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 2},
+        "sweeps": {"layers": False, "strengths": []},
         "generation": {"max_new_tokens": 3},
         "statistics": {"resamples": 100},
         "report": {"samples": 1},

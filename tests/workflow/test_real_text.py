@@ -86,6 +86,7 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
         "controls": {"encoder": "an/encoder", "folder": "encoder"},
         "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
+        "sweeps": {"strengths": [0, 1.0], "prompts": 4},
         "generation": {"max_new_tokens": 4},
         "statistics": {"resamples": 100},
         "report": {"samples": 2},
@@ -125,6 +126,16 @@ def test_an_encoder_stands_beside_the_surface_in_every_table(finished_real: Chec
     findings = json.loads((finished_real.folder / "results/real/tables/findings.json").read_text())
     assert findings["missing_controls"] == []
     assert all("a small sentence encoder with" in model["know"]["sentence"] for model in findings["models"].values())
+
+
+def test_every_point_of_the_sweeps_has_its_number(finished_real: Checkout) -> None:
+    found = rows(finished_real, "sweeps")
+    points = {
+        (row["kind"], row["direction"], row["layer"], row["strength"]) for row in found if row["language"] == "yo"
+    }
+    assert {kind for kind, *_ in points} == {"layer", "strength"}
+    assert all(0 <= float(row["estimate"]) <= 1 for row in found)
+    assert {row["language"] for row in found} == {"", "en", "de", "fr", "ar", "yo"}
 
 
 def test_the_report_is_there(finished_real: Checkout) -> None:
