@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import combinations
@@ -20,6 +21,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from library.figures import made_up
 from library.figures.made_up import DEMO, FIVE, PAPER, SMALL, World
 from polygate.errors import PolygateError
 from polygate.figures import (
@@ -492,3 +494,16 @@ def test_a_table_without_a_column_is_one_line_that_names_it(world: Make, tmp_pat
     with pytest.raises(PolygateError, match=r"column 'outcome' is missing, in .*refusal\.csv"):
         refusal_by_tier.draw(tmp_path / "refusal.csv", tmp_path / "out.svg", tmp_path / "out.csv")
     assert not (tmp_path / "out.svg").exists()
+
+
+def test_without_an_encoder_every_figure_has_room_for_its_panels(tmp_path: Path) -> None:
+    """What isn't there must not be drawn at the figure's corner, where it would push the panels under the legend."""
+    world = made_up.write(tmp_path, DEMO)
+    for path in tmp_path.glob("*.csv"):
+        frame = pd.read_csv(path, keep_default_na=False)
+        if "scorer" in frame.columns:
+            frame[frame["scorer"] != "semantic"].to_csv(path, index=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        (tmp_path / "figures").mkdir()
+        draw_all(world, tmp_path / "figures")

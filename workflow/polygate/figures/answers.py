@@ -90,6 +90,9 @@ def _tier(axes: Axes, mine: pd.DataFrame, tier: str, shift: float) -> None:
         (mine[mine["what"] == "semantic"], "none", style.ENCODER, style.ENCODER, "P"),
     )
     for rows, line, edge, face, shape in looks:
+        if rows.empty:
+            # Nothing drawn would stand at the figure's corner, and leave the layout no room.
+            continue
         place = [STAGES.index(stage) + shift for stage in rows["stage"]]
         axes.vlines(place, 100 * rows["low"], 100 * rows["high"], color=edge, linewidth=1.1, zorder=2)
         look: dict[str, Any] = {"color": edge, "linestyle": line, "linewidth": 1.2, "marker": shape, "markersize": 4.5}
