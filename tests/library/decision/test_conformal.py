@@ -194,3 +194,13 @@ def test_no_promise_of_impossible_shares(examples: int, alpha: float) -> None:
 def test_a_score_that_is_no_number_has_no_place() -> None:
     with pytest.raises(ValueError, match="must be numbers"):
         conformal.threshold_at("miss", np.array([0.0, np.nan]), 1)
+
+
+@pytest.mark.parametrize("scores", [[0.0, 0.0, 1.0], [5.0, 5.0, 5.0], [-1e6, 0.0, 1e6]])
+@pytest.mark.parametrize("harmful", [[2.0], [2.0, 2.0], [0.0, 0.0]])
+def test_a_mixture_of_scores_that_hardly_differ_is_still_one(scores: list[float], harmful: list[float]) -> None:
+    reference = Reference(np.array(harmful), np.zeros(4), np.zeros(len(harmful), np.int64))
+    with np.errstate(all="raise", under="ignore"):
+        found = conformal.mixture(np.array(scores), reference)
+    assert np.isfinite([*found.means, *found.deviations, found.threshold(0.1)]).all()
+    assert 0 < found.share < 1

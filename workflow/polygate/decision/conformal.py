@@ -31,6 +31,7 @@ Rate = Literal["miss", "false_flags"]
 _ROUNDING = 1e-9
 """α(b+1) may fall short of a whole number by rounding alone: .05 · 20 must count as 1."""
 _STEPS = 200
+_NARROWEST = 1e-3
 _SETTLED = 1e-6
 
 
@@ -154,7 +155,9 @@ def mixture(unlabelled: Wide, reference: Reference) -> Mixture:
     scores = np.asarray(unlabelled, np.float64)
     classes = (reference.harmless, reference.harmful)
     means = np.array([values.mean() for values in classes])
-    spreads = np.array([max(float(values.std()), np.finfo(np.float64).tiny ** 0.5) for values in classes])
+    # A class whose scores hardly differ (a few prompts) is no more than a thousand times narrower than all together.
+    narrowest = _NARROWEST * float(np.concatenate(classes).std()) or 1.0
+    spreads = np.array([max(float(values.std()), narrowest) for values in classes])
     shares = np.array([1 - reference.share, reference.share])
     centre = float(shares @ means)
     whole = math.sqrt(float(shares @ (spreads**2 + (means - centre) ** 2)))
