@@ -29,14 +29,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from polygate.decision.calibration import decide
 from polygate.decision.gate import Gate, load
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, position_ids
 from polygate.forward.blocks import decoder_blocks, stream_of
 from polygate.forward.edits import edits
 from polygate.forward.hooks import Record, Select, attached
-from polygate.forward.interventions import Intervention, Part
+from polygate.forward.interventions import Intervention
 from polygate.forward.tokenising import bind, tokenise
+from polygate.steering import interventions
 
 __all__ = ["Decisions", "Routed", "attach", "intervention", "load"]
 
@@ -51,11 +53,9 @@ class Decisions:
 
 def intervention(gate: Gate, flagged: NDArray[np.bool_], depth: int) -> Intervention:
     """What the gate's decisions `flagged` [b] do in a model with `depth` blocks; rows are named by their number."""
-    layers = {"layer": (gate.layer,), "all": tuple(range(depth)), "none": ()}[gate.scope]
-    parts = [Part((gate.layer,), gate.v[None], "add", "answering", np.where(flagged, gate.alpha, 0.0))]
-    if layers:
-        parts.append(Part(layers, np.tile(gate.v, (len(layers), 1)), "ablate", "every", (~flagged).astype(np.float64)))
-    return Intervention(tuple(map(str, range(len(flagged)))), tuple(parts))
+    added = interventions.addition(gate.v, gate.layer, np.where(flagged, gate.alpha, 0.0))
+    ablated = interventions.ablation(gate.v, gate.layer, gate.scope, depth, ~flagged)
+    return Intervention(tuple(map(str, range(len(flagged)))), (added, *ablated))
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -122,7 +122,7 @@ class Routed:
             finally:
                 stop.remove()
         scores = self.gate.score(record.recorded[self.gate.layer][:, 0].float().cpu().numpy())
-        return Decisions(scores, scores > self.gate.threshold)
+        return Decisions(scores, decide(scores, self.gate.threshold))
 
     def _routed(self, *args: Any, **kwargs: Any) -> Any:
         """`generate` of the model, with the rows that the gate flags steered."""

@@ -18,12 +18,13 @@ from transformers import AutoModelForCausalLM, TextStreamer, pipeline
 from library.forward.steered import single
 from library.forward.tiny import ARCHITECTURES, WORDS
 from polygate import gates
-from polygate.decision.gate import Gate, Scope
+from polygate.decision.gate import Gate
 from polygate.errors import PolygateError
 from polygate.forward.capture import capture
 from polygate.forward.interventions import Intervention, Part
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import tokenise
+from polygate.settings.types import Scope
 
 TOKENS = 8
 TEXTS = [" ".join(WORDS[(7 * i + k) % 50] for k in range(3 + i % 5)) for i in range(8)]

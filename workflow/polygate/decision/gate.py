@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from polygate.decision import calibration
 from polygate.decision.calibration import ThresholdFrom
 from polygate.errors import PolygateError
 
+if TYPE_CHECKING:
+    from polygate.settings.types import Scope
+
 Solver = Literal["convex", "adamw"]
-Scope = Literal["layer", "all", "none"]
-"""Where prompts that are not flagged lose their part along v: at the gate's layer, at every layer or nowhere."""
 _ARRAYS = ("basis", "mean", "scale", "weights", "v")
 _SCALARS = ("bias", "threshold", "alpha")
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polygate import files
 from polygate.decision.calibration import draw_examples
@@ -46,12 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
     settings = stage_settings(args.settings)
-    stores, prompts = read(args.languages, args.activations, args.prompts)
-    model = identity.asked_for(args.of, stores[0].metadata)
-    for store in stores:
-        files.expect(store.path, store.metadata, model=model)
-    rows = [draw_examples(one, settings.baselines.examples, 0, settings.seed) for one in prompts]
-    labels = np.concatenate([one.harmful[chosen] for one, chosen in zip(prompts, rows, strict=True)])
+    stores, rows, labels, model = examples(args, settings)
     pooled = adasteer.pool(stores, rows, labels)
     facts: dict[str, Any] = {"languages": args.languages, "baselines": dump(settings.baselines), "seed": settings.seed}
     if hasattr(settings, "adasteer"):
@@ -67,6 +64,18 @@ def run(args: argparse.Namespace) -> None:
     found = adasteer.adapted(pooled, alpha, beta, settings.baselines.adasteer_tokens)
     facts["constants"] = {name: steer.constants.model_dump() for name, steer in found.steers.items()}
     found.save(args.output, provenance("polygate.stages.fit_adasteer", **facts), {"model": model})
+
+
+def examples(
+    args: argparse.Namespace, settings: SimpleNamespace
+) -> tuple[list[ActivationStore], list[NDArray[np.int64]], NDArray[np.bool_], str]:
+    """What it is adapted to: stores, the rows drawn of each, labels of all rows one below the other, and the model."""
+    stores, prompts = read(args.languages, args.activations, args.prompts)
+    model = identity.asked_for(args.of, stores[0].metadata)
+    for store in stores:
+        files.expect(store.path, store.metadata, model=model)
+    rows = [draw_examples(one, settings.baselines.examples, 0, settings.seed) for one in prompts]
+    return stores, rows, np.concatenate([one.harmful[chosen] for one, chosen in zip(prompts, rows, strict=True)]), model
 
 
 def read(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from polygate import files
-from polygate.decision.calibration import draw_examples
 from polygate.forward import identity
 from polygate.provenance import provenance
 from polygate.settings.types import dump, stage_settings
-from polygate.stages.fit_adasteer import read
+from polygate.stages.fit_adasteer import examples
 from polygate.steering import cast
 from polygate.steering.adasteer import together
 
@@ -31,12 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
     settings = stage_settings(args.settings)
-    stores, prompts = read(args.languages, args.activations, args.prompts)
-    model = identity.asked_for(args.of, stores[0].metadata)
-    for store in stores:
-        files.expect(store.path, store.metadata, model=model)
-    rows = [draw_examples(one, settings.baselines.examples, 0, settings.seed) for one in prompts]
-    harmful = np.concatenate([one.harmful[chosen] for one, chosen in zip(prompts, rows, strict=True)])
+    stores, rows, harmful, model = examples(args, settings)
 
     def pairs(layer: int, position: str) -> tuple[NDArray[Any], NDArray[Any]]:
         x = together(stores, rows, layer, position)

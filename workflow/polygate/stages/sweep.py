@@ -16,7 +16,7 @@ from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.prompts import table
 from polygate.provenance import provenance
-from polygate.representation.directions import POSITION, ClassMeans, Directions, open_matching
+from polygate.representation.directions import POSITION, ClassMeans, Directions, open_matching, unit
 from polygate.settings.types import dump, stage_settings
 from polygate.steering import sweeps
 from polygate.steering.choice import Choice
@@ -60,17 +60,12 @@ def run(args: argparse.Namespace) -> None:
     }
     points = sweeps.layer_points(depth) if settings.layers else []
     points += sweeps.strength_points(choice.layer, settings.strengths)
-    vectors = {"v_en": _unit(means.harmful - means.harmless), "v_hrl": directions.pc1_of_diffs}
+    vectors = {"v_en": unit(means.harmful - means.harmless).astype(np.float32), "v_hrl": directions.pc1_of_diffs}
     gap = _gap(args, directions.pc1_of_diffs[choice.layer], choice.layer, model) if settings.strengths else 0.0
     swept = sweeps.intervention(asked, points, vectors, gap)  # type: ignore[arg-type]
     made = provenance("polygate.stages.sweep", sweeps=dump(settings), target=args.target, layer=choice.layer, gap=gap)
     of = {"model": model, "dataset": prompts.dataset, "language": args.target, "arm": sweeps.ARM}
     swept.save(args.output, made, {**of, "prompts": prompts.fingerprint()})
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(scaled, np.float32)
 
 
 def _gap(args: argparse.Namespace, v: NDArray[np.float32], layer: int, model: str) -> float:

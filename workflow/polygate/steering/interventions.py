@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polygate.forward.interventions import Part
-from polygate.settings.types import Scope
+
+if TYPE_CHECKING:
+    from polygate.settings.types import Scope
 
 
 def addition(v: NDArray[np.float32], layer: int, alphas: NDArray[Any]) -> Part:

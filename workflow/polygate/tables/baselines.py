@@ -19,7 +19,6 @@ from polygate.measurement.statistics import (
     Resampling,
     Selectivities,
     difference_interval,
-    holm,
     paired_p,
     resolving,
     selectivities,
@@ -27,7 +26,7 @@ from polygate.measurement.statistics import (
 from polygate.settings.types import Statistics
 from polygate.tables.cells import ROUTED, Cell, by_tier
 from polygate.tables.judged import Treatment, read_judged, treatments
-from polygate.tables.writing import interval, told, write
+from polygate.tables.writing import corrected, interval, write
 
 COLUMNS = (
     "model",
@@ -63,7 +62,7 @@ def build(judgements: Sequence[Cell], output: Path, *, statistics: Statistics, s
             refused = np.concatenate([one.refused(arms) for one in judged], axis=1)
             common = {"model": model, "tier": tier, "judge": judge}
             rows += [{**common, **row} for row in _rows(selectivities(refused, panel, resampling), panel, arms)]
-    _correct(rows)
+    corrected(rows, ("model", "judge", "budget"))
     write(output, COLUMNS, rows)
 
 
@@ -87,13 +86,3 @@ def _rows(found: Selectivities, panel: Panel, arms: Sequence[Treatment]) -> list
                 row["p"] = paired_p(gains, method, at, min(panel.items(None if whole else column)))
                 rows.append(row)
     return rows
-
-
-def _correct(rows: list[dict[str, Any]]) -> None:
-    """Holm's correction within each model, judge and budget: over baselines and languages, and over tiers' means."""
-    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        families.setdefault((row["model"], row["judge"], row["budget"], row["language"] == ""), []).append(row)
-    for family in families.values():
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}

@@ -36,7 +36,6 @@ from polygate.measurement.statistics import (
     Part,
     Resampling,
     difference_interval,
-    holm,
     paired_p,
     replicate,
     resolving,
@@ -50,7 +49,7 @@ from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import ROUTED, Cell, Test, pivoted, read, test_split
 from polygate.tables.judged import outcome_shares
-from polygate.tables.writing import told, write
+from polygate.tables.writing import corrected, write
 
 COLUMNS = (
     "model",
@@ -73,6 +72,8 @@ COLUMNS = (
     "p",
     "p_holm",
 )
+FAMILY = ("dataset", "quantity", "subset", "arm", "budget", "judge")
+"""What rows of one correction agree in, beside the headline numbers, which are a family of their own."""
 Quantity = Literal["auc", "f1", "refused", "selectivity"]
 _ARM = re.compile(rf"{ROUTED}-(\d+)")
 
@@ -199,7 +200,8 @@ def build(runs: tuple[Run, Run], models: Sequence[tuple[str, str]]) -> list[dict
     rows: list[dict[str, Any]] = []
     for pair in models:
         found = list(_of_model(runs, pair))
-        _correct(found)
+        corrected([row for row in found if row["headline"]], ())
+        corrected([row for row in found if not row["headline"]], FAMILY)
         name = pair[0] if pair[0] == pair[1] else f"{pair[0]} / {pair[1]}"
         rows += [{"model": name, **row} for row in found]
     return rows
@@ -357,14 +359,3 @@ def _items(what: What, panel: Panel, column: int | None) -> int:
     """Distinct prompts, of the smaller class where there are two."""
     found = panel.items(column)
     return max(found) if what.subset else min(found)
-
-
-def _correct(rows: list[dict[str, Any]]) -> None:
-    """Holm's correction: over a model's headline numbers, and over the languages and other tiers of each quantity."""
-    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        what = tuple(row[name] for name in ("dataset", "quantity", "subset", "arm", "budget", "judge"))
-        families.setdefault(() if row["headline"] else (*what, row["language"] == ""), []).append(row)
-    for family in families.values():
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}

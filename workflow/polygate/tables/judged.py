@@ -22,6 +22,7 @@ ASKED = tuple(outcome for outcome in COUNTED if outcome not in ("deflected", ELS
 
 Treatment = tuple[str, int | None]
 """Arm and budget, None but for routed arms."""
+UNSTEERED: Treatment = ("none", None)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from polygate.measurement.statistics import (
 )
 from polygate.settings.types import RULES, Statistics
 from polygate.tables.cells import Cell, by_tier
-from polygate.tables.judged import ASKED, BROAD, COUNTED, Judged, read_judged, treatments
+from polygate.tables.judged import ASKED, BROAD, COUNTED, UNSTEERED, Judged, read_judged, treatments
 from polygate.tables.writing import changed, corrected, interval, write
 
 COLUMNS = (
@@ -59,7 +59,6 @@ COLUMNS = (
     "p",
     "p_holm",
 )
-UNSTEERED = ("none", None)
 """The treatment that the others are compared with."""
 READINGS = {"refused": "strict", BROAD: "broad"}
 """Outcomes that are a refusal rate, and by which reading."""

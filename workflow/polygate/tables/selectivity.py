@@ -25,7 +25,7 @@ from polygate.measurement.statistics import (
 )
 from polygate.settings.types import Statistics
 from polygate.tables.cells import Cell, by_tier
-from polygate.tables.judged import Judged, Treatment, read_judged, treatments
+from polygate.tables.judged import UNSTEERED, Judged, Treatment, read_judged, treatments
 from polygate.tables.writing import corrected, interval, write
 
 COLUMNS = (
@@ -67,7 +67,7 @@ def _rows(judged: Sequence[Judged], arms: Sequence[Treatment], resampling: Resam
     panel = Panel.stack([Part(language.language, language.test.ids, language.test.harmful) for language in judged])
     refused = np.concatenate([language.refused(arms) for language in judged], axis=1)
     found = selectivities(refused, panel, resampling)
-    unsteered = arms.index(("none", None))
+    unsteered = arms.index(UNSTEERED)
     gains = found.replicates.minus(found.replicates.pick([unsteered]))
     counts = panel.counts()
     rows = []

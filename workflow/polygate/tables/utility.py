@@ -44,6 +44,7 @@ from polygate.prompts.table import OPTIONS
 from polygate.settings.types import Statistics
 from polygate.steering import conditional
 from polygate.tables.cells import ROUTED, Cell, Test, by_tier, only, pivoted, read, test_rows
+from polygate.tables.judged import UNSTEERED, Treatment
 from polygate.tables.writing import changed, corrected, interval, write
 
 COLUMNS = (
@@ -71,9 +72,6 @@ METRICS = ("accuracy", "margin", "entropy")
 FLAGGED = "flagged"
 SHARES = ("accuracy", FLAGGED)
 """Metrics between 0 and 1."""
-UNSTEERED = ("none", None)
-
-Treatment = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
