@@ -180,6 +180,15 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for place, (arm, budget), metric in product(places, arms, ("accuracy", "margin", "entropy", "flagged"))
         if metric != "flagged" or arm == "routed"
     ]
+    tables["sweeps"] = [
+        estimate(**place, kind="layer", direction=direction, layer=layer, strength=0.0)
+        | {"dip": str(layer == LAYERS[0]).lower(), "peak": "", "chosen": str(layer == LAYERS[1]).lower()}
+        for place, direction, layer in product(places, ("v_en", "v_hrl"), LAYERS)
+    ]
+    # Prompts left alone stand beside the sweep and have no dip.
+    tables["sweeps"] += [
+        estimate(**place, kind="layer", direction="none", layer=None, dip="", peak="", chosen="") for place in places
+    ]
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(world.table(name), index=False)
     for model, languages in world.projections.items():

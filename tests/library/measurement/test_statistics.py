@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from polygate import kernels
 from polygate.measurement import statistics
 from polygate.measurement.statistics import (
     MARGIN,
@@ -123,6 +124,15 @@ def test_a_perfect_auc_still_has_an_interval_and_it_knows_the_smaller_class() ->
     interval = share_interval(found, 0, 0, min(rows.items(0)))
     assert (interval.estimate, interval.high, interval.method) == (1.0, 1.0, "wilson")
     assert interval.low == pytest.approx(1 - 1.96**2 / (n + 1.96**2), abs=1e-4)
+
+
+def test_a_rate_that_no_resample_changes_has_an_interval_with_a_length() -> None:
+    """Four languages that refuse every prompt and one that refuses none: .8 of 16 prompts, whichever are drawn."""
+    rows = panel(5, 16).only(np.tile(np.arange(32) < 16, 5))
+    refused = np.repeat([True, True, True, True, False], 16)[None]
+    found = replicate("rate", refused, rows, QUICK).over_languages()
+    low, high = kernels.wilson(0.8 * 16, 16.0, 0.95)
+    assert share_interval(found, 0, 0, 16) == Interval(pytest.approx(0.8), low, high, "wilson")
 
 
 def test_constant_scores_are_at_chance_and_their_interval_says_why_it_has_no_length() -> None:

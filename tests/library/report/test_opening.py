@@ -18,10 +18,14 @@ QUESTIONS = ("know", "act", "repair")
 RUN = opening.Run("demo", ["one", "two"], {"high": ["h1", "h2"], "mid": [], "low": ["l1"]})
 
 
+def answer(sentence: str) -> dict[str, str]:
+    return {"answer": "in part", "short": f"in short: {sentence}", "sentence": sentence}
+
+
 def findings(sentence: str = "It does, .98 [.97, .99].") -> dict[str, Any]:
     models = {
         model: {
-            **{name: {"answer": "in part", "sentence": f"{model} {name}: {sentence}"} for name in QUESTIONS},
+            **{name: answer(f"{model} {name}: {sentence}") for name in QUESTIONS},
             "summary": f"{model}: in short.",
         }
         for model in ("two", "one")
@@ -56,7 +60,7 @@ class Paragraphs(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag == "p":
+        if tag == "details":
             self._model = dict(attrs).get("data-model") or ""
             if self._model:
                 self.answers.setdefault(self._model, []).append("")
@@ -66,7 +70,7 @@ class Paragraphs(HTMLParser):
             self.answers[self._model][-1] += data
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "p":
+        if tag == "details":
             self._model = ""
 
 
@@ -82,7 +86,8 @@ def test_every_model_answers_every_question_in_the_order_of_the_run(tmp_path: Pa
     for model, answers in page.answers.items():
         assert len(answers) == len(QUESTIONS)
         for question, answer in zip(QUESTIONS, answers, strict=True):
-            assert f"{model} {question}: It does, .98 [.97, .99]." in answer
+            assert f"In short: {model} {question}" in answer
+            assert answer.count(f"{model} {question}: It does, .98 [.97, .99].") == 2
     assert page.tags.count("img") == 1
 
 

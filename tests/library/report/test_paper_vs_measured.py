@@ -71,12 +71,13 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         "conformal calibration": "calibration" if "miss rate" in row["quantity"] else None,
         "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
         "judge against people": "agreement" if row["quantity"] == "correlation" else None,
+        "layer sweep": "sweeps",
     }.get(row["experiment"])
     found = []
     extreme = {"lowest miss rate": min, "highest miss rate": max}.get(row["quantity"])
     for line in rows_of(folder / f"{table}.csv") if table else []:
         models = [OURS[row["model"]]] if row["model"] in OURS else list(MODELS) if row["model"] else [""]
-        here = (line["tier"], line["language"]) == (row["tier"], row["language"])
+        here = (line["tier"], line["language"]) == ("high" if table == "sweeps" else row["tier"], row["language"])
         if line["model"] not in models or not (here or (extreme and line["language"] and line["tier"] == row["tier"])):
             continue
         if extreme:
@@ -93,6 +94,8 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
             of = (line["dataset"], line["pairing"], line["category"], line["metric"])
             same = of == (row["dataset"], "polyrefuse", "", "balanced_accuracy") and line["gate"] == row["arm"]
             same = same and number(line["budget"]) == number(row["budget"])
+        elif table == "sweeps":
+            same = (line["kind"], line["direction"], line["dip"]) == ("layer", "v_hrl", "true")
         elif table == "agreement":
             same = (line["judge"], line["against"], line["measure"]) == ("rules", "people", "correlation")
         else:
@@ -118,6 +121,10 @@ def test_a_slow_reading_of_the_tables_finds_the_same_for_every_number(folder: Pa
         if row["model"] == published.BEST:
             lines = [max(lines, key=lambda line: float(line["estimate"]))]
         assert len(lines) == (3 if row["model"] == MEAN else 1)
+        if row["experiment"] == "layer sweep":
+            assert float(row["measured"]) == float(lines[0]["layer"])
+            assert (row["low"], row["high"], row["inside"]) == ("", "", "")
+            continue
         estimate, low, high = (
             sum(float(line[name]) for line in lines) / len(lines) for name in ("estimate", "low", "high")
         )
@@ -239,7 +246,7 @@ def test_page_and_table_say_the_same(folder: Path, tmp_path: Path) -> None:
     assert f"Of {len(rows)} published numbers this run measured {found}, {judged} of them with an interval" in page
     assert f"{held} lie inside it, {judged - held} outside." in page
     estimates = re.findall(r"<td>(\d\.\d{3}) <span>\[(\d\.\d{3}), (\d\.\d{3})\]", top)
-    wanted = [
-        tuple(f"{float(row[name]):.3f}" for name in ("measured", "low", "high")) for row in rows if row["measured"]
-    ]
+    wanted = [tuple(f"{float(row[name]):.3f}" for name in ("measured", "low", "high")) for row in rows if row["low"]]
     assert sorted(estimates) == sorted(wanted)
+    layers = [row["measured"] for row in rows if row["experiment"] == "layer sweep"]
+    assert [f"<td>{float(layer):.0f}</td>" in top for layer in layers] == [True] * 3

@@ -223,15 +223,24 @@ def at_edge(estimate: float) -> bool:
 def share_interval(replicates: Replicates, method: int, language: int, items: float) -> Interval:
     """Interval of a number between 0 and 1: Wilson's for `items` items at 0 or 1, else `logit_interval`.
 
+    A rate that no resample changes (languages that refuse all and languages that refuse nothing) has Wilson's too.
+
     For rates `items` is the number of distinct prompts, since translations of one prompt are one item. For AUC, F1 and
     average precision it is that of the smaller class: the variance of an AUC is at most A(1-A) / min(n₁, n₀) (Birnbaum
     and Klose 1957), as if it were a share of that many items.
     """
     estimate = float(replicates.estimate[method, language])
-    if not at_edge(estimate):
+    if at_edge(estimate):
+        low, high = kernels.wilson(round(estimate) * items, items, replicates.confidence)
+    elif replicates.statistic == "rate" and _still(replicates, method, language):
+        low, high = kernels.wilson(estimate * items, items, replicates.confidence)
+    else:
         return logit_interval(replicates, method, language, items)
-    low, high = kernels.wilson(round(estimate) * items, items, replicates.confidence)
     return Interval(estimate, float(low), float(high), "wilson")
+
+
+def _still(replicates: Replicates, method: int, language: int) -> bool:
+    return float(np.std(_drawn(replicates.values[:, method, language]), ddof=1)) < SAME
 
 
 def logit_interval(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import TYPE_CHECKING, Literal
 
 from polygate.errors import PolygateError
@@ -27,7 +28,8 @@ class Mapped:
     `quantities`: each quantity that the table gives → the filters of its rows; `where`: filters of all of them.
     `columns`: fields of a published number's key → the table's columns that must hold the same, beside model, tier and
     language. `chosen_layer` keeps rows at their model's chosen layer alone. `language` takes, of a tier's languages,
-    the one with the lowest or highest estimate in place of their mean.
+    the one with the lowest or highest estimate in place of their mean. `low` and `high` are empty where the table has
+    no interval of it.
     """
 
     experiment: str
@@ -45,7 +47,7 @@ class Mapped:
         """The columns that the table must have."""
         filtered = [name for filters in self.quantities.values() for name in filters]
         layer = ["layer"] if self.chosen_layer else []
-        found = (self.estimate, self.low, self.high)
+        found = [name for name in (self.estimate, self.low, self.high) if name]
         return tuple(dict.fromkeys([*PLACE, *self.where, *filtered, *self.columns.values(), *layer, *found]))
 
 
@@ -106,6 +108,16 @@ MAPPINGS: tuple[Mapped, ...] = (
     ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
+    # The paper names no tier; where the model refuses by itself there is most to lose.
+    Mapped(
+        "layer sweep",
+        "sweeps",
+        {"layer of the dip": {"dip": "true"}},
+        where={"kind": "layer", "direction": "v_hrl", "tier": "high"},
+        estimate="layer",
+        low="",
+        high="",
+    ),
     # The cells of the published confusion are counts of 600 completions, which no other number of them compares with.
     Mapped(
         "judge against people",
@@ -202,4 +214,4 @@ def _one(key: Key, mapped: Mapped, tables: Mapping[str, pd.DataFrame], model: st
     if rows.empty:
         return None
     row = rows.iloc[0]
-    return Measured(*(float(row[name]) for name in (mapped.estimate, mapped.low, mapped.high)))
+    return Measured(*(float(row[name]) if name else nan for name in (mapped.estimate, mapped.low, mapped.high)))

@@ -24,12 +24,10 @@ QUESTIONS: Mapping[str, str] = {
     "repair": "Can a handful of examples repair it?",
 }
 MEANING: Mapping[str, str] = {
-    "know": "Whether the harmfulness direction of high-resource languages separates harmful from harmless prompts of "
-    "other languages: beyond what the prompts' surface gives away, beyond what a small sentence encoder that never "
-    "learnt to refuse tells of them, or neither.",
-    "act": "Whether the unsteered model refuses harmful prompts in words (strict), and only those.",
-    "repair": "Whether routing each prompt by a gate that saw a few examples of the language makes it act on what "
-    "it knows.",
+    "know": "The harmfulness direction of high-resource languages tells harmful from harmless prompts of others, "
+    "beyond what their surface, or a small encoder that never learnt to refuse, gives away.",
+    "act": "The model, left alone, refuses harmful prompts in words (strict), and only those.",
+    "repair": "A gate that saw a few examples of the language routes each prompt: the model acts on what it knows.",
 }
 MISSING: Mapping[str, str] = {
     "semantic": "This run has no sentence encoder (controls.encoder: none), so the second control is missing: what the "
@@ -121,11 +119,13 @@ def _figure(svg: bytes, alternative: str) -> list[str]:
 
 
 def _answer(model: str, answer: Mapping[str, Any]) -> str:
+    """A line to be read at a glance; the whole answer, with its intervals, unfolds from it."""
     verdict = str(answer.get("answer", ""))
     badge = f'<span class="polygate-verdict {TONES.get(verdict, "between")}">{_text(verdict)}</span>' if verdict else ""
+    short = str(answer.get("short", ""))
     return (
-        f'<p class="polygate-answer" data-model="{_text(model)}"><strong>{_text(model)}</strong> {badge} '
-        f"{_text(answer['sentence'])}</p>"
+        f'<details class="polygate-answer" data-model="{_text(model)}"><summary><strong>{_text(model)}</strong> '
+        f"{badge} {_text(short[:1].upper() + short[1:])}.</summary><p>{_text(answer['sentence'])}</p></details>"
     )
 
 

@@ -143,7 +143,7 @@ def _row(pair: Pair, *, with_arm: bool) -> str:
         verdict = {True: "inside", False: "outside", None: "no interval"}[pair.inside]
         bounds = "" if pair.inside is None else f" <span>[{found.low:.3f}, {found.high:.3f}]</span>"
         cells += [
-            f"<td>{found.estimate:.3f}{bounds}</td>",
+            f"<td>{found.estimate:.{0 if _whole(number) else 3}f}{bounds}</td>",
             f'<td class="drawn">{_drawn(pair)}</td>',
             f'<td class="{verdict.replace(" ", "-")}">{verdict}</td>',
         ]
@@ -162,10 +162,13 @@ def _where(number: Published, *, with_arm: bool) -> str:
 
 def _printed(number: Published) -> str:
     """The number with the digits that its precision is worth."""
-    digits = 3 if number.precision == 0.0005 else 2
-    whole = RANGES[number.key.quantity] == published.COUNT
-    text = f"{number.value:.0f}" if whole else f"{number.value:.{digits}f}"
+    digits = 0 if _whole(number) else 3 if number.precision == 0.0005 else 2
+    text = f"{number.value:.{digits}f}"
     return {"at least": "≥ ", "at most": "≤ "}.get(number.relation, "") + text
+
+
+def _whole(number: Published) -> bool:
+    return RANGES[number.key.quantity] == published.COUNT
 
 
 def _drawn(pair: Pair) -> str:
