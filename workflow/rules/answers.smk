@@ -64,6 +64,7 @@ rule report_opening:
         run=settings.run,
         models=MODELS,
         tiers=TIERS,
+        as_released=settings.as_released(),
         code=code_hash("polygate.report.opening"),
     message:
         "The report's first page"

@@ -49,7 +49,18 @@ shell.prefix(interpreter())
 announce()
 
 
+def look_only_when_a_job_ends():
+    """Take away Snakemake's limit of jobs a second, which is meant for clusters, where jobs run on this machine.
+
+    With the limit each look for ready jobs starts a timer for one more look, so every job that has ended adds a look a
+    second for the rest of the run, each reading the sizes of all inputs: after hundreds of jobs, a whole core's work.
+    """
+    if workflow.local_exec and getattr(workflow.scheduler, "job_rate_limiter", None):
+        workflow.scheduler.job_rate_limiter = None
+
+
 onstart:
+    look_only_when_a_job_ends()
     # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.
     if not IN_CONDA:
         try:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from library.representation.planted import POSITION, WIDTH, World, naive_auc
-from polygate.decision import card, fitting
+from polygate.decision import calibration, card, fitting
 from polygate.decision.fitting import Fitted, SourceRows
 from polygate.decision.gate import Gate, load
 from polygate.errors import PolygateError
@@ -52,6 +53,10 @@ class Fixture:
     def fitted(self, settings: GateSettings = SETTINGS, seed: int = 0) -> dict[tuple[int, int, int], Fitted]:
         found = fitting.fit_all(self.source, self.own, self.own_features, settings, seed)
         return {(gate.rank, gate.budget, gate.draw): gate for gate in found}
+
+
+def f1(flagged: NDArray[np.bool_], labels: NDArray[np.bool_]) -> float:
+    return float(2 * (flagged & labels).sum() / (flagged.sum() + labels.sum()))
 
 
 @pytest.fixture
@@ -105,6 +110,43 @@ def test_the_examples_do_move_the_gate_and_its_threshold(planted: Fixture) -> No
     assert len({gate.fit.threshold.threshold for gate in (source, one, other)}) == 3
 
 
+def test_the_releases_threshold_is_the_best_on_all_of_val_and_says_so(planted: Fixture) -> None:
+    """The same fits; thresholds that no midpoint of val's scores beats, by brute force, and that no test row moves."""
+    settings = SETTINGS.model_copy(update={"threshold_on": "val"})
+    ours, theirs = planted.fitted(), planted.fitted(settings)
+    val = planted.own.select("val")
+    for key, gate in theirs.items():
+        np.testing.assert_array_equal(gate.fit.weights, ours[key].fit.weights)
+        if key[1] == 0:
+            assert gate.fit.threshold == ours[key].fit.threshold
+            continue
+        assert gate.fit.threshold.origin == "val"
+        scores, labels = gate.fit.score(planted.own_features[val]), planted.own.harmful[val]
+        best = max(f1(scores > at, labels) for at in [-np.inf, *scores, *(scores + 1e-9)])
+        assert f1(scores > gate.fit.threshold.threshold, labels) == pytest.approx(best)
+    planted.own_features[planted.own.select("test")] += 50
+    assert {key: gate.fit.threshold for key, gate in planted.fitted(settings).items()} == {
+        key: gate.fit.threshold for key, gate in theirs.items()
+    }
+
+
+def test_a_target_without_val_prompts_of_both_classes_cant_have_the_releases_threshold(planted: Fixture) -> None:
+    split = planted.own.split.copy()
+    split[planted.own.select("val", "harmful")] = "test"
+    planted.own = replace(planted.own, split=split)
+    with pytest.raises(PolygateError, match=r"which gate\.threshold_on: val needs"):
+        planted.fitted(SETTINGS.model_copy(update={"threshold_on": "val"}))
+
+
+def test_a_score_at_the_threshold_is_what_the_settings_say(planted: Fixture) -> None:
+    for ties, flagged in (("harmless", False), ("harmful", True)):
+        gate = planted.fitted(SETTINGS.model_copy(update={"ties": ties}))[3, 8, 0]
+        at = planted.fitted()[3, 8, 0].fit.threshold.threshold
+        scores = np.array([np.nextafter(at, -np.inf), at, np.nextafter(at, np.inf)])
+        decided = calibration.decide(scores, gate.fit.threshold.threshold)
+        assert decided.tolist() == [False, flagged, True]
+
+
 def test_the_threshold_of_a_budget_is_the_best_on_its_examples_alone(planted: Fixture) -> None:
     """Moving all source scores' labels can't matter: the sweep sees 2b scores. Checked against a brute-force sweep."""
     from polygate.decision.calibration import draw_examples
@@ -112,13 +154,9 @@ def test_the_threshold_of_a_budget_is_the_best_on_its_examples_alone(planted: Fi
     gate = planted.fitted()[3, 8, 2]
     rows = draw_examples(planted.own, 8, 2, seed=0)
     scores, labels = gate.fit.score(planted.own_features[rows]), planted.own.harmful[rows]
-
-    def f1(threshold: float) -> float:
-        fired = scores > threshold
-        return 2 * (fired & labels).sum() / (fired.sum() + labels.sum())
-
-    assert gate.fit.threshold.value == pytest.approx(max(f1(t) for t in [-np.inf, *(scores + 1e-9), np.inf]))
-    assert f1(gate.fit.threshold.threshold) == pytest.approx(gate.fit.threshold.value)
+    best = max(f1(scores > at, labels) for at in [-np.inf, *(scores + 1e-9), np.inf])
+    assert gate.fit.threshold.value == pytest.approx(best)
+    assert f1(scores > gate.fit.threshold.threshold, labels) == pytest.approx(best)
 
 
 def test_a_few_examples_repair_a_language_whose_scores_are_shifted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jinja2 import Environment
 
 from polygate.errors import PolygateError
 from polygate.report import opening
+from polygate.settings.types import Settings
 
 QUESTIONS = ("know", "act", "repair")
 RUN = opening.Run("demo", ["one", "two"], {"high": ["h1", "h2"], "mid": [], "low": ["l1"]})
@@ -108,3 +110,16 @@ def test_a_frame_without_a_place_for_the_answers_is_refused(tmp_path: Path, fram
 
 def test_the_first_line_counts_models_and_languages() -> None:
     assert RUN.sentence == "Run demo: 2 models, 3 languages (2 high-, 1 low-resource)."
+
+
+def test_what_follows_the_release_is_said_at_the_top(tmp_path: Path, frame: Path) -> None:
+    (tmp_path / "findings.json").write_text(json.dumps(findings()))
+    (tmp_path / "figure.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>")
+    settings = Settings.model_validate({"models": {"m": {"folder": "m"}}, "gate": {"ties": "harmful"}})
+    run = replace(RUN, as_released=settings.as_released())
+    opening.write(tmp_path / "findings.json", tmp_path / "figure.svg", frame, tmp_path / "opening.rst", run=run)
+    text = (tmp_path / "opening.rst").read_text()
+    line = "As the paper's release does: a score at the threshold counts as harmful (gate.ties: harmful)."
+    assert text.count(line) == 1
+    assert text.index("gate.ties") < text.index("Does it know?")
+    assert Settings.model_validate({"models": {"m": {"folder": "m"}}}).as_released() == []

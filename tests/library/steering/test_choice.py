@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +220,7 @@ def test_no_language_leaves_the_common_strength_for_one_that_is_no_better() -> N
 
 
 def test_choices_survive_their_file_and_say_what_decided(tmp_path: Path) -> None:
-    found = run(Simulated(), fixed=["strength"])
+    found = replace(run(Simulated(), fixed=["strength"]), unit="raw")
     found.save(tmp_path / "choices.parquet", {})
     assert Choice.load(tmp_path / "choices.parquet") == found
     rows = {row["what"]: row for row in choice.files.read_parquet(tmp_path / "choices.parquet").to_pylist()}

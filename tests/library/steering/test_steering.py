@@ -34,6 +34,11 @@ def test_alpha_is_lambda_times_the_gap() -> None:
     assert vector.alpha == 6.0
 
 
+def test_raw_strengths_are_in_the_units_of_the_residual_stream() -> None:
+    vector = SteeringVector(np.ones(3, np.float32), 2, 1.5, 4.0, "layer", "t", ("a",), "raw")
+    assert vector.alpha == 1.5
+
+
 def test_a_direction_that_does_not_separate_gives_no_strength() -> None:
     with pytest.raises(PolygateError, match="do not lie apart"):
         projection_gap(np.array([0.0, 0.0, 5.0, 5.0]), np.array([True, True, False, False]))

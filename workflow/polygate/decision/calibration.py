@@ -1,13 +1,14 @@
 """Calibrating a gate: which target-language examples it may see, and the threshold chosen from them.
 
 Every comparison is `score > threshold` in float64. A threshold comes from the source languages' train prompts
-(budget 0) or from the examples of the budget alone (budget ≥ 1): no other prompt of the target language is looked at.
+(budget 0) or from the examples of the budget alone (budget ≥ 1): no other prompt of the target language is looked at,
+unless the settings ask for the release's way, all of val (`gate.threshold_on`); such a threshold's origin says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from polygate.prompts.table import PromptTable, Subset
 
 Objective = Literal["macro_f1", "balanced_f1", "balanced_accuracy"]
-ThresholdFrom = Literal["source", "examples"]
+ThresholdFrom = Literal["source", "examples", "val"]
+Ties = Literal["harmless", "harmful"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,22 @@ def source_threshold(
     return Threshold(found.threshold, found.value, found.informative, "source")
 
 
-def example_threshold(scores: NDArray[np.float64], labels: NDArray[np.bool_], objective: Objective) -> Threshold:
-    """Threshold from the 2b target examples of a draw, and from nothing else."""
+def example_threshold(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], objective: Objective, origin: ThresholdFrom = "examples"
+) -> Threshold:
+    """Threshold from the 2b target examples of a draw (or whatever rows `origin` says), and from nothing else."""
     found = kernels.sweep_threshold(scores, labels, None, objective)
-    return Threshold(found.threshold, found.value, found.informative, "examples")
+    return Threshold(found.threshold, found.value, found.informative, origin)
+
+
+def with_ties(threshold: Threshold, ties: Ties) -> Threshold:
+    """The threshold under which `score > threshold` takes a score at the given one for what `ties` says.
+
+    score ≥ t is score > the float64 next below t.
+    """
+    if ties == "harmless":
+        return threshold
+    return replace(threshold, threshold=float(np.nextafter(threshold.threshold, -np.inf)))
 
 
 def draw_examples(prompts: PromptTable, budget: int, draw: int, seed: int) -> NDArray[np.int64]:

@@ -143,6 +143,7 @@ def card(
 
     `model`: facts about the model and its activations, as their provenance gives them.
     """
+    counted = steering.gap if np.isclose(steering.alpha, steering.strength * steering.gap) else 1.0
     facts = {
         "Language": steering.language,
         "Source languages": f"{', '.join(steering.sources)} (never {steering.language} itself)",
@@ -151,8 +152,10 @@ def card(
         "Subspace": f"rank {fitted[0].rank}; singular values of the stacked source directions "
         + ", ".join(f"{value:.3f}" for value in singular_values),
         "Fit": _SOLVERS[settings.solver] + (", converged" if all(f.fit.converged for f in fitted) else ""),
-        "Threshold": f"maximises {settings.objective}; harmful when score > threshold",
-        "Steering": f"alpha = lambda x gap = {steering.strength:g} x {steering.gap:.4g} = {steering.alpha:.4g}; "
+        "Threshold": f"maximises {settings.objective}; harmful when score > threshold"
+        + ("" if settings.ties == "harmless" else ", which lies one float64 below that, so that ties are harmful"),
+        "Steering": f"alpha = lambda x {'gap' if counted == steering.gap else 'unit'} = {steering.strength:g}"
+        + f" x {counted:.4g} = {steering.alpha:.4g}; "
         + _ABLATION[steering.scope],
     }
     lines = [f"# Gates for {steering.language}", "", "| | |", "|---|---|"]
@@ -195,7 +198,11 @@ def _threshold_lines(fitted: Sequence[Fitted]) -> list[str]:
         thresholds = [gate.fit.threshold for gate in fitted if gate.budget == budget]
         values = sorted(t.threshold for t in thresholds)
         middle = values[len(values) // 2]
-        origin = {"source": "source languages' train prompts", "examples": "the examples"}[thresholds[0].origin]
+        origin = {
+            "source": "source languages' train prompts",
+            "examples": "the examples",
+            "val": "all of the language's val prompts",
+        }[thresholds[0].origin]
         empty = sum(not t.informative for t in thresholds)
         lines.append(
             f"| {budget} | {len(values)} | {origin} | {middle:.3f} ({values[0]:.3f} to {values[-1]:.3f}) | {empty} |"

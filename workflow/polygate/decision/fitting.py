@@ -18,6 +18,7 @@ from polygate import kernels
 from polygate.decision import calibration
 from polygate.decision.calibration import Objective, Threshold
 from polygate.decision.gate import Solver, coordinates, logits
+from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
 from polygate.representation.directions import POSITION, Directions
 from polygate.representation.store import ActivationStore
@@ -215,13 +216,34 @@ def fit_all(
         if budget > 0
     }
     wide = np.asarray(own_features, np.float64)
+    val = _val(own, wide) if settings.threshold_on == "val" else None
     options: dict[str, Any] = {"solver": settings.solver, "objective": settings.objective, "seed": seed}
     for rank in usable_ranks(settings.ranks, source.features.shape[1]):
         for budget in settings.budgets:
             if budget == 0:
-                yield Fitted(rank, 0, 0, fit_source(source, rank, **options), source.balance())
-                continue
-            examples = [Examples(wide[rows], labels[rows]) for rows in drawn[budget]]
-            balance = {**source.balance(), own.language: (budget, budget)}
-            for draw, fit in enumerate(fit_examples(source, examples, rank, **options)):
-                yield Fitted(rank, budget, draw, fit, balance)
+                fits, balance = [fit_source(source, rank, **options)], source.balance()
+            else:
+                examples = [Examples(wide[rows], labels[rows]) for rows in drawn[budget]]
+                fits, balance = fit_examples(source, examples, rank, **options), source.balance()
+                balance[own.language] = (budget, budget)
+                if val is not None:
+                    fits = [_threshold_on_val(fit, val, settings.objective) for fit in fits]
+            for draw, fit in enumerate(fits):
+                tied = replace(fit, threshold=calibration.with_ties(fit.threshold, settings.ties))
+                yield Fitted(rank, budget, draw, tied, balance)
+
+
+def _val(own: PromptTable, features: NDArray[np.float64]) -> Examples:
+    """All val prompts of a target; `PolygateError` when it lacks a class there."""
+    rows = own.select("val")
+    if len(set(own.harmful[rows].tolist())) < 2:
+        raise PolygateError(
+            f"language {own.language} lacks harmful or harmless val prompts, which gate.threshold_on: val needs",
+            do="set gate.threshold_on: examples",
+        )
+    return Examples(features[rows], own.harmful[rows])
+
+
+def _threshold_on_val(fit: Fit, val: Examples, objective: Objective) -> Fit:
+    found = calibration.example_threshold(fit.score(val.features), val.labels, objective, "val")
+    return replace(fit, threshold=found)

@@ -40,11 +40,15 @@ TONES: Mapping[str, str] = {"yes": "yes", "no": "no"}
 
 @dataclass(frozen=True)
 class Run:
-    """What the first line says about a run: its name, its models, its languages by tier."""
+    """What the first lines say about a run: its name, its models, its languages by tier.
+
+    `as_released`: where it does as the paper's release does, and not as polygate does by itself.
+    """
 
     name: str
     models: Sequence[str]
     languages: Mapping[str, Sequence[str]]
+    as_released: Sequence[str] = ()
 
     @property
     def sentence(self) -> str:
@@ -85,6 +89,7 @@ def _heading(run: Run) -> list[str]:
     return [
         '<h1 class="polygate-title">Does it know, does it act, can a handful of examples repair it?</h1>',
         f'<p class="polygate-run">{_text(run.sentence)}</p>',
+        *(f'<p class="polygate-run">As the paper\'s release does: {_text(line)}.</p>' for line in run.as_released),
     ]
 
 

@@ -68,6 +68,7 @@ SECRETS = ("key", "base_url")
 """Settings that no message repeats: a key may stand where its variable's name should, or in an address."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scope = Literal["layer", "all", "none"]
+Unit = Literal["gap", "raw"]
 Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench", "organism", "folder"]
 OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
@@ -464,6 +465,15 @@ class Gate(Section):
     objective: Literal["macro_f1", "balanced_f1", "balanced_accuracy"] = Field(
         default="macro_f1", description="What the threshold maximises, averaged over languages."
     )
+    threshold_on: Literal["examples", "val"] = Field(
+        default="examples",
+        description="What the threshold of b ≥ 1 is chosen on: the b examples, or, as released code does, all of the "
+        "language's val prompts, which is more labels than b.",
+    )
+    ties: Literal["harmless", "harmful"] = Field(
+        default="harmless",
+        description="What a prompt is whose score is the threshold itself; harmful is what released code steers by.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -559,6 +569,11 @@ class Calibration(Section):
 class Steering(Section):
     """Conditional steering: strength, layer and ablation scope, and where they are chosen."""
 
+    unit: Unit = Field(
+        default="gap",
+        description="What a strength λ counts: the gap between the classes along the direction, or, as released code "
+        "can, the residual stream's own units (raw).",
+    )
     strengths: Annotated[list[Strength], AfterValidator(_distinct)] = Field(
         default=[0.5, 1.0, 1.5, 2.0],
         min_length=1,
@@ -963,6 +978,17 @@ class Settings(Section):
         return [
             f"model {name} has no adasteer.released or folder: arm adasteer-released is left out" for name in lacking
         ]
+
+    def as_released(self) -> list[str]:
+        """What of the settings follows the paper's release where ours does otherwise: one line each, for the report."""
+        lines = {
+            "thresholds of every budget are chosen on all of a language's val prompts, which is more labels than the "
+            "budget's (gate.threshold_on: val)": self.gate.threshold_on == "val",
+            "a score at the threshold counts as harmful (gate.ties: harmful)": self.gate.ties == "harmful",
+            "strengths are in the residual stream's own units (steering.unit: raw)": self.steering.unit == "raw",
+            "logistic fits stop where the paper's optimiser stops (gate.solver: adamw)": self.gate.solver == "adamw",
+        }
+        return [line for line, follows in lines.items() if follows]
 
     @model_validator(mode="after")
     def _names(self) -> Self:

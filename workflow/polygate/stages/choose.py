@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
         chosen, ran = choose_with_model(args, settings, cases, layers, fixed)
         sections = {"gate": settings.gate, "steering": settings.steering, "generation": settings.generation}
         facts |= {"settings": dump(sections), **ran}
+    chosen = replace(chosen, unit=settings.steering.unit)
     chosen.save(args.output, provenance("polygate.stages.choose", **facts), {"model": model})
 
 
@@ -91,7 +92,8 @@ def read_cases(
     for name in args.languages:
         rows = validation.validation_rows(languages[name][1], settings.steering.prompts)
         if len(rows) and ("high" in settings.steering.chosen_on or name not in args.sources):
-            cases[name] = validation.case(found[name], rows, languages, layers, settings.gate, settings.seed)
+            how = settings.gate, settings.seed, settings.steering.unit
+            cases[name] = validation.case(found[name], rows, languages, layers, *how)
     if not cases:
         raise PolygateError(
             "no language has harmful and harmless val prompts to choose layer and strength on",

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         choice.check_layer(len(pooled.vectors), args.choices)
         projections = adasteer.together(stores, rows, choice.layer) @ unit(pooled.vectors[choice.layer])
         layer, auc = adasteer.reading_layer(pooled, seen(args, model))
-        beta, where = None, adasteer.Where(layer, choice.layer, choice.strength)
+        beta, where = None, adasteer.Where(layer, choice.layer, choice.strength, choice.unit)
         alpha = adasteer.fitted_constants(pooled, projections, labels, where)
         facts |= {"seen": args.seen, "auc": auc, **asdict(where)}
     found = adasteer.adapted(pooled, alpha, beta, settings.baselines.adasteer_tokens)

@@ -20,7 +20,7 @@ from polygate.representation.directions import POSITION, ClassMeans, Directions,
 from polygate.settings.types import dump, stage_settings
 from polygate.steering import sweeps
 from polygate.steering.choice import Choice
-from polygate.steering.strength import projection_gap
+from polygate.steering.strength import counted, projection_gap
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> None:
     points = sweeps.layer_points(depth) if settings.layers else []
     points += sweeps.strength_points(choice.layer, settings.strengths)
     vectors = {"v_en": unit(means.harmful - means.harmless).astype(np.float32), "v_hrl": directions.pc1_of_diffs}
-    gap = _gap(args, directions.pc1_of_diffs[choice.layer], choice.layer, model) if settings.strengths else 0.0
+    gap = 0.0
+    if settings.strengths:
+        gap = counted(_gap(args, directions.pc1_of_diffs[choice.layer], choice.layer, model), choice.unit)
     swept = sweeps.intervention(asked, points, vectors, gap)  # type: ignore[arg-type]
     made = provenance("polygate.stages.sweep", sweeps=dump(settings), target=args.target, layer=choice.layer, gap=gap)
     of = {"model": model, "dataset": prompts.dataset, "language": args.target, "arm": sweeps.ARM}

@@ -36,8 +36,8 @@ from polygate.errors import PolygateError
 from polygate.forward.interventions import Intervention, Part, Tokens
 from polygate.representation.directions import POSITION, unit
 from polygate.representation.store import ActivationStore
-from polygate.settings.types import Coefficient
-from polygate.steering.strength import projection_gap
+from polygate.settings.types import Coefficient, Unit
+from polygate.steering.strength import counted, projection_gap
 
 _SCALES = ("multiplier", "offset", "bias", "lowest", "highest")
 
@@ -238,11 +238,12 @@ def reading_layer(pooled: Pooled, seen: Sequence[Seen]) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Where:
-    """Where fitted constants read a prompt (`layer`), and block and λ of our own arms (`at`, `strength`)."""
+    """Where fitted constants read a prompt (`layer`), and block and λ of our own arms (`at`, `strength` in `unit`s)."""
 
     layer: int
     at: int
     strength: float
+    unit: Unit = "gap"
 
 
 def fitted_constants(
@@ -264,5 +265,5 @@ def fitted_constants(
         raise PolygateError(
             f"AdaSteer's vectors up to layer {where.at} point against the one there: it can't be adapted"
         )
-    highest = where.strength * projection_gap(projections, labels) / received
+    highest = where.strength * counted(projection_gap(projections, labels), where.unit) / received
     return Coefficient(layer=where.layer, multiplier=-highest / 100, offset=-100, lowest=0, highest=highest)

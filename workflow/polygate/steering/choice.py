@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.settings.types import Scope
+from polygate.settings.types import Scope, Unit
 
 COMPLIANCE_WEIGHT = 0.25
 CRITERION = "routed selectivity + 0.25 x share of harmless prompts answered correctly"
@@ -80,6 +80,7 @@ class Choice:
 
     `own`: the strength of every language that does better at another than at `strength`. `criterion_value`: of the
     chosen layer and scope, every language at its own strength. `dips`: refusal by layer, where the dip chose the layer.
+    `unit`: what λ counts.
     """
 
     layer: int
@@ -91,6 +92,7 @@ class Choice:
     own: Mapping[str, float] = field(default_factory=dict)
     grid: tuple[GridPoint, ...] = field(default=())
     dips: Mapping[int, float] = field(default_factory=dict)
+    unit: Unit = "gap"
 
     def strength_in(self, language: str) -> float:
         """λ in `language`: its own, or the model's."""
@@ -121,7 +123,11 @@ class Choice:
         kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
         grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
         table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata(
-            {"grid": grid, "dips": json.dumps({str(layer): value for layer, value in self.dips.items()})}
+            {
+                "grid": grid,
+                "dips": json.dumps({str(layer): value for layer, value in self.dips.items()}),
+                "unit": self.unit,
+            }
         )
         files.write_parquet(path, table, provenance, of)
 
@@ -171,6 +177,7 @@ class Choice:
                 own={row["language"]: float(row["value"]) for row in found if row["language"]},
                 grid=tuple(GridPoint(**point) for point in grid),
                 dips={int(layer): value for layer, value in dips.items()},
+                unit=said.get(b"unit", b"gap").decode(),
             )
 
 

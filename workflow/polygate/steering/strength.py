@@ -1,4 +1,4 @@
-"""How strongly to steer: α = λ · gap, in units of how far apart the classes lie along v."""
+"""How strongly to steer: α = λ · gap, in units of how far apart the classes lie along v, or α = λ where asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
-from polygate.settings.types import Scope
+from polygate.settings.types import Scope, Unit
 
 if TYPE_CHECKING:
     from polygate.representation.directions import Directions
@@ -32,13 +32,19 @@ def projection_gap(projections: NDArray[np.float64], labels: NDArray[np.bool_]) 
     return gap
 
 
+def counted(gap: float, unit: Unit) -> float:
+    """What one λ is, in the units of the residual stream: `gap`, or 1."""
+    return gap if unit == "gap" else 1.0
+
+
 @dataclass(frozen=True)
 class SteeringVector:
     """How one target language is steered at `layer`.
 
     A flagged prompt: h ← h + α·v at the last prompt token and every generated one. Any other: h ← h − (h·v)v at every
     token, at `layer` alone, at all layers or nowhere (`scope`). `v` float32 [d] of unit length is the pooled
-    difference in means of `sources`; `alpha` = `strength` · `gap`, in the units of the residual stream.
+    difference in means of `sources`; `alpha` = `strength` · `gap`, in the units of the residual stream; with
+    `unit` raw (`steering.unit`) the gap counts as 1.
     """
 
     v: NDArray[np.float32]
@@ -48,11 +54,12 @@ class SteeringVector:
     scope: Scope
     language: str
     sources: tuple[str, ...]
+    unit: Unit = "gap"
 
     @property
     def alpha(self) -> float:
-        """α = λ · gap."""
-        return self.strength * self.gap
+        """α = λ · gap, or λ."""
+        return self.strength * counted(self.gap, self.unit)
 
 
 def for_target(directions: Directions, choice: Choice, gap: float) -> SteeringVector:
@@ -65,4 +72,5 @@ def for_target(directions: Directions, choice: Choice, gap: float) -> SteeringVe
         scope=choice.scope,
         language=directions.target,
         sources=directions.sources,
+        unit=choice.unit,
     )

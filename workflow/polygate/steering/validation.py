@@ -20,9 +20,10 @@ from polygate.prompts.table import SUBSETS, PromptTable
 from polygate.representation.directions import Directions
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate as GateSettings
-from polygate.settings.types import Scope
+from polygate.settings.types import Scope, Unit
 from polygate.steering.choice import Trial
 from polygate.steering.interventions import ablation, addition
+from polygate.steering.strength import counted
 
 if TYPE_CHECKING:
     from polygate.forward.generation import Completion
@@ -77,11 +78,12 @@ def case(
     layers: Sequence[int],
     settings: GateSettings,
     seed: int,
+    unit: Unit = "gap",
 ) -> Case:
     """The validation case of `directions.target`, its gates of budget 0 fitted at every candidate layer.
 
     `languages`: store and prompts of the target and of every source. A layer at which the classes do not lie apart
-    along the direction has no gap, and no entry.
+    along the direction has no gap, and no entry; `unit` raw makes the gaps of the others 1.
     """
     readings = {name: fitting.read(languages[name][0], directions, layers) for name in directions.sources}
     store, own = languages[directions.target]
@@ -91,7 +93,7 @@ def case(
     flagged, gaps = {}, {}
     for index, layer in enumerate(layers):
         try:
-            gaps[layer] = fitting.source_gap(tables, readings, index)
+            gaps[layer] = counted(fitting.source_gap(tables, readings, index), unit)
         except PolygateError:
             continue
         source = fitting.source_rows(tables, readings, index)
