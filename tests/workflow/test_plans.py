@@ -120,6 +120,9 @@ def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checko
     added["route_judgements"] = 3 * 2 * (1 + 2 + 1)
     more = {"guard_framing": 2, "download_guard": 1, "table_agreement": 1, "figure_agreement": 1}
     assert {name: planned[name] for name in [*added, *more]} == {**added, **more}
+    # One job asks a guard about all that is left in the plan: nothing may be missing there.
+    plan = json.loads((checkout.folder / ".snakemake/polygate/demo.plan.json").read_text())
+    assert len({job["output"] for job in plan if "/guarded/" in job["output"]}) == guarded
     line = re.search(r"judge paid \(gpt-4o-mini\): about (\d+) calls are still to be paid, ([\d.]+) at most", said)
     assert line
     assert int(line[1]) > 1000

@@ -65,7 +65,6 @@ STEERED_SETS = datasets.steered(settings)
 """Data sets that are only tested on and answered under every arm all the same."""
 STEERED = ["addition", "ablation"]
 ARMS = ["none", *STEERED]
-SWEPT = ["sweep"] if settings.sweeps.any else []  # All points of the sweeps, in one file.
 BASELINES = settings.baselines.arms()
 """Published ways of steering, in low-resource languages; of which each model has: `baselines_of`."""
 ROUTED = [f"routed-{budget}" for budget in BUDGETS]

@@ -65,13 +65,15 @@ def guard_job(judge, model, arm, dataset, language):
 
 def guarded(judge):
     """Model, arm, data set and language of the completions that a guard judges."""
-    return [
+    cells = [
         (model, arm, dataset, language)
         for model in MODELS
         for arm in ARMS
         for dataset, language in prompt_tables()
-        if arm in arms_of(dataset) and language in JUDGED[judge]
+        if arm in arms_of(dataset)
     ]
+    cells += [(cell["model"], arm, MAIN, cell["language"]) for arm, cell in baseline_cells()]
+    return [cell for cell in cells if cell[-1] in JUDGED[judge]]
 
 
 def guard_mem(wildcards, attempt):

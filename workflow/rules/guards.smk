@@ -108,7 +108,7 @@ rule judge_guard:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
         completions="<results>/{model}/completions/{arm}/{dataset}/{language}.parquet",
         intervention=branch(
-            lambda wildcards: wildcards.arm in STEERED,
+            lambda wildcards: wildcards.arm in STEERED + BASELINES,
             then="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
         ),
     output:

@@ -1,6 +1,10 @@
 """Where the inputs of rules lie, as the settings name them: prompts, data sets, models, guards and phrases; and what
 paid judges are still to be asked."""
 
+SWEEPS_BY = next((name for name in JUDGES if name not in GUARDS), None)
+"""The judge of sweeps: the first that is no model of its own."""
+SWEPT = ["sweep"] if settings.sweeps.any and SWEEPS_BY else []  # All points of the sweeps, in one file.
+
 
 def extra_file(language):
     """The user's own file for a language, None when there is none."""

@@ -40,12 +40,12 @@ if SWEPT:
     rule table_sweeps:
         input:
             swept=expand(
-                f"<results>/{{model}}/judgements/{JUDGE}/sweep/<main>/{{language}}.parquet",
+                f"<results>/{{model}}/judgements/{SWEEPS_BY}/sweep/<main>/{{language}}.parquet",
                 model=MODELS,
                 language=LANGUAGES,
             ),
             unsteered=expand(
-                f"<results>/{{model}}/judgements/{JUDGE}/none/<main>/{{language}}.parquet",
+                f"<results>/{{model}}/judgements/{SWEEPS_BY}/none/<main>/{{language}}.parquet",
                 model=MODELS,
                 language=LANGUAGES,
             ),
@@ -58,8 +58,8 @@ if SWEPT:
             "../../envs/base.yaml"
         params:
             settings=given("statistics", "seed"),
-            swept=[{**cell, "arm": "sweep", "judge": JUDGE} for cell in model_cells()],
-            unsteered=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
+            swept=[{**cell, "arm": "sweep", "judge": SWEEPS_BY} for cell in model_cells()],
+            unsteered=[{**cell, "arm": "none", "judge": SWEEPS_BY} for cell in model_cells()],
             models=whole_models(),
             code=table_code("sweeps"),
         message:

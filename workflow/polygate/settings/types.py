@@ -454,7 +454,7 @@ class Gate(Section):
     rank: int = Field(default=10, ge=1, description="Rank of the subspace used for routing.")
     ranks: list[int] = Field(default=[1, 2, 3, 5, 8, 10], description="Ranks compared in gates.csv.")
     budgets: list[int] = Field(
-        default=[0, 1, 4, 16, 64], description="Target-language examples per class; 0 uses none."
+        default=[0, 1, 4, 16, 32, 64], description="Target-language examples per class; 0 uses none."
     )
     draws: int = Field(
         default=10, ge=1, le=1000, description="Random draws of the examples per budget (one for b = 0)."

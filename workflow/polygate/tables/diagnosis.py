@@ -42,6 +42,7 @@ COLUMNS = (
     *(f"semantic_{part}" for part in FAILURES),
     "semantic_auc",
     *_BY_ENCODER,
+    "judge",
 )
 
 
@@ -67,7 +68,8 @@ def build(output: Path, *, decomposition: Path, separability: Path) -> None:
     rows = []
     for model, tier, language in places:
         place = {"model": model, "tier": tier, "language": language}
-        rows.append({**place, "budget": budget, **_row(select(parts, **place), select(known, **place))})
+        here = select(parts, **place)
+        rows.append({**place, "budget": budget, "judge": here[0]["judge"], **_row(here, select(known, **place))})
     write(output, COLUMNS, rows)
 
 

@@ -260,9 +260,9 @@ def _act(tables: Tables, model: str, tiers: Sequence[str], budget: int) -> dict[
         sentence += f", {_percent(there)} in {best}-resource ones"
     sentence += f", and {_percent(refused['harmless'][tier])} of harmless ones"
     sentence += f"{_split_failures(parts[tier], surface[tier], budget)}{_named(tables.diagnosis, model, tier)}."
-    short = f"refuses {_percent(here, True)} of harmful prompts there"
+    short = f"refuses {_percent(here, True)} of harmful {tier}-resource prompts"
     if tier != best:
-        short += f" ({_percent(there, True)} in {best}-resource ones)"
+        short += f" ({_percent(there, True)} of {best}-resource ones)"
     numbers: dict[str, Any] = {"harmful_refused": refused["harmful"], "harmless_refused": refused["harmless"]}
     numbers |= {
         "refused_in_another_language": elsewhere,
@@ -351,7 +351,7 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
         sentence += f"; per language: {', '.join(told)}"
     promised = _promised(tables.calibration, tier, budget)
     sentence += _promise(promised, tables.calibration) + _price(answered, lost)
-    short = f"{_examples(budget)} take selectivity there from {_points(here['unsteered'], short=True)}"
+    short = f"{_examples(budget)} take {tier}-resource selectivity from {_points(here['unsteered'], short=True)}"
     short += f" to {_points(here['routed'], short=True)} points"
     return {
         "answer": answer,

@@ -84,6 +84,7 @@ COLUMNS = (
     "ahead_high",
     "ahead_p",
     "ahead_p_holm",
+    "judge",
 )
 READ = "v_hrl"
 """The direction that is compared, at each position's own layer."""
@@ -184,7 +185,8 @@ def build(
                 found = Scores.of(having, target)
                 made = _rows(found, resampling)
                 _compare(made, found.only(places), family)
-                rows += [{"model": model, "tier": tier, "target": target, **row} for row in made]
+                judge = own[0].judge if target == "refused" else ""
+                rows += [{"model": model, "tier": tier, "target": target, "judge": judge, **row} for row in made]
     _correct(rows, statistics.confidence)
     for row in rows:
         row["estimator"] = ESTIMATORS[row["direction"]]

@@ -3,7 +3,7 @@
 `kind` layer: `direction` of `layer` ablated at all layers; the rows of direction none are the same prompts left alone.
 `dip` marks, per direction and language or tier, the layer at which refusal is lowest (the first of several). `kind`
 strength: λ·gap·v_HRL added at the model's layer; `peak` marks the λ at which refusal is highest. `chosen` marks the
-model's own layer and the λ nearest to the language's own strength.
+model's own layer and the λ nearest to the language's own strength. `judge` is who judged.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ COLUMNS = (
     "dip",
     "peak",
     "chosen",
+    "judge",
 )
 UNSTEERED = "none"
 
@@ -77,7 +78,8 @@ def build(
                 if (sheet := _sheet(cell, kind, only(unsteered, model=model, language=cell.language))) is not None
             ]
             if sheets:
-                rows += [{"model": model, "tier": tier, **row} for row in _rows(sheets, kind, choice, resampling)]
+                whose = {"model": model, "tier": tier, "judge": cells[0].judge}
+                rows += [{**whose, **row} for row in _rows(sheets, kind, choice, resampling)]
     write(output, COLUMNS, rows)
 
 
