@@ -58,6 +58,7 @@ STAGES = {
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 
 COMMANDS = {
+    "bundle": "a record of a finished run to hand over, as an RO-Crate",
     "compare": "two runs side by side: paired differences of every headline number",
     "status": "how far a run has come: done, running, waiting and failed per model and language",
     "watch": "run Snakemake with one bar for the whole",
