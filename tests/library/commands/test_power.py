@@ -1,0 +1,56 @@
+"""`polygate power` on a planted run: rows, words, figure, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from library.commands.placed import Placed
+from library.tables.run import read
+from polygate import cli
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Placed:
+    acts = {"high": 0.9, "mid": 0.8, "low": 0.3}
+    return Placed(tmp_path_factory.mktemp("results") / "some", models=("alpha",), acts=acts).finish()
+
+
+def test_every_tier_and_quantity_has_its_rows_and_more_prompts_show_less(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--prompts", "400", "50", "--draws", "1", "3", "--output", str(tmp_path)]
+    assert cli.main(["power", str(run.folder), *arguments]) == 0
+    rows = read(tmp_path / "power.csv")
+    assert {row["tier"] for row in rows} == {"high", "mid", "low"}
+    assert {row["quantity"] for row in rows} == {"refused", "selectivity", "f1", "auc"}
+    assert {row["draws"] for row in rows if row["quantity"] != "auc"} == {"1", "3"}
+    for row in rows:
+        if row["prompts"] == "50" and row["detectable"]:
+            (more,) = [
+                other
+                for other in rows
+                if other["prompts"] == "400"
+                and all(other[name] == row[name] for name in ("tier", "quantity", "languages", "draws"))
+            ]
+            assert float(more["detectable"]) < float(row["detectable"])
+    said = capsys.readouterr().out
+    assert "Differences that are found in 80 % of experiments (two-sided, p < 0.05), in points:" in said
+    assert "- harmful prompts refused, mean over 2 low-resource languages, 3 draws: " in said
+    assert (tmp_path / "power.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--prompts", "3"], "--prompts must be at least 6"),
+        (["--power", "1.5"], "--power must lie between 0 and 1"),
+    ],
+)
+def test_wrong_numbers_are_one_line(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert cli.main(["power", str(run.folder), *arguments, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"polygate power: {line}\n"
+    assert not (tmp_path / "out").exists()
