@@ -15,10 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import Checkout
 
 from polygate.commands import overview
+from polygate.decision import calibration
+from polygate.decision.gate import Gate
+from polygate.prompts.table import read as read_prompts
 
 MODELS = ("qwen2", "llama", "gemma2")
 
@@ -215,3 +219,37 @@ def test_status_tells_of_every_pass_by_model(demo: Checkout, monkeypatch: pytest
     )
     monkeypatch.chdir(demo.folder)
     assert all(found.log.is_file() for found in overview.passes("demo", alive=False))
+
+
+def test_a_gate_from_ones_own_prompts_is_the_workflows_gate_of_the_same_prompts(demo: Checkout, tmp_path: Path) -> None:
+    """The paper's rule on the examples of a draw, given as plain text, by a command that knows nothing of the draw."""
+    prompts = read_prompts(demo.folder / "results/demo/prompts/organism/l1.parquet")
+    drawn = calibration.draw_examples(prompts, 4, 0, 0)
+    with (tmp_path / "own.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "subset"])
+        writer.writerows([prompts.texts[row], prompts.subset[row]] for row in drawn)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "polygate.cli",
+        "calibrate",
+        "results/demo",
+        "qwen2",
+        "l1",
+        str(tmp_path / "own.csv"),
+    ]
+    said = subprocess.run(
+        [*command, "--output", str(tmp_path / "gate")], cwd=demo.folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert "by rule paper on 4 harmful and 4 harmless prompts" in said
+    found = Gate.load(tmp_path / "gate/gate.safetensors")
+    wanted = Gate.load(demo.folder / "results/demo/qwen2/gates/l1/4.0.safetensors")
+    for name in ("basis", "v", "mean", "scale", "weights"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-6)
+    for name in ("bias", "threshold", "alpha"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-5)
+    assert (found.layer, found.scope, found.language, found.sources) == (
+        *(wanted.layer, wanted.scope, wanted.language, wanted.sources),
+    )

@@ -138,10 +138,12 @@ def card(
     settings: GateSettings,
     singular_values: NDArray[np.float64],
     model: Mapping[str, Any],
+    threshold: str = "",
 ) -> str:
     """A Markdown card of one language's gates: what they are of, fitted on, calibrated by, and how to use them.
 
-    `model`: facts about the model and its activations, as their provenance gives them.
+    `model`: facts about the model and its activations, as their provenance gives them; `threshold`: how it was chosen,
+    where not by the settings' objective.
     """
     counted = steering.gap if np.isclose(steering.alpha, steering.strength * steering.gap) else 1.0
     facts = {
@@ -152,7 +154,7 @@ def card(
         "Subspace": f"rank {fitted[0].rank}; singular values of the stacked source directions "
         + ", ".join(f"{value:.3f}" for value in singular_values),
         "Fit": _SOLVERS[settings.solver] + (", converged" if all(f.fit.converged for f in fitted) else ""),
-        "Threshold": f"maximises {settings.objective}; harmful when score > threshold"
+        "Threshold": f"{threshold or f'maximises {settings.objective}'}; harmful when score > threshold"
         + ("" if settings.ties == "harmless" else ", which lies one float64 below that, so that ties are harmful"),
         "Steering": f"alpha = lambda x {'gap' if counted == steering.gap else 'unit'} = {steering.strength:g}"
         + f" x {counted:.4g} = {steering.alpha:.4g}; "

@@ -167,9 +167,9 @@ class Evaluation:
         budgets = {budget for budget in gate.budgets if 0 < budget <= most}
         self.budgets = sorted({*budgets, *([self.parallel] if self.parallel else [])})
 
-    def sources(self, target: Language) -> list[Language]:
+    def sources(self, target: str) -> list[Language]:
         """High-resource languages without the target."""
-        return [one for one in self.languages.values() if one.tier == "high" and one.name != target.name]
+        return [one for one in self.languages.values() if one.tier == "high" and one.name != target]
 
     def fitted(
         self, sources: Sequence[Language], without: NDArray[np.str_], target: Language, drawn: bool = False
@@ -198,7 +198,7 @@ class Evaluation:
         examples = Examples(_coordinates(target.train[own], basis), target.harmful[own])
         return Scoring(fit_examples(rows, [examples], rank, **options)[0], basis)
 
-    def reference(self, target: Language) -> Reference:
+    def reference(self, target: str) -> Reference:
         """Scores of each source by a gate of the others, on every second prompt, which that gate is fitted without.
 
         Of a single source: its own scores on them, by a gate of the other prompts.
@@ -219,7 +219,7 @@ class Evaluation:
 
         Where a rule can promise nothing with so few examples its decisions are [0, m].
         """
-        sources, reference = self.sources(target), self.reference(target)
+        sources, reference = self.sources(target.name), self.reference(target.name)
         whole = self.fitted(sources, np.empty(0, np.str_), target)
         test = whole.score(target.test)
         yield "paper", None, 0, calibration.decide(test, whole.fit.threshold.threshold)[None]
