@@ -13,7 +13,7 @@ import pytest
 SCRIPT = """
 from polygate import scripting
 
-scripting.begin()
+scripting.begin({log!r})
 
 from polygate.files import read_json
 
@@ -32,8 +32,9 @@ def test_every_script_begins_before_it_imports_anything_else(root: Path) -> None
     scripts = sorted((root / "workflow/scripts").glob("*.py"))
     assert len(scripts) > 30
     for path in scripts:
+        log = "" if path.name == "summary.py" else "snakemake.log[0]"  # The one that is no job.
         body = ast.parse(path.read_text(encoding="utf-8")).body[1:3]
-        assert [ast.unparse(line) for line in body] == ["from polygate import scripting", "scripting.begin()"], path
+        assert [ast.unparse(line) for line in body] == ["from polygate import scripting", f"scripting.begin({log})"]
 
 
 @pytest.mark.parametrize(
@@ -42,11 +43,19 @@ def test_every_script_begins_before_it_imports_anything_else(root: Path) -> None
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "findings.json"
     path.write_bytes(content)
-    done = run(tmp_path, SCRIPT.format(path=str(path)))
+    log = tmp_path / "log"
+    log.write_text("what was said the last time\n")
+    done = run(tmp_path, SCRIPT.format(path=str(path), log=str(log)))
     assert done.returncode == 1
     assert done.stderr.startswith("polygate report-opening: ")
     assert done.stderr.endswith(f", in {path}: delete the file and rerun\n")
     assert done.stderr.count("\n") == 1
+    assert log.read_text() == done.stderr
+
+
+def test_a_log_that_can_not_be_written_keeps_nothing_from_being_said(tmp_path: Path) -> None:
+    done = run(tmp_path, SCRIPT.format(path=str(tmp_path / "absent"), log=str(tmp_path / "no/log")))
+    assert done.stderr == f"polygate report-opening: file not found, in {tmp_path / 'absent'}\n"
 
 
 def test_ctrl_c_is_one_line_and_a_defect_keeps_its_traceback(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from polygate import scripting
 
-scripting.begin()
+scripting.begin(snakemake.log[0])
 
 from polygate.figures import baselines
 
