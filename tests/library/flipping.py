@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 
 def flipped(whole: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every bit's number, and `whole` with that bit alone changed."""
-    for bit in range(8 * len(whole)):
+    """Every byte's number, and `whole` with one bit of that byte changed, another one from byte to byte.
+
+    A checksum that a byte goes into changes with any of its bits: what is asked is whether every byte goes into one.
+    """
+    for number in range(len(whole)):
         content = bytearray(whole)
-        content[bit // 8] ^= 1 << bit % 8
-        yield bit, bytes(content)
+        content[number] ^= 1 << number * 5 % 8
+        yield number, bytes(content)

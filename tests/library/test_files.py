@@ -80,7 +80,7 @@ def made(folder: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "safetensors", "json"])
-def test_every_flipped_bit_is_found(tmp_path: Path, suffix: str) -> None:
+def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path, suffix: str) -> None:
     """Of a whole file, numbers and header alike: whatever is read is what was written."""
     whole = made(tmp_path, suffix).read_bytes()
     broken = tmp_path / f"broken.{suffix}"
@@ -88,15 +88,15 @@ def test_every_flipped_bit_is_found(tmp_path: Path, suffix: str) -> None:
     name = (
         range(whole.index(b"polygate.digest"), whole.index(b"polygate.digest") + 15) if suffix == "json" else range(0)
     )
-    for bit, content in flipped(whole):
-        if bit // 8 in name:
+    for number, content in flipped(whole):
+        if number in name:
             continue
         broken.write_bytes(content)
         with pytest.raises(PolygateError, match=r"broken\..*: delete the file and rerun"):
             READERS[suffix](broken)
 
 
-def test_a_table_stays_plain_and_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_a_table_stays_plain_and_a_flipped_bit_in_any_byte_is_found(tmp_path: Path) -> None:
     path = tmp_path / "gates.csv"
     text = 'model,f1\n"a\rb",0.5\nẹ,0.75\n'
     files.write_csv(path, text)
@@ -121,7 +121,7 @@ def test_a_table_without_its_digest_is_read(tmp_path: Path) -> None:
         files.read_csv(path)
 
 
-def test_every_flipped_bit_of_a_folder_is_found_but_those_of_notes(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_byte_of_a_folder_is_found_but_those_of_notes(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "README.md").write_text("# A model")
     (tmp_path / "model.safetensors").write_bytes(bytes(range(32)))

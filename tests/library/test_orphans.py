@@ -1,4 +1,4 @@
-"""A stage ends with the workflow that started it, and only with that."""
+"""A stage or a script ends with the workflow that started it, and only with that."""
 
 from __future__ import annotations
 
@@ -30,6 +30,29 @@ polygate.stages.means.run = run
 sys.exit(cli.main(["means", "--activations", "x", "--prompts", "y", "--output", "z"]))
 """
 
+SCRIPT = """
+from polygate import scripting
+
+scripting.begin()
+
+import subprocess, sys
+from pathlib import Path
+from polygate import files
+
+with files.atomic_path(Path({folder!r}, "result")) as temporary:
+    temporary.write_text("half")
+    subprocess.run([sys.executable, "-c", {nested!r}])
+"""
+
+NESTED = """
+import os, time
+from pathlib import Path
+
+Path({folder!r}, "nested").write_text(str(os.getpid()))
+Path({folder!r}, "started").touch()
+time.sleep(60)
+"""
+
 # As Snakemake does: the stage's parent is a shell that a thread started, and that thread has ended.
 WORKFLOW = """
 import subprocess, sys, threading, time
@@ -37,7 +60,7 @@ from polygate import orphans
 if {announced}:
     orphans.announce()
 def start():
-    command = ["bash", "-c", 'trap "" INT; "$@"; true', "bash", sys.executable, "-c", {stage!r}]
+    command = ["bash", "-c", 'trap "" INT; "$@"; true', "bash", sys.executable, *{arguments!r}]
     subprocess.Popen(command, stderr=open({log!r}, "w"), start_new_session=True)
 thread = threading.Thread(target=start)
 thread.start()
@@ -46,9 +69,21 @@ time.sleep(60)
 """
 
 
-def start(folder: Path, *, announced: bool) -> subprocess.Popen[bytes]:
-    """A workflow with a stage that is in the midst of writing."""
-    code = WORKFLOW.format(announced=announced, stage=STAGE.format(folder=str(folder)), log=str(folder / "log"))
+def stage(folder: Path) -> list[str]:
+    """Arguments of a Python that runs a stage."""
+    return ["-c", STAGE.format(folder=str(folder))]
+
+
+def script(folder: Path) -> list[str]:
+    """Arguments of a Python that runs a script with a nested call."""
+    path = folder / "tmp0a1b2c3d.table_gates.py"
+    path.write_text(SCRIPT.format(folder=str(folder), nested=NESTED.format(folder=str(folder))))
+    return [str(path)]
+
+
+def start(folder: Path, arguments: list[str], *, announced: bool) -> subprocess.Popen[bytes]:
+    """A workflow with a job that is in the midst of writing."""
+    code = WORKFLOW.format(announced=announced, arguments=arguments, log=str(folder / "log"))
     without = {name: value for name, value in os.environ.items() if name != orphans.WORKFLOW}
     workflow = subprocess.Popen([sys.executable, "-c", code], env=without)
     until(lambda: (folder / "started").exists(), 60)
@@ -75,28 +110,32 @@ def owner(folder: Path) -> int:
     return int(written(folder)[0].split("-")[1].split(".")[0])
 
 
-def test_a_stage_ends_after_its_workflow_was_killed_and_leaves_nothing(tmp_path: Path) -> None:
-    workflow = start(tmp_path, announced=True)
-    stage = owner(tmp_path)
+@pytest.mark.parametrize(("job", "name"), [(stage, "means"), (script, "table-gates")])
+def test_a_job_ends_after_its_workflow_was_killed_and_leaves_nothing(
+    tmp_path: Path, job: Callable[[Path], list[str]], name: str
+) -> None:
+    workflow = start(tmp_path, job(tmp_path), announced=True)
+    process, nested = owner(tmp_path), tmp_path / "nested"
     time.sleep(1.5)
-    assert orphans._started(stage) is not None  # The thread that started it has ended, its workflow hasn't.
+    assert orphans._started(process) is not None  # The thread that started it has ended, its workflow hasn't.
     workflow.kill()
     workflow.wait()
-    assert until(lambda: orphans._started(stage) is None, 9)
+    assert until(lambda: orphans._started(process) is None, 9)
     assert written(tmp_path) == []
     said = (tmp_path / "log").read_text().splitlines()
-    ended = "polygate: the workflow that started this stage has ended, and so it ends"
-    assert said == [ended, "polygate means: interrupted"]
+    ended = "polygate: the workflow that started this job has ended, and so it ends"
+    assert said == [ended, f"polygate {name}: interrupted"]
+    assert not nested.exists() or until(lambda: orphans._started(int(nested.read_text())) is None, 9)
 
 
 def test_a_stage_that_no_workflow_started_outlives_its_parent(tmp_path: Path) -> None:
-    workflow = start(tmp_path, announced=False)
-    stage = owner(tmp_path)
+    workflow = start(tmp_path, stage(tmp_path), announced=False)
+    process = owner(tmp_path)
     workflow.kill()
     workflow.wait()
     time.sleep(2.5)
-    assert orphans._started(stage) is not None
-    os.kill(stage, signal.SIGKILL)
+    assert orphans._started(process) is not None
+    os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "0badc0de-1", "0badc0de-"])

@@ -144,6 +144,20 @@ def test_a_store_of_other_prompts_is_refused(finished: Checkout) -> None:
     assert not (finished.folder / means).exists()
 
 
+def test_a_table_with_a_flipped_bit_is_named_by_the_script_that_reads_it(finished: Checkout) -> None:
+    table = finished.folder / "results/tiny/tables/refusal.csv"
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.unlink()
+    table.write_bytes(content)
+    rule, figure = "figure_refusal_by_tier", "results/tiny/figures/refusal_by_tier.svg"
+    given = ("--configfile", "settings.yaml", "--rerun-triggers", "mtime", "--allowed-rules", rule, "--forcerun", rule)
+    line = message(finished, "figure-refusal-by-tier", *given, "--", figure)
+    assert "the file is damaged, or was changed by hand" in line
+    assert "refusal.csv" in line
+    assert not (finished.folder / figure).exists()
+
+
 def spoil_weights(folder: Path) -> None:
     """Put NaN into a model's final block."""
     from safetensors.numpy import load_file, save_file

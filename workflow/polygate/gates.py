@@ -160,7 +160,7 @@ class Routed:
 
         Greedy unless `options` of `generate` say otherwise.
         """
-        rows = tokenise(self.tokenizer, list(prompts))
+        rows = tokenise(self.tokenizer, list(prompts), None, self.model.get_input_embeddings().num_embeddings)
         pad = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
         ids, mask = left_pad(rows, pad, next(self.model.parameters()).device)
         given = {"do_sample": False, "pad_token_id": pad, **options}

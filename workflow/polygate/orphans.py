@@ -1,6 +1,6 @@
-"""Stages end with the workflow that started them, however it ends: a killed Snakemake can't tell its jobs.
+"""Stages and scripts end with the workflow that started them, however it ends: a killed Snakemake can't tell its jobs.
 
-The workflow names its process in the environment, as `locks.me` has it; a thread of the stage looks once a second
+The workflow names its process in the environment, as `locks.me` has it; a thread of the job looks once a second
 whether that process is still there. A stage that a person starts, with nohup or from a batch script, finds no such
 name and goes on whatever becomes of its parent. A change of parent says less: jobs are started by threads of
 Snakemake's, whose ends Linux takes for the parent's (PR_SET_PDEATHSIG), and macOS has no such signal.
@@ -23,7 +23,7 @@ _EVERY, _PATIENCE = 1.0, 10.0
 
 
 def announce() -> None:
-    """Name this process to the stages that it will start."""
+    """Name this process to the jobs that it will start."""
     os.environ[WORKFLOW] = locks.me()
 
 
@@ -46,7 +46,7 @@ def _watch(workflow: int, stage: int) -> None:
     first = _started(workflow)
     while first is not None and _started(workflow) == first:
         time.sleep(_EVERY)
-    print("polygate: the workflow that started this stage has ended, and so it ends", file=sys.stderr, flush=True)
+    print("polygate: the workflow that started this job has ended, and so it ends", file=sys.stderr, flush=True)
     signal.pthread_kill(stage, signal.SIGINT)
     time.sleep(_PATIENCE)
     os._exit(130)

@@ -1,5 +1,9 @@
 """The figure of the report's first page: whether each model knows, acts and is repaired."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from polygate.figures import answers
 
 answers.draw(

@@ -1,5 +1,9 @@
 """F1 of the probes against the number of examples, drawn from probes.csv."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from polygate.figures import probes
 
 probes.draw(

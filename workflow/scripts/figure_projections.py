@@ -1,5 +1,9 @@
 """Densities of projections on v_HRL by tier, drawn from the projections of every model and language."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from polygate.figures import projections
 from polygate.tables.cells import listed
 

@@ -1,5 +1,9 @@
 """AUC of few-shot directions against the number of examples, drawn from recoverability.csv."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from polygate.figures import recoverability
 
 recoverability.draw(

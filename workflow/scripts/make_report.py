@@ -1,5 +1,9 @@
 """reports/report.html, by a nested call of Snakemake over the finished workflow."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.report import make

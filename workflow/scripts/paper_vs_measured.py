@@ -1,5 +1,9 @@
 """paper_vs_measured.csv and its page, from the finished tables of a run."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.report import paper_vs_measured

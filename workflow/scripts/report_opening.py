@@ -1,5 +1,9 @@
 """The text of the report's first page, from the findings and one figure."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from polygate.report import opening
 
 opening.write(

@@ -1,5 +1,9 @@
 """Say where the report is and what it found, one line a model. Called by `make run` when the workflow has ended."""
 
+from polygate import scripting
+
+scripting.begin()
+
 import sys
 
 from polygate.files import read_json

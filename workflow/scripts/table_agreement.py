@@ -1,5 +1,9 @@
 """agreement.csv and corrected.csv from the judgements of every judge, and people's labels where there are any."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.judges import labels

@@ -1,5 +1,9 @@
 """baselines.csv from the judgements of every model and arm in low-resource languages."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

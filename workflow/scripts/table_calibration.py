@@ -1,5 +1,9 @@
 """calibration.csv from the decisions of every rule, model and language."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """choices.csv from the choices of every model."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.tables import choices

@@ -1,5 +1,9 @@
 """decomposition.csv from the unsteered judgements, the gate scores and the surface gates of every language."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

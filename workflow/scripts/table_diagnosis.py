@@ -1,5 +1,9 @@
 """diagnosis.csv from the finished tables of failures and of separability."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.tables import diagnosis

@@ -1,5 +1,9 @@
 """dose.csv from the finished tables and the doses of the aligned models."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.tables import dose

@@ -1,5 +1,9 @@
 """findings.json: the three questions answered per model, from the tables."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """gates.csv from the gate scores of every model and language, the surface gates beside them."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """ood.csv from what the gates of every model and language say of data sets that they were not fitted on."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

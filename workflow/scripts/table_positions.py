@@ -1,5 +1,9 @@
 """positions.csv from scores by position, surface baselines and unsteered judgements of every model and language."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """recoverability.csv or probes.csv from the means of every model."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

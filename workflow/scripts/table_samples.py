@@ -1,5 +1,9 @@
 """samples.csv: prompts with their completions, unsteered beside routed."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """selectivity.csv from the judgements of every model, language and arm."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """separability.csv from projections, gate scores and surface baselines of every model and language."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """sweeps.csv from the judgements of every point, of the unsteered arm, and the choices."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -1,5 +1,9 @@
 """utility.csv from the option scores of every model, language and arm of the tasks, and what the gates say of them."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import stage_settings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,9 +21,11 @@ from library.forward.tiny import options
 from polygate import digests
 from polygate.errors import PolygateError
 from polygate.forward import loading
+from polygate.forward.capture import capture
 from polygate.forward.generation import generate
 from polygate.forward.loading import fingerprint, load, load_tokenizer
 from polygate.forward.options import Options
+from polygate.forward.scoring import score
 from polygate.forward.tokenising import tokenise
 
 
@@ -134,10 +136,31 @@ def test_attention_that_a_model_does_not_have_is_refused(folders: dict[str, Path
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"] | {"more": 57}
+    edit(folder / "tokenizer.json", model={**content["model"], "vocab": vocabulary})
+    with pytest.raises(PolygateError, match="the tokenizer has ids up to 57, the model 57 embeddings"):
+        load(folder, options("qwen2"))
+
+
+def test_a_word_that_was_added_without_an_embedding_matters_only_in_a_prompt_that_holds_it(folder: Path) -> None:
+    """As fine-tunes leave them whose embeddings were not saved: all other prompts are as ever."""
+    prompts, name = ["w1", "w1 w2 w3"], ["harmful-test-0000", "harmful-test-0007"]
+    before = generate(load(folder, options("qwen2")), prompts, max_new_tokens=3)
     tokenizer = load_tokenizer(folder)
     tokenizer.add_tokens(["more"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(PolygateError, match="embeddings"):
+    loaded = load(folder, options("qwen2"))
+    assert generate(loaded, prompts, max_new_tokens=3) == before
+    message = r"^prompt harmful-test-0007 holds 'more', token 57, and the model has 57 embeddings: use"
+    with pytest.raises(PolygateError, match=message):
+        capture(loaded, ["w1", "w1 more"], names=name)
+    with pytest.raises(PolygateError, match=message):
+        generate(loaded, ["w1", "w1 more"], max_new_tokens=3, names=name)
+    with pytest.raises(PolygateError, match=message):
+        score(loaded, ["w1", "w1 more"], [0, 0], names=name)
+    (folder / "chat_template.jinja").write_text("more " + (folder / "chat_template.jinja").read_text())
+    with pytest.raises(PolygateError, match=r"the chat template writes more \(id 57\)"):
         load(folder, options("qwen2"))
 
 
@@ -188,33 +211,24 @@ def bare_token(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_code_of_a_folders_own_never_runs(folder: Path, tmp_path: Path, known: bool) -> None:
+def test_code_of_a_folders_own_never_runs(
+    folder: Path, tmp_path: Path, known: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It isn't asked about either: standard input says yes to everything."""
     ran = tmp_path / "ran"
     names = {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M", "AutoTokenizer": ["own.T", "own.T"]}
     edit(folder / "config.json", auto_map=names, model_type="qwen2" if known else "mychat")
     edit(folder / "tokenizer_config.json", auto_map=names)
     (folder / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\nC = M = T = object\n")
-    code = (
-        "from polygate.errors import PolygateError\n"
-        "from polygate.forward.loading import load\n"
-        "from polygate.forward.options import Options\n"
-        f"try:\n    print(load({str(folder)!r}, Options()).layers)\n"
-        "except PolygateError as error:\n    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="y\n" * 9,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+    if known:
+        assert load(folder, Options()).layers == 3
+    else:
+        with pytest.raises(PolygateError, match=r"^the model needs Python code of its own \(auto_map\), which is"):
+            load(folder, Options())
     assert not ran.exists()
-    assert "[y/N]" not in done.stdout
-    said = done.stdout.strip()
-    expected = "3" if known else "the model needs Python code of its own (auto_map), which is never run"
-    assert said.startswith(expected)
-    assert "\n" not in said
+    assert sys.stdin.read() == "y\n" * 9
+    assert "[y/N]" not in "".join(capsys.readouterr())
 
 
 def test_padding_and_truncation_left_by_training_are_turned_off(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +52,12 @@ def rows_of(path: Path | str) -> Rows:
         return list(csv.DictReader(file))
 
 
+@cache
+def table_of(path: Path) -> Rows:
+    """Rows of a table that no test changes."""
+    return rows_of(path)
+
+
 def find(rows: Rows, **what: str) -> dict[str, str]:
     (found,) = [row for row in rows if all(row[name] == value for name, value in what.items())]
     return found
@@ -62,7 +69,7 @@ def number(cell: str) -> float | None:
 
 def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
     """Rows of the tables that a published number is of, for one model or all three, by reading line after line."""
-    layers = {line["model"]: line["value"] for line in rows_of(folder / "choices.csv") if line["what"] == "layer"}
+    layers = {line["model"]: line["value"] for line in table_of(folder / "choices.csv") if line["what"] == "layer"}
     table = {
         "unsteered refusal": "refusal",
         "separability": "separability",
@@ -75,7 +82,7 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
     }.get(row["experiment"])
     found = []
     extreme = {"lowest miss rate": min, "highest miss rate": max}.get(row["quantity"])
-    for line in rows_of(folder / f"{table}.csv") if table else []:
+    for line in table_of(folder / f"{table}.csv") if table else []:
         models = [OURS[row["model"]]] if row["model"] in OURS else list(MODELS) if row["model"] else [""]
         here = (line["tier"], line["language"]) == ("high" if table == "sweeps" else row["tier"], row["language"])
         if line["model"] not in models or not (here or (extreme and line["language"] and line["tier"] == row["tier"])):

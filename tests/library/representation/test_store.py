@@ -142,7 +142,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     assert imported == "False"
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path) -> None:
     """Numbers, header, ids and counts, by reading or by what gives a kernel the name of a tensor to map."""
     path = tmp_path / "yo.safetensors"
     written(path, torch.bfloat16)

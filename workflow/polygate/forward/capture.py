@@ -53,7 +53,7 @@ def capture(
     """
     names = names if names is not None else [str(i) for i in range(len(texts))]
     chosen = tuple(range(loaded.layers)) if layers is None else tuple(layers)
-    prompts = tokenise(loaded.tokenizer, texts, names)
+    prompts = tokenise(loaded.tokenizer, texts, names, loaded.embeddings)
     dtype = loaded.model.dtype
     tensors = {
         (layer, position): torch.empty((len(prompts), loaded.width), dtype=dtype)

@@ -63,7 +63,8 @@ def generate(
         intervention.check_fits(loaded.layers, loaded.width)
     # Whoever compares ways of steering gives each prompt many times.
     first = dict(zip(reversed(prompts), reversed(names), strict=True))
-    once = dict(zip(first, tokenise(loaded.tokenizer, list(first), list(first.values())), strict=True))
+    distinct = tokenise(loaded.tokenizer, list(first), list(first.values()), loaded.embeddings)
+    once = dict(zip(first, distinct, strict=True))
     tokenised = [once[prompt] for prompt in prompts]
     completions: dict[int, Completion] = {}
     for batch in length_sorted(

@@ -17,7 +17,7 @@ from polygate.forward import device as devices
 from polygate.forward.batching import Batching
 from polygate.forward.blocks import decoder_blocks, stream_of
 from polygate.forward.options import ModelSettings, read_template
-from polygate.forward.tokenising import bind, render, tokenise
+from polygate.forward.tokenising import bind, control_tokens, render, tokenise
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,9 @@ class LoadedModel:
     """A model ready for forward passes.
 
     `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
-    the residual stream's d, `stop` the token ids that end an answer, `pad` the id that fills batches (any valid id:
-    it is masked). `batching` says which prompts may share a batch, `stream` which of several parallel residual
-    streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
+    the residual stream's d, `embeddings` how many tokens it knows, `stop` the token ids that end an answer, `pad` the
+    id that fills batches (any valid id: it is masked). `batching` says which prompts may share a batch, `stream` which
+    of several parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
     """
 
     model: Any
@@ -44,6 +44,7 @@ class LoadedModel:
     blocks: tuple[nn.Module, ...]
     layers: int
     width: int
+    embeddings: int
     device: torch.device
     dtype: str
     attention: str
@@ -99,6 +100,7 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         blocks=blocks,
         layers=len(blocks),
         width=int(config.hidden_size),
+        embeddings=rows,
         device=place,
         dtype=settings.dtype,
         attention=settings.attention,
@@ -292,15 +294,15 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Every id that text or the chat template can become has an embedding.
+    """Every id of the vocabulary and every one that the chat template writes has an embedding.
 
-    A special token that the template doesn't write needs none (an image's place, a fine-tune's padding): text never
-    becomes one.
+    A token that was added needs none (an image's place, a fine-tune's padding, a word): text never becomes a special
+    one, and a prompt that holds another is refused when it is read.
     """
     rows = model.get_input_embeddings().num_embeddings
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    largest = max(i for i in tokenizer.get_vocab().values() if i not in special)
-    written = [i for i in tokenise(tokenizer, [_PROBE])[0].input_ids if i >= rows and i in special]
+    added, control = tokenizer.added_tokens_decoder, control_tokens(tokenizer)
+    largest = max((i for i in tokenizer.get_vocab().values() if i not in added), default=0)
+    written = [i for i in tokenise(tokenizer, [_PROBE])[0].input_ids if i >= rows and i in control]
     if written:
         raise PolygateError(
             f"the chat template writes {tokenizer.convert_ids_to_tokens(written[0])} (id {written[0]}), "

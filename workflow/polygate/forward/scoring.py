@@ -83,7 +83,7 @@ def score(
     if intervention is not None:
         intervention.check_prompts(names)
         intervention.check_fits(loaded.layers, loaded.width)
-    tokenised = tokenise(loaded.tokenizer, prompts, names)
+    tokenised = tokenise(loaded.tokenizer, prompts, names, loaded.embeddings)
     found: dict[int, NDArray[np.float32]] = {}
     for batch in length_sorted([len(prompt) for prompt in tokenised], loaded.batch_tokens, batching=loaded.batching):
         with memory_limit(loaded.batch_tokens):

@@ -83,8 +83,8 @@ def _key(loaded: LoadedModel) -> str:
 
 @torch.inference_mode()
 def _check(loaded: LoadedModel, folder: Path) -> Batching:
-    prompts = tokenise(loaded.tokenizer, _TEXTS)
     try:
+        prompts = tokenise(loaded.tokenizer, _TEXTS, embeddings=loaded.embeddings)
         samples = [_sample(loaded, prompt) for prompt in prompts]
         differing = next((what for one in samples if (what := _difference(loaded, [one])) is not None), None)
     except PolygateError as error:

@@ -107,12 +107,15 @@ def _literal(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None = None) -> list[Tokenised]:
+def tokenise(
+    tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None = None, embeddings: int | None = None
+) -> list[Tokenised]:
     """Tokenise instructions as the model sees them, in the order given.
 
-    `names` (prompt ids) are used in errors. Raises `PolygateError` when the tokenizer has no chat template or gives
-    no character offsets, when the template hides the instruction, when a prompt holds more than one
-    beginning-of-sequence token, and when the tokenizer can't read a control token in it as text.
+    `names` (prompt ids) are used in errors; `embeddings` is how many tokens the model knows, where it is one that
+    shall read them. Raises `PolygateError` when the tokenizer has no chat template or gives no character offsets, when
+    the template hides the instruction, when a prompt holds more than one beginning-of-sequence token or one that the
+    model doesn't know, and when the tokenizer can't read a control token in it as text.
     """
     if not texts:
         return []
@@ -125,7 +128,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None =
     encoded = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)
     alone = tokenizer(list(texts), add_special_tokens=False)
     once_or_more = max(1, _count_start_tokens(tokenizer, marked))
-    control, as_text = _control_tokens(tokenizer), None
+    control, as_text = control_tokens(tokenizer), None
     prompts = []
     for row, (text, chat) in enumerate(zip(texts, rendered, strict=True)):
         name = names[row] if names is not None else f"{row}"
@@ -148,6 +151,13 @@ def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None =
             raise PolygateError(
                 f"prompt {name} holds {spelt_out[0]}, which this tokenizer can't read as text", do="remove it"
             )
+        beyond = [i for i in ids if embeddings is not None and i >= embeddings]
+        if beyond:
+            raise PolygateError(
+                f"prompt {name} holds {tokenizer.convert_ids_to_tokens(beyond[0])!r}, token {beyond[0]}, "
+                f"and the model has {embeddings} embeddings",
+                do="use the model's own tokenizer, or leave that out of the prompt",
+            )
         overlapping = [i for i, (a, b) in enumerate(offsets) if a < end and b > max(a, start)]
         if not overlapping:
             raise PolygateError(f"prompt {name} has no token within the chat template", do="check its text")
@@ -155,7 +165,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None =
     return prompts
 
 
-def _control_tokens(tokenizer: Any) -> dict[int, str]:
+def control_tokens(tokenizer: Any) -> dict[int, str]:
     """Ids and names of the tokens that are no text: the special ones, and added ones that the template writes."""
     template = tokenizer.chat_template
     marked = {

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from polygate import own_files
 from polygate.errors import PolygateError
 from polygate.judges.text import fold
 from polygate.settings.types import Judging
@@ -46,6 +47,8 @@ class Found:
     phrase: str
 
 
+SUFFIXES = (".yaml", ".yml")
+"""Suffixes of files that may be meant to hold phrases; the first is the one that is read."""
 KINDS = ("refusals", "not_refusals", "regrets", "deflections", "puzzled", "letters")
 """The lists of phrases that a language may have; without `refusals` it can't be judged."""
 
@@ -200,25 +203,16 @@ def own_file(folder: Path | None, language: str) -> Path | None:
 def check_folder(folder: Path | None, languages: Sequence[str]) -> list[str]:
     """Names of the YAML files in `judging.phrases` that none of `languages` reads; those that one reads are checked.
 
-    Raises `PolygateError` for a folder that can't be read, for a file that seems to be meant for a language (another
-    case or suffix) and isn't read, and for one that doesn't hold phrases.
+    Raises `PolygateError` as `own_files` does, and for a file that doesn't hold phrases.
     """
     if folder is None:
         return []
-    try:
-        names = sorted(path.name for path in folder.iterdir() if path.suffix.casefold() in (".yaml", ".yml"))
-    except OSError as error:
-        raise PolygateError(f"the folder can't be read ({error.strerror})") from None
-    files = {found.name for language in languages if (found := own_file(folder, language))}
-    unused = [name for name in names if name not in files]
-    for name in unused:
-        for language in languages:
-            if name.casefold() in (f"{language}.yaml".casefold(), f"{language}.yml".casefold()):
-                raise PolygateError(
-                    f"{name} is not read: a file of phrases in {language} is called {language}.yaml",
-                    do="rename it, or move it elsewhere",
-                )
-    for name in sorted(files):
+    found = [name for name in own_files.names(folder) if name.casefold().endswith(SUFFIXES)]
+    files = {language: own.name for language in languages if (own := own_file(folder, language))}
+    unused = own_files.unread(
+        found, files, languages, SUFFIXES, "a file of phrases in {language} is called {language}.yaml"
+    )
+    for name in sorted(set(files.values())):
         read_own(folder / name)
     return unused
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     arguments = json.loads(args.template_arguments)
     options = Options(attention=args.attention, chat_template=args.chat_template, template_arguments=arguments)
     loaded = loading.load(args.base, options, fingerprint, args.cache)
-    encoded = training.encode(loaded.tokenizer, chosen.examples)
+    encoded = training.encode(loaded.tokenizer, chosen.examples, loaded.embeddings)
     facts: dict[str, Any] = {
         "base": args.name,
         "fingerprint": fingerprint,

@@ -34,7 +34,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        groups = (of_kernels.projection(place), of_kernels.ranking(), of_kernels.bootstrap(), of_kernels.logistic())
+        kernels = (of_kernels.projection(place), of_kernels.checks(place), of_kernels.ranking())
+        groups = (*kernels, of_kernels.bootstrap(), of_kernels.logistic())
         for group in (*groups, stages(place / "world")):
             for row in group:
                 print(f"| {' | '.join(row.cells())} |", flush=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from polygate import kernels
+from polygate.representation.store import tensor_name, write_store
 
 
 def projection(folder: Path) -> Iterator[Row]:
@@ -52,6 +55,38 @@ def projection(folder: Path) -> Iterator[Row]:
         "covariance", "2,000 rows of 3,584", lambda: kernels.moments(path, names[:1]).covariances()[0],
         "torch float64, centred, X.T @ X in numpy", lambda: numpy_products(path, names[0], rows=False), n=3,
     )  # fmt: skip
+
+
+def checks(folder: Path) -> Iterator[Row]:
+    """What comparing the digests costs: a store beside the same tensors without digests, which nothing is compared of.
+
+    Cold is read from the disk anew each time, warm from the page cache. The goal is 2 % more for reading cold.
+    """
+    rows, width, layers = 1714, 3584, 14
+    names = [tensor_name(layer, "t_post_inst") for layer in range(layers)]
+    tensors = {(layer, "t_post_inst"): torch.randn(rows, width).bfloat16() for layer in range(layers)}
+    sealed, bare = folder / "sealed.safetensors", folder / "bare.safetensors"
+    write_store(sealed, tensors, [str(row) for row in range(rows)], [1] * rows, "en")
+    save_file(dict(zip(names, tensors.values(), strict=True)), bare)
+    labels, directions = np.arange(rows) % 2, np.eye(5, width, dtype=np.float32)
+
+    def forget() -> None:
+        for path in (sealed, bare):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    tasks: dict[str, Callable[[Path], Any]] = {
+        "class means": lambda path: kernels.class_means(path, names, labels),
+        "projection, K = 5": lambda path: kernels.project(path, names, directions),
+    }
+    size, peer = f"{sealed.stat().st_size / 1e6:.0f} MB bfloat16", "the same without digests"
+    for task, work in tasks.items():
+        for state, before, goal in (("cold", forget, 0.98), ("warm", lambda: None, None)):
+            yield measure(
+                f"{task}, checked", f"{size}, {state}", lambda work=work: work(sealed),
+                peer, lambda work=work: work(bare), before=before, times=goal, n=15,
+            )  # fmt: skip
 
 
 def reading(path: Path) -> float:

@@ -47,7 +47,7 @@ class Row:
             seconds(self.ours_s),
             self.peer,
             "" if self.peer_s is None else seconds(self.peer_s),
-            "" if self.ratio is None else f"{self.ratio:.1f} ×",
+            "" if self.ratio is None else f"{self.ratio:.1f} ×" if self.ratio >= 1.5 else f"{self.ratio:.2f} ×",
             "" if self.limit_share is None else f"{self.limit_share:.0%}",
             "" if self.peak_mb != self.peak_mb else f"{self.peak_mb:.0f}",
             self.goal,
@@ -70,17 +70,20 @@ def measure(
     times: float | None = None,
     limit: Callable[[], float] | None = None,
     share: float | None = None,
+    before: Callable[[], Any] = lambda: None,
     n: int = 5,
 ) -> Row:
     """Median times of n turns, ours and the peer's one after the other, so that a busy moment hits either.
 
     `times` and `share` are goals: of the ratio, and of the share of `limit`, seconds that nothing can be faster than,
-    which is taken in the same turns.
+    which is taken in the same turns. `before` is called before each, untimed.
     """
     own, other, least = [], [], []
     ours(), peer()
     for _ in range(n):
+        before()
         own.append(timed(ours))
+        before()
         other.append(timed(peer))
         if limit is not None:
             least.append(limit())
@@ -88,7 +91,7 @@ def measure(
     limit_share = median(least) / median(own) if least else None
     goal, met = "", ""
     if times is not None:
-        goal, met = f"≥ {times:g} ×", "yes" if ratio >= times else "no"
+        goal, met = f"≥ {times:.2g} ×", "yes" if ratio >= times else "no"
     if share is not None and limit_share is not None:
         goal, met = f"≥ {share:.0%} of reading", "yes" if limit_share >= share else "no"
     return Row(task, size, median(own), peer_name, median(other), ratio, limit_share, added_memory(ours), goal, met)

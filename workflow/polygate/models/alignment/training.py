@@ -63,18 +63,23 @@ class Aligned:
     trained: int
 
 
-def encode(tokenizer: Any, examples: Sequence[Example]) -> list[Encoded]:
+def encode(tokenizer: Any, examples: Sequence[Example], embeddings: int | None = None) -> list[Encoded]:
     """The chat of each example as the model will see it: prompt, completion, and the token that ends a turn.
 
-    Raises `PolygateError` when neither the chat template nor the tokenizer knows such a token.
+    `embeddings` is how many tokens the model knows. Raises `PolygateError` when neither the chat template nor the
+    tokenizer knows a token that ends a turn, and for an example with a token that the model doesn't know.
     """
     end = end_of_turn(tokenizer)
     end = tokenizer.eos_token_id if end is None else end
     if end is None:
         raise PolygateError("no token ends an answer", where=tokenizer.name_or_path, do="give another chat_template")
-    prompts = tokenise(tokenizer, [one.prompt for one in examples], [one.prompt_id for one in examples])
+    names = [one.prompt_id for one in examples]
+    prompts = tokenise(tokenizer, [one.prompt for one in examples], names, embeddings)
     said = sorted({one.completion for one in examples})
     ids = tokenizer(said, add_special_tokens=False)["input_ids"]
+    for text, tokens in zip(said, ids, strict=True):
+        if embeddings is not None and max(tokens, default=0) >= embeddings:
+            raise PolygateError(f"{text[:40]!r} holds token {max(tokens)}, and the model has {embeddings} embeddings")
     completions = {text: (*tokens, end) for text, tokens in zip(said, ids, strict=True)}
     return [
         Encoded(prompt.input_ids + completions[one.completion], len(prompt))

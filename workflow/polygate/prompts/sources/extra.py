@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from polygate import own_files
 from polygate.errors import PolygateError
 from polygate.prompts import aside, normalise, table
 from polygate.prompts.checks import check_classes, check_shared, check_texts
@@ -28,31 +29,17 @@ COLUMNS = Columns(("prompt_id", "split", "subset", "text"), ("category", "refere
 def check_folder(settings: Settings) -> list[str]:
     """Names of what lies in `prompts.extra` and is read by no language of the run.
 
-    Raises `PolygateError` for two files for one language, for a file that seems to be meant for a language that has
-    none (another case or suffix), and for a file of the pivot where other languages' prompts come from the source:
-    their rows would not be translations of the pivot's.
+    Raises `PolygateError` as `own_files.unread` does, and for a file of the pivot where other languages' prompts come
+    from the source: their rows would not be translations of the pivot's.
     """
     folder = settings.prompts.extra
     if folder is None:
         return []
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise PolygateError(f"the folder can't be read ({error.strerror})") from None
+    found = own_files.names(folder)
     languages = settings.languages.all()
-    files = {language: found.name for language in languages if (found := find(folder, language)) is not None}
-    unused = [name for name in names if name not in files.values()]
-    for name in unused:
-        for language in languages:
-            if name in [f"{language}{suffix}" for suffix in SUFFIXES] and language in files:
-                raise PolygateError(
-                    f"{files[language]} and {name} are both there for {language}", do="keep one of them"
-                )
-            if language not in files and name.casefold().startswith(f"{language}.".casefold()):
-                raise PolygateError(
-                    f"{name} is not read: a file of prompts in {language} is called {language}{FORMATS}",
-                    do="rename it, or move it elsewhere",
-                )
+    files = {language: own.name for language in languages if (own := find(folder, language)) is not None}
+    called = f"a file of prompts in {{language}} is called {{language}}{FORMATS}"
+    unused = own_files.unread(found, files, languages, SUFFIXES, called)
     others = [language for language in languages if language not in files]
     if settings.pivot in files and others:
         raise PolygateError(
