@@ -182,7 +182,7 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
             yield from _comment(_first_paragraph(type(value)), indent)
             yield f"{indent}{name}:"
             yield from _yaml_section(value, indent + "  ")
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and _inner(field.annotation) is not None:
             yield from _yaml_named(name, value, field, indent)
         else:
             yield from _comment(field.description or "", indent)

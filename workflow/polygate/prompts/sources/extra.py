@@ -53,7 +53,7 @@ def check_folder(settings: Settings) -> list[str]:
                     f"{name} is not read: a file of prompts in {language} is called {language}{FORMATS}",
                     do="rename it, or move it elsewhere",
                 )
-    others = [language for language in languages if language not in files]
+    others = [language for language in languages if language not in {*files, *settings.translation.languages}]
     if settings.pivot in files and others:
         raise PolygateError(
             f"{files[settings.pivot]} holds prompts of the pivot, but none of your files is in {', '.join(others[:5])}"
