@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,7 @@ class Translator:
         """
         found = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
         control, unknown = control_ids(self.tokenizer), self.tokenizer.unk_token_id
-        rows = [
-            [lead.before, *(unknown if i in control else i for i in ids), self.tokenizer.eos_token_id]
-            for ids in found["input_ids"]
-        ]
+        rows = [[lead.before, *_text(ids, control, unknown), self.tokenizer.eos_token_id] for ids in found["input_ids"]]
         for name, row in zip(names, rows, strict=True):
             if self.longest is not None and len(row) > self.longest:
                 raise PolygateError(
@@ -75,6 +72,11 @@ class Translator:
                     do="shorten it, take another model, or give the language as a file in translation.files",
                 )
         return rows
+
+
+def _text(ids: Sequence[int], control: Collection[int], unknown: int | None) -> list[int]:
+    kept = [unknown if i in control else i for i in ids]
+    return [i for i in kept if i is not None]
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 def loops(text: str, source: str) -> bool:
     """Whether a translation says the same again and again where its source doesn't."""
-    return _LOOP.search(" ".join(text.split())) is not None and _LOOP.search(" ".join(source.split())) is None
+    found, said = (_LOOP.search(" ".join([*each.split(), ""])) is not None for each in (text, source))
+    return found and not said
 
 
 def repeated(texts: Sequence[str], sources: Sequence[str]) -> list[bool]:
@@ -54,13 +56,14 @@ def measure(
     embedded: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]] | None = None,
     embed: Embed | None = None,
 ) -> tuple[pa.Table, dict[str, str]]:
-    """A row per prompt of a language, and the signatures of the scores.
+    """A row per prompt of a language, multiple-choice prompts left out, and the signatures of the scores.
 
     `there` is None for a language that isn't translated here. `embedded` are vectors of unit length of the pivot's and
     of the language's prompts by id, which go with `embed`; without them cosines are null. Columns: prompt_id, split,
     subset, `bleu` and `chrf` (statistics, lists), those of `COSINES` (float64; 0 for an empty back-translation) and
     `FLAWS` (bool).
     """
+    own = _requests(own)
     source = dict(zip(pivot.ids, pivot.texts, strict=True))
     lacking = [identity for identity in own.ids if identity not in source or identity not in back.by_id]
     if lacking:
@@ -91,6 +94,12 @@ def measure(
         [not each.text.strip() for each in backs],
     )
     return pa.table(columns | dict(zip(FLAWS, flaws, strict=True))), dict(counted.signatures)
+
+
+def _requests(own: PromptTable) -> PromptTable:
+    rows = own.select()
+    texts = {name: tuple(getattr(own, name)[row] for row in rows) for name in ("ids", "texts")}
+    return replace(own, split=own.split[rows], subset=own.subset[rows], **texts)
 
 
 def _cosines(
