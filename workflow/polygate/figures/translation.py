@@ -15,6 +15,7 @@ COLUMNS = ("tier", "language", "split", "subset", "metric", "estimate", "low", "
 METRICS = {"bleu": "BLEU", "chrf": "chrF++", "cosine": "cosine", "failed": "failed, %"}
 """Metrics that are drawn where the table has them, and what their axes say."""
 SCALE = {"failed": 100.0}
+LIMITS = {"bleu": (-3, 103), "chrf": (-3, 103)}
 SUBSETS = ("harmful", "harmless")
 SERIES = tuple(
     forest.Series(subset, f"{subset} prompts", offset, filled=subset == "harmful")
@@ -36,7 +37,9 @@ def plot(data: pd.DataFrame) -> Figure:
         rows = forest.rows_of(data)
         metrics = [name for name in METRICS if (data["metric"] == name).any()]
         labels = [METRICS[name] for name in metrics]
-        grid = style.panels(labels, width=1.6, height=forest.height(rows, 0.24), columns=len(labels), sharey=True)
+        grid = style.panels(
+            labels, width=1.6, height=forest.height(rows, 0.24), columns=len(labels), sharex=False, sharey=True
+        )
         for number, (metric, axes) in enumerate(zip(metrics, grid.axes.flat, strict=True)):
             mine = data[data["metric"] == metric]
             scale = SCALE.get(metric, 1.0)
@@ -46,6 +49,8 @@ def plot(data: pd.DataFrame) -> Figure:
                 axes.axvline(scale * level, color=style.BASELINE, linestyle=":", linewidth=1, zorder=1)
             axes.set_title(METRICS[metric])
             axes.set_xlabel("")
+            if metric in LIMITS:
+                axes.set_xlim(*LIMITS[metric])
             forest.dress(axes, rows, names=number == 0)
         tiers = style.present(data["tier"])
         entries = [series.entry(tiers) for series in SERIES]
