@@ -98,8 +98,8 @@ def measure(
 
 def _requests(own: PromptTable) -> PromptTable:
     rows = own.select()
-    texts = {name: tuple(getattr(own, name)[row] for row in rows) for name in ("ids", "texts")}
-    return replace(own, split=own.split[rows], subset=own.subset[rows], **texts)
+    ids, texts = (tuple(column[row] for row in rows) for column in (own.ids, own.texts))
+    return replace(own, split=own.split[rows], subset=own.subset[rows], ids=ids, texts=texts)
 
 
 def _cosines(
