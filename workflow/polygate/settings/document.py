@@ -292,11 +292,11 @@ measured; `translation.checked` does that for languages whose prompts come from 
       thresholds: {{bleu: 20, chrf: 45, cosine: 0.9}}
 
 Translations made elsewhere lie in a folder that `translation.files` names, one file per language with `prompt_id`,
-`text` and `back_translation`, and are used before the model, which makes what they lack. A language that is below a threshold
-in either class is named on the report's first page and marked in the column `translation` of every table. What was
-translated is kept in `resources/translated/`, by model, revision, settings and text: keep that folder. An empty
-translation stops the run with one line; one that is cut off, runs in circles or stands for several prompts is counted.
-Scores need the package `sacrebleu`, which `make install` brings; the cosine needs `controls.encoder`.
+`text` and `back_translation`, and are used before the model, which makes what they lack. A language that is below a
+threshold in either class is named on the report's first page and marked in the column `translation` of every table.
+What was translated is kept in `resources/translated/`, by model, revision, settings and text: keep that folder. An
+empty translation stops the run with one line; one that is cut off, runs in circles or stands for several prompts is
+counted. Scores need the package `sacrebleu`, which `make install` brings; the cosine needs `controls.encoder`.
 
 **Another data set.** Add an entry under `datasets`. Nothing is fitted or chosen on it: all its prompts are of split
 test. MultiJail, IndoSafety, XSTest, OR-Bench and Global-MMLU are downloaded at pinned revisions, or read from a
