@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from library.prompts.translation import seq2seq
+from polygate.cli import main
 from polygate.errors import PolygateError
-from polygate.prompts.translation import memory, model
+from polygate.prompts import table
+from polygate.prompts.table import Prompt
+from polygate.prompts.translation import kept, memory, model
+from polygate.prompts.translation.kept import Translations
 from polygate.prompts.translation.memory import Translated
 from polygate.prompts.translation.model import Translator
-from polygate.settings.types import Translation
+from polygate.settings.types import Translation, dump
 
 TEXTS = ["kato mira selu", "say number kato", "ease", "dosa dosa lemi raku tivo pona", "harm"]
 NAMES = [f"harmful-test-{number:04d}" for number in range(len(TEXTS))]
@@ -27,7 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def settings(folder: Path, **more: Any) -> Translation:
-    return Translation(languages={"sw": "x"}, folder=folder, **{"beams": 1, "max_tokens": 8, **more})
+    return Translation(**{"languages": {"sw": "x"}, "folder": folder, "beams": 1, "max_tokens": 8, **more})
 
 
 def fail() -> Translator:
@@ -215,3 +219,30 @@ def test_a_damaged_line_of_the_memory_is_named(tmp_path: Path) -> None:
     path.unlink()
     with memory.opened(path, waiting=lambda: pytest.fail("the lock is held")) as known:
         assert known.known == {}
+
+
+def test_the_stage_goes_there_and_back_and_counts_what_was_cut_off(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = table.build("en", [Prompt(name, text) for name, text in zip(NAMES, TEXTS, strict=True)])
+    table.write(tmp_path / "en.parquet", source)
+    asked = settings(folders["t5"], languages={"sw": "sw"}, pivot="en", max_tokens=6)
+    arguments = ["translate", "--settings", dump({"translation": asked}), "--folder", str(folders["t5"])]
+    arguments += ["--prompts", str(tmp_path / "en.parquet"), "--language", "sw"]
+    arguments += ["--memory", str(tmp_path / "memory"), "--cache", str(tmp_path / "cache")]
+
+    def run(direction: str) -> Translations:
+        output = tmp_path / f"{direction}.parquet"
+        assert main([*arguments, "--direction", direction, "--output", str(output)]) == 0, capsys.readouterr().err
+        return kept.read(output, source, "sw", direction)  # type: ignore[arg-type]
+
+    there = run("there")
+    cut = sum(not each.finished for each in there.by_id.values())
+    assert cut > 0
+    assert f"of 5 translations {cut} were cut off at 6 tokens" in capsys.readouterr().err
+    assert there.translator == "t5"
+    assert run("back").by_id != there.by_id
+    # A file for each direction, and nothing is loaded for what they hold.
+    assert len(list((tmp_path / "memory").glob("*.jsonl"))) == 2
+    monkeypatch.setattr(model, "load", lambda *_: fail())
+    assert run("there") == there
