@@ -289,7 +289,7 @@ measured; `translation.checked` does that for languages whose prompts come from 
       checked: {{yo: yor_Latn}}
       pivot: eng_Latn # MADLAD: en
       folder: /models/nllb-200-distilled-600M
-      thresholds: {{bleu: 20, chrf: 45, cosine: 0.9}}
+      thresholds: {{bleu: 20, chrf: 45}}
 
 Translations made elsewhere lie in a folder that `translation.files` names, one file per language with `prompt_id`,
 `text` and `back_translation`, and are used before the model, which makes what they lack. A language that is below a

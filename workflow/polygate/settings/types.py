@@ -450,7 +450,7 @@ class TranslationThresholds(Section):
         ge=-1,
         le=1,
         description="Least mean cosine between the sentence embeddings of source and back-translation; not asked for "
-        "when empty, since encoders differ in what they give unrelated texts.",
+        "when empty, since encoders differ in what they give unrelated texts (`unrelated` in translation.csv).",
     )
     failed: float | None = Field(
         default=0.02,
