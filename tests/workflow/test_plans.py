@@ -97,7 +97,7 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert planned["ood"] == planned["score_unsteered"] == beside
     assert planned["score_steered"] == 2 * beside
     assert planned["prompts_dataset"] == 3 * 4
-    assert not any(rule.startswith("download") for rule in planned)
+    assert not any(rule.startswith(("download", "translat", "mark_")) for rule in planned)
 
 
 def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checkout: Checkout, tmp_path: Path) -> None:
@@ -234,6 +234,42 @@ def test_prompts_can_all_be_ones_own_the_pivots_too(
     }
     assert tables["h1"].texts[0] == "h1 harmful train 0"
     assert tables["h1"].ids == tables["l1"].ids
+
+
+def test_a_translated_language_is_one_more_language_and_every_table_is_marked(
+    fresh: Callable[[], Checkout], tiny_settings: dict[str, Any]
+) -> None:
+    """One language by a model of the hub, one from a file that lacks translations back, one that is only checked."""
+    checkout = fresh()
+    mine = checkout.folder / "mine"
+    mine.mkdir()
+    (mine / "x2.csv").write_text("prompt_id,text\nharmful-test-0000,some text\n")
+    languages = {**tiny_settings["languages"], "low": ["l1", "x1", "x2"]}
+    model = {"hub": "some/model", "revision": "0" * 40, "files": "mine"}
+    asked = {"languages": {"x1": "swh_Latn", "x2": "yor_Latn"}, "checked": {"m1": "deu_Latn"}, **model}
+    settings = {**tiny_settings, "languages": languages, "translation": asked}
+    config = ("--configfile", checkout.configure(settings))
+    planned = checkout.planned(*config)
+    expected = {"download_translator": 1, "translate": 1 + 3, "read_translations": 1, "prompts_translated": 2}
+    expected |= {"compare_translations": 3, "table_translation": 1, "figure_translation": 1, "prompts_organism": 4}
+    assert {name: planned[name] for name in expected} == expected
+    # Six languages, of which four are in the two other data sets.
+    assert planned["capture"] == 6 + 2 * 4
+    assert (planned["complete_steered"], planned["judge"]) == (2 * 6, 6)
+    tables = {name.removeprefix("table_") for name in planned if name.startswith("table_")}
+    marks = {name.removeprefix("mark_") for name in planned if name.startswith("mark_")}
+    assert marks == tables - {"translation", "findings"} | {"paper_vs_measured"}
+
+
+def test_a_language_with_nothing_to_translate_it_is_one_line_before_any_job(
+    checkout: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    languages = {**tiny_settings["languages"], "low": ["l1", "x1"]}
+    settings = {**tiny_settings, "languages": languages, "translation": {"languages": {"x1": None}, "files": "."}}
+    done = checkout.snakemake("--dry-run", "--configfile", checkout.configure(settings, "wrong.yaml"), check=False)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("polygate: ")]
+    assert "translation.languages.x1: nothing to translate it with" in line
 
 
 def test_a_local_copy_of_a_data_set_is_not_downloaded_and_what_it_lacks_is_said(

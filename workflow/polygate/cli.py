@@ -18,6 +18,7 @@ STAGES = {
     "align": "fine-tune a pretrained model to refuse in some languages only",
     "choose": "choose layer, strength and ablation scope on validation prompts",
     "compare-probes": "every probe for every target language, budget and draw",
+    "compare-translations": "what a language's back-translations say of its translations",
     "conformal": "every rule of calibration for every target language, budget and draw",
     "convert-gguf": "a GGUF file as a Hugging Face folder",
     "directions": "directions and subspace for a target language, and projections on them",
@@ -47,13 +48,16 @@ STAGES = {
     "prompts-extra": "prompts of a language from a plain file",
     "prompts-organism": "prompts in an invented language",
     "prompts-polyrefuse": "prompts of a language of PolyRefuse",
+    "prompts-translated": "prompts of a language, translated from the pivot's",
     "read-adasteer": "AdaSteer's released vectors of a model, read without running their files",
+    "read-translations": "translations that somebody else made, from a plain file",
     "recoverability": "what a language's own examples recover",
     "route": "assemble the routed arms from gates and base arms",
     "semantic": "what a small sentence encoder tells of a language's prompts",
     "surface": "surface baselines of a language",
     "sweep": "every point of a language's layer and strength sweeps, as an intervention",
     "train-organism": "train a model organism",
+    "translate": "translate a language's prompts, or translate them back",
 }
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 

@@ -20,6 +20,7 @@ from polygate.models.alignment import sentences
 from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
+from polygate.prompts.translation import given
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
 from polygate.settings.types import NANO, RULES, Model, Settings, blocks_within
 
@@ -34,6 +35,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_paths(settings, sources)
     _check_layers(settings, sources)
     _check_extra(settings, sources)
+    given.by_files(settings)
     datasets.languages(settings)
     datasets.tasks(settings)
     _check_sentences(settings, sources)
@@ -53,6 +55,8 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
         (("prompts", "folder"), settings.prompts.folder, True),
         (("prompts", "extra"), settings.prompts.extra, True),
         (("controls", "folder"), settings.controls.folder, True),
+        (("translation", "folder"), settings.translation.folder, True),
+        (("translation", "files"), settings.translation.files, True),
     ]
     for name, dataset in settings.datasets.items():
         paths.append((("datasets", name, "folder"), dataset.folder, True))
@@ -151,6 +155,14 @@ def check_packages(settings: Settings, converted: Path) -> None:
             raise PolygateError(
                 f"models.{name}.gguf: the Python package {model.gguf} is not installed",
                 do="run `make small`, or install the package",
+            ) from None
+    if settings.translation.measured:
+        try:
+            metadata.distribution("sacrebleu")
+        except metadata.PackageNotFoundError:
+            raise PolygateError(
+                "translation: the Python package sacrebleu is not installed",
+                do="run `make install`, or `pip install sacrebleu`",
             ) from None
     if settings.controls.encoder == NANO:
         try:

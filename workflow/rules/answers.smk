@@ -54,6 +54,7 @@ rule report_opening:
         findings="<results>/tables/findings.json",
         figure="<results>/figures/answers.svg",
         frame=str(REPORTS / "workflow.rst"),
+        translation=translation_table(),
     output:
         "<results>/report/opening.rst",
     log:

@@ -28,6 +28,7 @@ try:
     from polygate.prompts.sources import of as sources_of
     from polygate.prompts.sources.extra import check_folder
     from polygate.prompts.sources.plain import find
+    from polygate.prompts.translation.given import by_files
     from polygate.provenance import PACKAGE, code_hash
     from polygate.report.measured import TABLES as COMPARED
     from polygate.settings.types import RULES, dump

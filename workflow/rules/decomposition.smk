@@ -57,8 +57,8 @@ rule table_diagnosis:
         decomposition="<results>/tables/decomposition.csv",
         separability="<results>/tables/separability.csv",
     output:
-        report(
-            "<results>/tables/diagnosis.csv",
+        marked(
+            "diagnosis",
             caption="../../reports/captions/diagnosis.rst",
             category="3 Does it act?",
             labels={"figure": "Diagnosis per language"},

@@ -5,7 +5,11 @@ Needs: PolyRefuse (downloaded, or a local folder), the organisms' invented langu
 
 EXTRA = [language for language in LANGUAGES if extra_file(language)]
 FROM_SOURCE = {
-    source: [language for language in LANGUAGES if language not in EXTRA] if settings.prompts.source == source else []
+    source: (
+        [language for language in LANGUAGES if language not in EXTRA + TRANSLATED]
+        if settings.prompts.source == source
+        else []
+    )
     for source in ("polyrefuse", "organism")
 }
 

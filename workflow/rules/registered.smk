@@ -2,6 +2,8 @@
 
 FIGURES, TABLES = [], []
 """Names of all figures and tables, which their rules add to."""
+MARKED = {}
+"""Tables that get a mark of languages whose translations are below the thresholds, with how the report shows each."""
 
 
 def as_figure(name, category, label):
@@ -18,9 +20,13 @@ def as_figure(name, category, label):
 def as_table(name, label):
     """A table of the report, with the caption that all tables share."""
     TABLES.append(name)
-    return report(
-        f"<results>/tables/{name}.csv",
-        caption="../../reports/captions/table.rst",
-        category="6 Tables",
-        labels={"table": label},
-    )
+    return marked(name, caption="../../reports/captions/table.rst", category="6 Tables", labels={"table": label})
+
+
+def marked(name, **shown):
+    """A table, shown in the report or not; where translations are measured, without the mark that it gets later."""
+    if settings.translation.measured and name != "translation":
+        MARKED[name] = shown
+        return f"<results>/tables/unmarked/{name}.csv"
+    path = f"<results>/tables/{name}.csv"
+    return report(path, **shown) if shown else path

@@ -11,8 +11,8 @@ report: first_page()
 rule tables:
     input:
         expand("<results>/tables/{table}.csv", table=TABLES),
-        rules.table_diagnosis.output,
-        rules.table_samples.output,
+        "<results>/tables/diagnosis.csv",
+        "<results>/tables/samples.csv",
         rules.table_findings.output,
 
 

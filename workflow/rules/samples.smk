@@ -10,7 +10,7 @@ rule table_samples:
         completions=completion_files(),
         judgements=judgement_files(),
     output:
-        "<results>/tables/samples.csv",
+        marked("samples"),
     log:
         "<logs>/tables/samples.log",
     conda:

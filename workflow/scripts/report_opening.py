@@ -11,6 +11,7 @@ opening.write(
     snakemake.input.figure,
     snakemake.input.frame,
     snakemake.output[0],
+    translation=snakemake.input.get("translation"),
     run=opening.Run(
         snakemake.params.run, snakemake.params.models, snakemake.params.tiers, snakemake.params.as_released
     ),

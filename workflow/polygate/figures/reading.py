@@ -37,11 +37,13 @@ TEXT = (
     "pairing",
     "category",
     "gate",
+    "split",
+    "translation",
 )
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
-    *("surface", "surface_low", "surface_high", "strength", "chance"),
+    *("surface", "surface_low", "surface_high", "strength", "chance", "threshold"),
 )
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from polygate.errors import PolygateError
 from polygate.files import read_json, write_text
+from polygate.tables import marking
+from polygate.tables.rows import Row
 
 QUESTIONS: Mapping[str, str] = {
     "know": "Does it know?",
@@ -59,16 +61,25 @@ class Run:
         return f"Run {self.name}: {models}, {total} languages ({tiers}resource)."
 
 
-def write(findings: Path | str, figure: Path | str, frame: Path | str, output: Path | str, *, run: Run) -> None:
+def write(
+    findings: Path | str,
+    figure: Path | str,
+    frame: Path | str,
+    output: Path | str,
+    *,
+    run: Run,
+    translation: Path | str | None = None,
+) -> None:
     """`findings.json`, the figure (SVG) and `reports/workflow.rst` → the text of the first page.
 
+    `translation.csv`, where there is one, names the languages whose translations are below the thresholds.
     Raises `PolygateError` when the frame lacks one of its places.
     """
     found = read_json(findings)
     models = found.get("order") or sorted(found["models"])
     text = Path(frame).read_text(encoding="utf-8")
     for place, html in (
-        ("HEADING", _heading(run)),
+        ("HEADING", [*_heading(run), *(_translated(Path(translation)) if translation else [])]),
         ("ANSWERS", _answers(found, models)),
         ("FIGURE", _figure(Path(figure).read_bytes(), _alternative(found, models))),
     ):
@@ -91,6 +102,24 @@ def _heading(run: Run) -> list[str]:
         f'<p class="polygate-run">{_text(run.sentence)}</p>',
         *(f'<p class="polygate-run">As the paper\'s release does: {_text(line)}.</p>' for line in run.as_released),
     ]
+
+
+def _translated(translation: Path) -> list[str]:
+    """A line that names the languages below the thresholds, nothing where all translations pass."""
+    missed = marking.missed(translation)
+    if not missed:
+        return []
+    told = "; ".join(f"{language} ({', '.join(map(_missed, rows))})" for language, rows in missed.items())
+    return [
+        f'<p class="polygate-missing">{_text(f"Translations below the thresholds: {told}.")} Whatever is said of '
+        "these languages may be said of their translations: they are marked in every table.</p>"
+    ]
+
+
+def _missed(row: Row) -> str:
+    """E.g. "chrf of harmful prompts 38.2 where 45 is asked"."""
+    estimate, threshold = (float(row[name]) for name in ("estimate", "threshold"))
+    return f"{row['metric']} of {row['subset']} prompts {estimate:.3g} where {threshold:g} is asked"
 
 
 def _answers(found: Mapping[str, Any], models: Sequence[str]) -> list[str]:

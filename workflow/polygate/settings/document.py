@@ -182,7 +182,7 @@ def _yaml_section(section: BaseModel, indent: str) -> Iterator[str]:
             yield from _comment(_first_paragraph(type(value)), indent)
             yield f"{indent}{name}:"
             yield from _yaml_section(value, indent + "  ")
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and _inner(field.annotation) is not None:
             yield from _yaml_named(name, value, field, indent)
         else:
             yield from _comment(field.description or "", indent)
@@ -277,6 +277,27 @@ optional columns. A text may stand twice within a split and class, not in both c
 2 % of a split are noted in the log, more are refused. A run can consist of your own prompts alone: then there is a file
 for the pivot too, whose ids the others use; beside languages of PolyRefuse the pivot's prompts are PolyRefuse's.
 
+**A language that nobody has translated.** `translation.languages` names languages that a model makes of the pivot's
+prompts, each with the model's own code for it; their tier stands under `languages` as always. The model is one of
+transformers' that reads a text and writes another: NLLB, M2M-100, mBART-50, MADLAD, OPUS. It comes from the hub (with
+`model.safetensors`, at a commit) or lies in a folder. Everything is translated back as well, and what comes back is
+measured; `translation.checked` does that for languages whose prompts come from elsewhere.
+
+    languages: {{high: [en, de, fr], mid: [], low: [yo, sw, km]}}
+    translation:
+      languages: {{sw: swh_Latn, km: khm_Khmr}} # MADLAD: {{sw: sw, km: km}}
+      checked: {{yo: yor_Latn}}
+      pivot: eng_Latn # MADLAD: en
+      folder: /models/nllb-200-distilled-600M
+      thresholds: {{bleu: 20, chrf: 45}}
+
+Translations made elsewhere lie in a folder that `translation.files` names, one file per language with `prompt_id`,
+`text` and `back_translation`, and are used before the model, which makes what they lack. A language that is below a
+threshold in either class is named on the report's first page and marked in the column `translation` of every table.
+What was translated is kept in `resources/translated/`, by model, revision, settings and text: keep that folder. An
+empty translation stops the run with one line; one that is cut off, runs in circles or stands for several prompts is
+counted. Scores need the package `sacrebleu`, which `make install` brings; the cosine needs `controls.encoder`.
+
 **Another data set.** Add an entry under `datasets`. Nothing is fitted or chosen on it: all its prompts are of split
 test. MultiJail, IndoSafety, XSTest, OR-Bench and Global-MMLU are downloaded at pinned revisions, or read from a
 `folder`; files of your own (`source: folder`) have the columns above, and for a task `options` (a list, in CSV a JSON
@@ -313,7 +334,8 @@ weights, `verdict`, and `system` and `template` if its chat template doesn't tak
 
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am
-my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`.
+my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`, or have them
+translated.
 
 **Published ways of steering.** `baselines.methods` names those that run beside ours in low-resource languages. CAST and
 AdaSteer adapted are fitted on `baselines.examples` train prompts per class of these languages. AdaSteer's constants are

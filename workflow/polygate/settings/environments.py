@@ -47,6 +47,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "pyarrow",
             "pydantic",
             "pyyaml",
+            "sacrebleu",
             "safetensors",
             "tenacity",
             "tokenizers",

@@ -78,7 +78,7 @@ Baseline = Literal["adasteer", "adasteer-released", "cast"]
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
 FOLDERS = (
-    *("prompts", "guards", "surface", "semantic", "embeddings"),
+    *("prompts", "guards", "surface", "semantic", "embeddings", "translations"),
     *("tables", "figures", "report", "logs", "benchmarks"),
 )
 """Folders of a run beside its models': no model may be called so."""
@@ -434,6 +434,104 @@ class Dataset(Section):
         if self.source == "folder" and self.folder is None:
             raise ValueError("source folder needs a folder")
         return self
+
+
+class TranslationThresholds(Section):
+    """What back-translations must reach in each class, all splits together, lest their language be marked."""
+
+    bleu: float | None = Field(
+        default=20.0, ge=0, le=100, description="Least corpus BLEU of back-translations; not asked for when empty."
+    )
+    chrf: float | None = Field(
+        default=45.0, ge=0, le=100, description="Least corpus chrF++ of back-translations; not asked for when empty."
+    )
+    cosine: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Least mean cosine between the sentence embeddings of source and back-translation; not asked for "
+        "when empty, since encoders differ in what they give unrelated texts (`unrelated` in translation.csv).",
+    )
+    failed: float | None = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Largest share of prompts whose translation was cut off, runs in circles or stands for several "
+        "prompts; not asked for when empty.",
+    )
+
+
+class Translation(Section):
+    """Further languages, made by translating the pivot's prompts, and how good translations are; off by default."""
+
+    languages: dict[Name, str | None] = Field(
+        default={},
+        description="Languages of the run whose prompts are translated from the pivot's, each with the model's code "
+        "for it, like swh_Latn (NLLB) or sw (MADLAD); empty where `files` holds its translations.",
+    )
+    checked: dict[Name, str | None] = Field(
+        default={},
+        description="Languages whose prompts come from elsewhere and are translated back, to see how good they are; "
+        "with the model's codes, empty where `files` holds the back-translations.",
+    )
+    pivot: str = Field(default="eng_Latn", min_length=1, description="The model's code for the pivot language.")
+    hub: str | None = Field(
+        default=None, description="Hugging Face hub id of a translation model, downloaded by a rule of its own."
+    )
+    revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
+    folder: FolderOrFile | None = Field(
+        default=None, description="A local Hugging Face folder of a translation model (NLLB, M2M-100, MADLAD …)."
+    )
+    files: FolderOrFile | None = Field(
+        default=None,
+        description="Folder with one {language}.csv, .jsonl or .parquet of translations made elsewhere: prompt_id, "
+        "text and back_translation; used before the model.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="Dtype of the weights.")
+    beams: int = Field(default=4, ge=1, le=64, description="Beams of the search; 1 is greedy.")
+    max_tokens: int = Field(default=256, ge=1, description="Most tokens of a translation, which is cut off there.")
+    batch_tokens: int = Field(
+        default=8192, ge=1, description="Upper limit of padded tokens in one batch, read and written, times beams."
+    )
+    parameters: float = Field(default=6e8, gt=0, le=1e13, description="Number of parameters, for cluster resources.")
+    thresholds: TranslationThresholds = Field(
+        default=TranslationThresholds(), description="What translations must reach."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        both = [name for name in self.languages if name in self.checked]
+        if both:
+            raise ValueError(f"{both[0]!r} stands under languages and under checked")
+        if self.hub is not None and self.folder is not None:
+            raise ValueError("give one of hub, folder")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("a hub model needs a pinned revision")
+        if self.measured and self.files is None and not self.has_model:
+            raise ValueError("there is no translation model: give hub and revision, or folder, or files")
+        return self
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model to translate with."""
+        return self.hub is not None or self.folder is not None
+
+    @property
+    def measured(self) -> list[str]:
+        """The languages whose translations are measured: those made here, then those from elsewhere."""
+        return [*self.languages, *self.checked]
+
+    def code(self, language: str) -> str | None:
+        """The model's code for a language, None where files hold its translations."""
+        return {**self.languages, **self.checked}[language]
+
+    def only(self, language: str) -> Self:
+        """What translating into or out of one language reads: another language, or a threshold, changes none of it."""
+        folder, given = (path and Path(path.name) for path in (self.folder, self.files))
+        same = {"parameters": 6e8, "thresholds": TranslationThresholds(), "checked": {}}
+        return self.model_copy(
+            update={**same, "folder": folder, "files": given, "languages": {language: self.code(language)}}
+        )
 
 
 class Organism(Section):
@@ -936,6 +1034,7 @@ class Settings(Section):
         description="Data sets by name that are only ever tested on, in those languages of the run that they have; "
         "none when left out, the paper's in config.yaml.",
     )
+    translation: Translation = Field(default=Translation(), description="Translation.")
     organism: Organism = Field(default=Organism(), description="Model organisms.")
     gate: Gate = Field(default=Gate(), description="The gate.")
     controls: Controls = Field(default=Controls(), description="Controls.")
@@ -1055,13 +1154,24 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _translated(self) -> Self:
+        """What is translated are languages of the run, never the pivot."""
+        for name in self.translation.measured:
+            section = "languages" if name in self.translation.languages else "checked"
+            if name == self.pivot:
+                raise ValueError(f"translation.{section}: {name!r} is the pivot, which the others are translated from")
+            if name not in self.languages.all():
+                raise ValueError(f"translation.{section}: {name!r} is not among languages: give it a tier there")
+        return self
+
+    @model_validator(mode="after")
     def _invented(self) -> Self:
-        """The organisms' languages are h1…, m1…, l1…, as many as `organism` says."""
+        """The organisms' languages are h1…, m1…, l1…, as many as `organism` says; others are translated."""
         if self.prompts.source != "organism" or self.prompts.extra is not None:
             return self
         counts = {"h": self.organism.high, "m": self.organism.mid, "l": self.organism.low}
         known = {f"{letter}{number + 1}" for letter, count in counts.items() for number in range(count)}
-        unknown = [name for name in self.languages.all() if name not in known]
+        unknown = [name for name in self.languages.all() if name not in {*known, *self.translation.languages}]
         if unknown:
             ranges = ", ".join(f"{letter}1-{letter}{count}" for letter, count in counts.items() if count)
             raise ValueError(f"languages: the organisms don't speak {unknown[0]!r}, but {ranges} (see organism)")

@@ -40,7 +40,7 @@ def check_folder(settings: Settings) -> list[str]:
     files = {language: own.name for language in languages if (own := find(folder, language)) is not None}
     called = f"a file of prompts in {{language}} is called {{language}}{FORMATS}"
     unused = own_files.unread(found, files, languages, SUFFIXES, called)
-    others = [language for language in languages if language not in files]
+    others = [language for language in languages if language not in {*files, *settings.translation.languages}]
     if settings.pivot in files and others:
         raise PolygateError(
             f"{files[settings.pivot]} holds prompts of the pivot, but none of your files is in {', '.join(others[:5])}"
