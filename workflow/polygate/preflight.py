@@ -21,7 +21,7 @@ from polygate.models.organism import architecture
 from polygate.prompts import datasets
 from polygate.prompts.sources import extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import NANO, RULES, Model, Settings, blocks_within
+from polygate.settings.types import CAST_RELEASED, NANO, RULES, Model, Settings, blocks_within
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -59,6 +59,7 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
     for name, guard in settings.judging.guards.items():
         paths.append((("judging", "guards", name, "folder"), guard.folder, True))
     paths.append((("judging", "labels"), settings.judging.labels, False))
+    paths.append((("baselines", "cast", "released", "folder"), settings.baselines.cast.released.folder, True))
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
         if model.adasteer is not None:
@@ -86,7 +87,7 @@ def _check_layers(settings: Settings, sources: Sources) -> None:
         if model.adasteer is not None:
             for which, constants in (("alpha", model.adasteer.alpha), ("beta", model.adasteer.beta)):
                 asked.append((("models", name, "adasteer", which, "layer"), constants.layer))
-        if blocks is not None and "cast" in settings.baselines.methods:
+        if blocks is not None and {"cast", CAST_RELEASED} & set(settings.baselines.methods):
             _check_cast(settings, sources, name, blocks)
         for location, layer in asked:
             if blocks is not None and layer >= blocks:

@@ -29,6 +29,20 @@ def capture_job(model, dataset, language):
     return forward_job("capture", model, dataset, language, positions=positions, output=output)
 
 
+def cast_job(model, part):
+    """CAST's own English data: prompts as any others, openings of answers by the mean over their own tokens."""
+    results = f"results/{settings.run}"
+    return forward_job(
+        "capture",
+        model,
+        cast_data.DATASET,
+        cast_data.LANGUAGE,
+        prompts=f"{results}/prompts/{cast_data.DATASET}/{part}.parquet",
+        positions=[cast_data.POSITIONS[part]],
+        output=f"{results}/{model}/activations/{cast_data.DATASET}/{part}.safetensors",
+    )
+
+
 def generate_job(model, dataset, language, arm):
     results = f"results/{settings.run}/{model}"
     return forward_job(
