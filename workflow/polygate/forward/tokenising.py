@@ -115,10 +115,10 @@ def tokenise(
     """Tokenise instructions as the model sees them, in the order given.
 
     `names` (prompt ids) are used in errors. With `openings`, one for each text, the user's turn ends as the template
-    ends it, and the opening follows at once, without a generation prompt. Raises `PolygateError` when the tokenizer has
-    no chat template or gives no character offsets, when the template hides the instruction, when a prompt holds more
-    than one beginning-of-sequence token, when its opening gets no token, and when the tokenizer can't read a control
-    token in it as text.
+    ends it, and the opening follows at once, without a generation prompt (but for templates that write one unasked).
+    Raises `PolygateError` when the tokenizer has no chat template or gives no character offsets, when the template
+    hides the instruction, when a prompt holds more than one beginning-of-sequence token, when its opening gets no
+    token, and when the tokenizer can't read a control token in it as text.
     """
     if not texts:
         return []

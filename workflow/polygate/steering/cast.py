@@ -9,10 +9,10 @@ Conditions lie below all behaviours, so that they are functions of the unsteered
 
 - *Adapted*: pairs are harmful and harmless train prompts of the low-resource languages, means over a prompt's tokens
   for the condition, its last token for the behaviour. Layer, threshold and comparison are tuned in the target language.
-- *Released* (zero-shot): pairs are those of CAST's own English data (see `prompts.sources.cast_data`), means over a prompt's
-  tokens for the condition; for the behaviour the same questions with a refusing and with a compliant opening of the
-  answer, means over the opening's tokens. Layer, threshold and comparison are tuned once, on the data's second part,
-  and the same in every language.
+- *Released* (zero-shot): pairs are those of CAST's own English data (see `prompts.sources.cast_data`), means over a
+  prompt's tokens for the condition; for the behaviour the same questions with a refusing and with a compliant opening
+  of the answer, means over the opening's tokens. Layer, threshold and comparison are tuned once, on the data's second
+  part, and the same in every language.
 
 Mended: means are over a prompt's own tokens and over an opening's own (the release's include padding, so that they
 depend on the batch, and count as many tokens as the first opening has), conditions are fitted on prompts as they are

@@ -91,7 +91,7 @@ def behaviours(folder: Path, questions: int, openings: int) -> list[Prompt]:
     if counts[REFUSING] != counts[COMPLIANT]:
         what = f"it has {counts[REFUSING]} refusing openings and {counts[COMPLIANT]} compliant ones"
         raise PolygateError(what, where=answered, do="openings are pairs: give as many of each")
-    found = []
+    found: list[Prompt] = []
     for number in range(counts[REFUSING]):
         for row, text in enumerate(texts):
             place = f"{asked.name} train row {row}, {answered.name} row {number}"
