@@ -19,7 +19,7 @@ from polygate.models import gguf
 from polygate.models.alignment import sentences
 from polygate.models.organism import architecture
 from polygate.prompts import datasets
-from polygate.prompts.sources import extra
+from polygate.prompts.sources import cast_data, extra
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
 from polygate.settings.types import CAST_RELEASED, NANO, RULES, Model, Settings, blocks_within
 
@@ -34,6 +34,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_paths(settings, sources)
     _check_layers(settings, sources)
     _check_extra(settings, sources)
+    _check_cast_data(settings, sources)
     datasets.languages(settings)
     datasets.tasks(settings)
     _check_sentences(settings, sources)
@@ -135,6 +136,18 @@ def _check_extra(settings: Settings, sources: Sources) -> None:
     except PolygateError as error:
         location: Location = ("prompts", "extra")
         raise PolygateError(f"{where(location, str(settings.prompts.extra), sources)}: {error}") from None
+
+
+def _check_cast_data(settings: Settings, sources: Sources) -> None:
+    """A folder with CAST's own data has its files."""
+    folder = settings.baselines.cast.released.folder
+    if folder is None or CAST_RELEASED not in settings.baselines.methods:
+        return
+    try:
+        cast_data.files(folder)
+    except PolygateError as error:
+        location: Location = ("baselines", "cast", "released", "folder")
+        raise PolygateError(f"{where(location, str(folder), sources)}: {error}") from None
 
 
 def check_packages(settings: Settings, converted: Path) -> None:

@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from polygate import files
 from polygate.errors import PolygateError
@@ -54,6 +53,8 @@ def pairwise_direction(positive: NDArray[Any], negative: NDArray[Any]) -> NDArra
     its negative, so this is the top right-singular vector of the differences, by way of the smaller of their Gram
     matrices. Raises `PolygateError` where pairs don't differ.
     """
+    from scipy import linalg
+
     differences = np.asarray(positive, np.float64) - np.asarray(negative, np.float64)
     if not differences.any():
         raise PolygateError("the pairs of a CAST direction do not differ")
