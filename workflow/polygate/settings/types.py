@@ -997,7 +997,8 @@ class Settings(Section):
                 f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
                 f"prompts.limit.train = {train} prompts"
             )
-        if train is not None and self.baselines.methods and self.baselines.examples > train:
+        adapted = {"adasteer", "cast"} & set(self.baselines.methods)
+        if train is not None and adapted and self.baselines.examples > train:
             raise ValueError(
                 f"baselines.examples: {self.baselines.examples} per class can't be taken from "
                 f"prompts.limit.train = {train} prompts"
