@@ -40,18 +40,20 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["gates"] == cells
     assert planned["judge"] == cells + looks
     assert planned["intervene"] == cells + looks + tasks
-    # In the six low-resource languages AdaSteer adapted and as released, and CAST tuned in two ways; all points of the
-    # sweeps are one file a model and language.
+    # In the six low-resource languages AdaSteer adapted and as released, CAST tuned in two ways and as released; all
+    # points of the sweeps are one file a model and language.
     low = 3 * 6
-    assert planned["complete_steered"] == 3 * cells + 4 * low + 2 * looks
-    assert planned["judge_arm"] == words - looks + cells + 4 * low
+    assert planned["complete_steered"] == 3 * cells + 5 * low + 2 * looks
+    assert planned["judge_arm"] == words - looks + cells + 5 * low
     assert planned["sweep"] == cells
     assert planned["fit_adasteer"] == planned["fit_cast"] == planned["read_adasteer"] == 3
     assert planned["intervene_adasteer"] == 2 * low
-    assert planned["intervene_cast"] == low
-    assert planned["download_adasteer"] == 3
+    assert planned["intervene_cast"] == planned["intervene_cast_released"] == low
+    assert planned["download_adasteer"] == planned["fit_cast_released"] == 3
+    # Its pairs and its openings, which no other job reads.
+    assert (planned["download_cast"], planned["prompts_cast"], planned["capture_cast"]) == (1, 1, 3 * 2)
     # The paper's judge is paid, and stands beside the rules.
-    assert planned["judge_paid"] == 3 * cells + words + 2 * looks + 4 * low
+    assert planned["judge_paid"] == 3 * cells + words + 2 * looks + 5 * low
     assert planned["route"] == planned["route_judgements"] == cells + looks
     assert planned["table_agreement"] == planned["figure_agreement"] == 1
     assert planned["gate_scores"] == words + tasks
@@ -91,7 +93,7 @@ def test_the_demo_trains_its_models_and_downloads_nothing(checkout: Checkout) ->
     assert planned["complete_steered"] == (2 + 1) * 36 + 2 * beside + 3 * low
     assert planned["judge"] == planned["route"] == 36 + beside
     assert planned["judge_arm"] == 36 + beside + 3 * low
-    assert planned["read_adasteer"] == planned["download_adasteer"] == 0
+    assert planned["read_adasteer"] == planned["download_adasteer"] == planned["prompts_cast"] == 0
     assert planned["gate_scores"] == 3 * beside
     assert planned["intervene"] == 36 + 2 * beside
     assert planned["ood"] == planned["score_unsteered"] == beside

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from checkout import Checkout
 
+from polygate.files import read_provenance
+
 LANGUAGES = {"high": ["en", "de", "fr"], "mid": ["ar"], "low": ["yo"]}
 SIZE = {
     "hidden_size": 32,
@@ -84,6 +86,10 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
         "models": models,
         "prompts": {"folder": str(shared_data / "polyrefuse"), "limit": {"train": 24, "val": 6, "test": 16}},
         "controls": {"encoder": "an/encoder", "folder": "encoder"},
+        "baselines": {
+            "methods": ["cast-released"],
+            "cast": {"released": {"folder": str(shared_data / "cast"), "pairs": 24, "questions": 2, "openings": 6}},
+        },
         "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
         "sweeps": {"strengths": [0, 1.0], "prompts": 4},
@@ -136,6 +142,23 @@ def test_every_point_of_the_sweeps_has_its_number(finished_real: Checkout) -> No
     assert {kind for kind, *_ in points} == {"layer", "strength"}
     assert all(0 <= float(row["estimate"]) <= 1 for row in found)
     assert {row["language"] for row in found} == {"", "en", "de", "fr", "ar", "yo"}
+
+
+def test_cast_as_released_stands_beside_ours_in_the_low_resource_language(finished_real: Checkout) -> None:
+    models = {"qwen2", "gemma2", "llama"}
+    for table in ("refusal", "selectivity"):
+        found = [row for row in rows(finished_real, table) if row["arm"] == "cast-released"]
+        assert {(row["model"], row["language"]) for row in found} == {(m, name) for m in models for name in ("", "yo")}
+        assert all(float(row["low"]) <= float(row["estimate"]) <= float(row["high"]) for row in found)
+    against = [row for row in rows(finished_real, "baselines") if row["against"] == "cast-released"]
+    assert {(row["model"], row["budget"]) for row in against} == {(m, budget) for m in models for budget in "04"}
+    with (finished_real.folder / "results/real/figures/baselines.csv").open(encoding="utf-8") as file:
+        assert {row["model"] for row in csv.DictReader(file) if row["series"] == "cast-released"} == models
+    for model in models:
+        fitted = read_provenance(finished_real.folder / f"results/real/{model}/baselines/cast-released.safetensors")
+        done = finished_real.folder / f"results/real/{model}/interventions/cast-released/polyrefuse/yo.safetensors"
+        assert read_provenance(done)["condition"] == fitted["condition"]
+        assert (fitted["tuned_on"], fitted["condition"]["layer"]) == (2 * 24, 1)
 
 
 def test_the_report_is_there(finished_real: Checkout) -> None:

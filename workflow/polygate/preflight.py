@@ -19,10 +19,10 @@ from polygate.models import gguf
 from polygate.models.alignment import sentences
 from polygate.models.organism import architecture
 from polygate.prompts import datasets
-from polygate.prompts.sources import extra
+from polygate.prompts.sources import cast_data, extra
 from polygate.prompts.translation import given
 from polygate.settings.check import Location, Sources, parse, read_yaml, where
-from polygate.settings.types import NANO, RULES, Model, Settings, blocks_within
+from polygate.settings.types import CAST_RELEASED, NANO, RULES, Model, Settings, blocks_within
 
 
 def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Settings:
@@ -36,6 +36,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_layers(settings, sources)
     _check_extra(settings, sources)
     given.by_files(settings)
+    _check_cast_data(settings, sources)
     datasets.languages(settings)
     datasets.tasks(settings)
     _check_sentences(settings, sources)
@@ -63,6 +64,7 @@ def _check_paths(settings: Settings, sources: Sources) -> None:
     for name, guard in settings.judging.guards.items():
         paths.append((("judging", "guards", name, "folder"), guard.folder, True))
     paths.append((("judging", "labels"), settings.judging.labels, False))
+    paths.append((("baselines", "cast", "released", "folder"), settings.baselines.cast.released.folder, True))
     for name, model in settings.models.items():
         paths.append((("models", name, "folder"), model.folder, True))
         if model.adasteer is not None:
@@ -90,7 +92,7 @@ def _check_layers(settings: Settings, sources: Sources) -> None:
         if model.adasteer is not None:
             for which, constants in (("alpha", model.adasteer.alpha), ("beta", model.adasteer.beta)):
                 asked.append((("models", name, "adasteer", which, "layer"), constants.layer))
-        if blocks is not None and "cast" in settings.baselines.methods:
+        if blocks is not None and {"cast", CAST_RELEASED} & set(settings.baselines.methods):
             _check_cast(settings, sources, name, blocks)
         for location, layer in asked:
             if blocks is not None and layer >= blocks:
@@ -138,6 +140,18 @@ def _check_extra(settings: Settings, sources: Sources) -> None:
     except PolygateError as error:
         location: Location = ("prompts", "extra")
         raise PolygateError(f"{where(location, str(settings.prompts.extra), sources)}: {error}") from None
+
+
+def _check_cast_data(settings: Settings, sources: Sources) -> None:
+    """A folder with CAST's own data has its files."""
+    folder = settings.baselines.cast.released.folder
+    if folder is None or CAST_RELEASED not in settings.baselines.methods:
+        return
+    try:
+        cast_data.files(folder)
+    except PolygateError as error:
+        location: Location = ("baselines", "cast", "released", "folder")
+        raise PolygateError(f"{where(location, str(folder), sources)}: {error}") from None
 
 
 def check_packages(settings: Settings, converted: Path) -> None:

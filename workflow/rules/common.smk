@@ -25,7 +25,7 @@ try:
     from polygate.orphans import announce
     from polygate.forward.options import Options
     from polygate.prompts import datasets
-    from polygate.prompts.sources import of as sources_of
+    from polygate.prompts.sources import cast_data, of as sources_of
     from polygate.prompts.sources.extra import check_folder
     from polygate.prompts.sources.plain import find
     from polygate.prompts.translation.given import by_files
@@ -94,12 +94,12 @@ def code(stage):
 def section(name, wildcards):
     """One section of the settings; `model` is the one of the job's wildcard.
 
-    Where prompts and phrases lie is left out: the files are inputs, and a user's own language must not change others.
+    Left out: where prompts and phrases lie (files are inputs, one language's must not change others), which baselines.
     """
     if name == "model":
         return settings.models[wildcards.model].model_copy(update={"adasteer": None})
-    if name == "prompts":
-        return settings.prompts.model_copy(update={"extra": None, "folder": None})
+    if name in ("prompts", "baselines"):
+        return getattr(settings, name).for_jobs()
     if name == "judging":
         own = settings.judging.only(wildcards.get("judge", JUDGE))
         return only_own(own, [wildcards.language] if "language" in wildcards.keys() else CHOOSING)

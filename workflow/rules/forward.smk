@@ -25,8 +25,21 @@ def forward_job(task, model, dataset, language, **more):
 
 def capture_job(model, dataset, language):
     output = f"results/{settings.run}/{model}/activations/{dataset}/{language}.safetensors"
-    positions = ["t_inst", "t_post_inst", "mean"]
-    return forward_job("capture", model, dataset, language, positions=positions, output=output)
+    return forward_job("capture", model, dataset, language, positions=["t_inst", "t_post_inst", "mean"], output=output)
+
+
+def cast_job(model, part):
+    """CAST's own English data: prompts as any others, openings of answers by the mean over their own tokens."""
+    results = f"results/{settings.run}"
+    return forward_job(
+        "capture",
+        model,
+        cast_data.DATASET,
+        cast_data.LANGUAGE,
+        prompts=f"{results}/prompts/{cast_data.DATASET}/{part}.parquet",
+        positions=[cast_data.POSITIONS[part]],
+        output=f"{results}/{model}/activations/{cast_data.DATASET}/{part}.safetensors",
+    )
 
 
 def generate_job(model, dataset, language, arm):

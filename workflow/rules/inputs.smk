@@ -86,6 +86,17 @@ def adasteer_folder(wildcards):
     return str(adasteer.folder) if adasteer.folder is not None else f"resources/adasteer/{adasteer.released}"
 
 
+def cast_folder():
+    """The folder of CAST's own data, given or downloaded."""
+    return str(settings.baselines.cast.released.folder or "resources/cast")
+
+
+def cast_files(wildcards):
+    """Input function: the files of a given folder, or the folder that they are downloaded to."""
+    given = settings.baselines.cast.released.folder
+    return cast_folder() if given is None else [str(path) for path in cast_data.files(given)]
+
+
 def own_phrases(wildcards):
     """Input function: the user's own phrases of the job's language, nothing when there are none."""
     return own_file(settings.judging.phrases, wildcards.language) or []

@@ -1,5 +1,9 @@
 """translation.csv from what the back-translations of every translated language say."""
 
+from polygate import scripting
+
+scripting.begin(snakemake.log[0])
+
 from pathlib import Path
 
 from polygate.settings.types import TranslationThresholds, stage_settings

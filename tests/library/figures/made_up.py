@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 BUDGETS = (0, 1, 4, 16, 64)
-BASELINES = ("adasteer", "adasteer-released", "cast", "cast-b32")
+BASELINES = ("adasteer", "adasteer-released", "cast", "cast-released", "cast-b32")
 LAYERS = (0, 1)
 DOSE_SERIES = (
     *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),

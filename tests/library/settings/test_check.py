@@ -58,7 +58,8 @@ RUN_AS_A_NUMBER = (
         ("steering: {scopes: [layer, layer]}", 'steering.scopes = ["layer", "layer"]: layer stands in it twice'),
         (
             "baselines: {methods: [adastear]}",
-            "baselines.methods.0 = adastear: must be adasteer, adasteer-released or cast: did you mean adasteer?",
+            "baselines.methods.0 = adastear: must be adasteer, adasteer-released, cast or cast-released: did you mean "
+            "adasteer?",
         ),
         ("baselines: {methods: [cast, cast]}", 'baselines.methods = ["cast", "cast"]: cast stands in it twice'),
         ("baselines: {cast: {strength: 0}}", "baselines.cast.strength = 0: must be more than 0.0"),
@@ -76,6 +77,21 @@ RUN_AS_A_NUMBER = (
             "baselines.cast.condition = [0.3, 0.4]: model m has 4 decoder blocks, none of them there: widen it, or "
             "take cast out",
         ),
+        (
+            "{baselines: {methods: [cast-released], cast: {condition: [0.3, 0.4]}}, models: {m: {organism: llama}}}",
+            "baselines.cast.condition = [0.3, 0.4]: model m has 4 decoder blocks, none of them there: widen it, or "
+            "take cast out",
+        ),
+        (
+            "baselines: {cast: {released: {folder: nowhere/cast}}}",
+            f"baselines.cast.released.folder = nowhere/cast: no such folder: relative paths start in {Path.cwd()}",
+        ),
+        ("baselines: {cast: {released: {openings: 0}}}", "baselines.cast.released.openings = 0: must be at least 1"),
+        (
+            "{baselines: {methods: [cast-released]}, prompts: {source: organism}}",
+            "baselines.methods: cast-released needs models that read English, organisms don't",
+        ),
+        ("datasets: {Cast-released: {source: xstest}}", "datasets: 'cast-released' is the name of CAST's own data"),
         (
             "baselines: {cast: {thresholds: {first: 0.5, last: 0.1}}}",
             "baselines.cast.thresholds: last 0.1 lies below first 0.5",
@@ -154,6 +170,18 @@ def test_a_wrong_setting_is_one_line_that_teaches(tmp_path: Path, text: str, lin
     with pytest.raises(PolygateError) as caught:
         load_file(path)
     assert str(caught.value) == f"{path}: {line}"
+
+
+def test_a_folder_that_lacks_a_file_of_casts_is_named_where_it_is_read(tmp_path: Path) -> None:
+    path, folder = tmp_path / "my.yaml", tmp_path / "cast"
+    folder.mkdir()
+    for name in ("alpaca.json", "condition_harmful.json"):
+        (folder / name).write_text("{}")
+    path.write_text(f"baselines: {{methods: [cast-released], cast: {{released: {{folder: {folder}}}}}}}")
+    with pytest.raises(PolygateError, match=r"released\.folder = .*: there is no behavior_refusal\.json in it, in"):
+        load_file(path)
+    path.write_text(f"baselines: {{methods: [cast], cast: {{released: {{folder: {folder}}}}}}}")
+    assert load_file(path).baselines.arms() == ["cast", "cast-b32"]
 
 
 def test_broken_yaml_and_absent_files_are_one_line(tmp_path: Path) -> None:

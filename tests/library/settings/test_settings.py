@@ -11,7 +11,17 @@ import pytest
 
 from polygate.errors import PolygateError
 from polygate.preflight import load, load_file
-from polygate.settings.types import Judging, Model, Settings, dump, paper, stage_settings
+from polygate.settings.types import (
+    Baselines,
+    Cast,
+    CastReleased,
+    Judging,
+    Model,
+    Settings,
+    dump,
+    paper,
+    stage_settings,
+)
 
 
 def test_the_defaults_are_the_papers_models_layers_and_languages() -> None:
@@ -135,10 +145,18 @@ def test_a_model_without_released_vectors_is_named() -> None:
     assert line == "model mine has no adasteer.released or folder: arm adasteer-released is left out"
 
 
+def test_one_more_baseline_and_its_data_change_nothing_that_other_jobs_read(tmp_path: Path) -> None:
+    one = Baselines(methods=["cast"], examples=8)
+    released = CastReleased(folder=tmp_path, pairs=4)
+    other = Baselines(methods=["cast", "cast-released"], examples=8, cast=Cast(released=released))
+    assert dump(one.for_jobs()) == dump(other.for_jobs())
+    assert one.for_jobs() != Baselines(methods=["cast"], examples=9).for_jobs()
+
+
 def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselines(root: Path) -> None:
     found = load_file(root / "config" / "config.yaml")
     assert found == paper()
     methods = found.baselines.methods
-    assert set(methods) == {"adasteer", "adasteer-released", "cast"}
+    assert set(methods) == {"adasteer", "adasteer-released", "cast", "cast-released"}
     plain = found.baselines.model_copy(update={"methods": []})
     assert found.model_copy(update={"datasets": {}, "baselines": plain, "judging": Judging()}) == Settings()

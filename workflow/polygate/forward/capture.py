@@ -1,7 +1,8 @@
 """Capture: the residual stream after every decoder block, at named token positions.
 
 `t_inst` is the instruction's last token, `t_post_inst` the whole prompt's; `mean` is the mean over all of the prompt's
-tokens, those of the chat template included, as published probes take it. Padding is no token.
+tokens, those of the chat template included, as published probes take it; `opening` is the mean over the tokens of an
+answer's opening that stands after the prompt. Padding is no token.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from polygate.forward.device import memory_limit
 from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.prompts.table import OPENING
 
 MEAN = "mean"
 POSITIONS = ("t_inst", "t_post_inst", MEAN)
@@ -42,18 +44,20 @@ def capture(
     positions: Sequence[str] = POSITIONS,
     *,
     names: Sequence[str] | None = None,
+    openings: Sequence[str] = (),
     layers: Sequence[int] | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> Activations:
     """Outputs of decoder blocks (`layers`, every one when None) for instructions, at `positions`.
 
     A prompt's activations don't depend on its batch (float32: within 1e-5). `names` (prompt ids) are used in errors;
-    `advance` is told how many prompts each batch finished. Raises `PolygateError` for NaN or infinite activations,
-    naming prompt and layer, and when a batch doesn't fit into memory.
+    `openings` are read after the instructions (see `tokenise`), which position `opening` needs; `advance` is told how
+    many prompts each batch finished. Raises `PolygateError` for NaN or infinite activations, naming prompt and layer,
+    and when a batch doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(texts))]
     chosen = tuple(range(loaded.layers)) if layers is None else tuple(layers)
-    prompts = tokenise(loaded.tokenizer, texts, names, loaded.embeddings)
+    prompts = tokenise(loaded.tokenizer, texts, names, loaded.embeddings, openings)
     dtype = loaded.model.dtype
     tensors = {
         (layer, position): torch.empty((len(prompts), loaded.width), dtype=dtype)
@@ -77,19 +81,28 @@ def read(
 ) -> dict[int, Tensor]:
     """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`.
 
-    Means are summed in float64 and rounded once.
+    Means are summed in float64 and rounded once. Position `opening` needs a token of an opening in every row.
     """
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     width = ids.shape[1]
-    named = [name for name in positions if name != MEAN]
+    named = [name for name in positions if name not in (MEAN, OPENING)]
     places = torch.tensor([[width - len(p) + p.position(name) for name in named] for p in prompts])
-    record, total = Record(), Total()
+    record, total, begun = Record(), Total(), Record()
+    # An opening stands last, and the rows' last tokens in the same column.
+    counts = torch.tensor([p.opening for p in prompts])
+    last = torch.arange(width - int(counts.max()), width).expand(len(prompts), -1)
     reading: list[Edit] = [(Select(layers, places), record)] if named else []
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
+    reading += [(Select(layers, last), begun)] if OPENING in positions else []
     with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
         loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
 
     def found(layer: int, position: str) -> Tensor:
+        if position == OPENING:
+            tokens = begun.recorded[layer]
+            own = (last >= width - counts[:, None]).to(tokens.device)
+            summed = tokens.masked_fill(~own[..., None], 0).sum(1, dtype=torch.float64)
+            return (summed / counts[:, None].to(tokens.device)).to(loaded.model.dtype)
         if position != MEAN:
             return record.recorded[layer][:, named.index(position)]
         summed = total.sums[layer]

@@ -54,6 +54,7 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "dataset": inputs.prompts.dataset,
         "language": inputs.prompts.language,
         "prompts": list(zip(inputs.ids, inputs.texts, strict=True)),
+        "openings": inputs.openings,
         "positions": job.positions,
         "max_new_tokens": job.max_new_tokens,
         "options": inputs.options,

@@ -63,7 +63,7 @@ def compute(
         "prompts": inputs.prompts.fingerprint(inputs.rows),
     }
     if job.task == CAPTURE:
-        found = capture(loaded, texts, job.positions, names=ids, advance=advance)
+        found = capture(loaded, texts, job.positions, names=ids, openings=inputs.openings, advance=advance)
         store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts), of)
         return
     facts.update(**inputs.done, parts=_described(inputs.intervention))

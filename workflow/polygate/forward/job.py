@@ -81,6 +81,10 @@ class Job:
         rows = list(range(len(prompts))) if self.task == CAPTURE else prompts.select("test").tolist()
         if self.task == SCORE and not prompts.options:
             raise PolygateError("its prompts have no options to score", where=self.prompts)
+        if prompts.openings and self.task != CAPTURE:
+            raise PolygateError("its prompts have openings: they are read, not answered", where=self.prompts)
+        if table.OPENING in self.positions and not prompts.openings:
+            raise PolygateError("its prompts have no openings to read", where=self.prompts)
         if self.intervention is None:
             return Inputs(prompts, tuple(rows), None)
         of = {"dataset": prompts.dataset, "language": prompts.language, "model": model, "arm": self.arm}
@@ -142,6 +146,11 @@ class Inputs:
     def options(self) -> list[int]:
         """Number of options of the rows; empty where the prompts have none."""
         return [len(self.prompts.options[row]) for row in self.rows] if self.prompts.options else []
+
+    @property
+    def openings(self) -> list[str]:
+        """What the rows' answers begin with; empty where the prompts stand alone."""
+        return [self.prompts.openings[row] for row in self.rows] if self.prompts.openings else []
 
     @property
     def texts(self) -> list[str]:

@@ -32,13 +32,15 @@ class Tokenised:
     """One prompt: its token ids (chat template included) and its two token positions, 0-based, unpadded.
 
     `t_inst` is the last token that holds text of the instruction, `t_post_inst` the last token of the whole prompt.
-    `token_count` is the number of tokens of the instruction alone, without template.
+    `token_count` is the number of tokens of the instruction alone, without template; `opening` the number of those, the
+    last ones, that hold text of the answer's opening.
     """
 
     input_ids: tuple[int, ...]
     t_inst: int
     t_post_inst: int
     token_count: int
+    opening: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -50,10 +52,10 @@ class Tokenised:
         return int(getattr(self, name))
 
 
-def render(tokenizer: Any, texts: Sequence[str]) -> list[str]:
-    """The chat template around each instruction: user turn only, generation prompt added."""
+def render(tokenizer: Any, texts: Sequence[str], *, ask: bool = True) -> list[str]:
+    """The chat template around each instruction: user turn only, with the generation prompt where it is to `ask`."""
     chats = [[{"role": "user", "content": text}] for text in texts]
-    rendered = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+    rendered = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=ask, date_string=_DATE)
     return list(rendered)
 
 
@@ -108,23 +110,30 @@ def _literal(value: Any) -> str:
 
 
 def tokenise(
-    tokenizer: Any, texts: Sequence[str], names: Sequence[str] | None = None, embeddings: int | None = None
+    tokenizer: Any,
+    texts: Sequence[str],
+    names: Sequence[str] | None = None,
+    embeddings: int | None = None,
+    openings: Sequence[str] = (),
 ) -> list[Tokenised]:
     """Tokenise instructions as the model sees them, in the order given.
 
     `names` (prompt ids) are used in errors; `embeddings` is how many tokens the model knows, where it is one that
-    shall read them. Raises `PolygateError` when the tokenizer has no chat template or gives no character offsets, when
-    the template hides the instruction, when a prompt holds more than one beginning-of-sequence token or one that the
-    model doesn't know, and when the tokenizer can't read a control token in it as text.
+    shall read them. With `openings`, one for each text, the user's turn ends as the template ends it, and the opening
+    follows at once, without a generation prompt (but for templates that write one unasked). Raises `PolygateError` when
+    the tokenizer has no chat template or gives no character offsets, when the template hides the instruction, when a
+    prompt holds more than one beginning-of-sequence token or one that the model doesn't know, when its opening gets no
+    token, and when the tokenizer can't read a control token in it as text.
     """
     if not texts:
         return []
     _check(tokenizer)
-    marked = render(tokenizer, [_MARKER])[0]
+    marked = render(tokenizer, [_MARKER], ask=not openings)[0]
     before, found, after = marked.partition(_MARKER)
     if not found:
         raise PolygateError("the chat template leaves out the user's text", do="give another with chat_template")
-    rendered = render(tokenizer, texts)
+    asked = render(tokenizer, texts, ask=not openings)
+    rendered = [chat + opening for chat, opening in zip(asked, openings, strict=True)] if openings else asked
     encoded = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)
     alone = tokenizer(list(texts), add_special_tokens=False)
     once_or_more = max(1, _count_start_tokens(tokenizer, marked))
@@ -133,7 +142,8 @@ def tokenise(
     for row, (text, chat) in enumerate(zip(texts, rendered, strict=True)):
         name = names[row] if names is not None else f"{row}"
         ids, offsets = encoded["input_ids"][row], encoded["offset_mapping"][row]
-        start, end = _span(text, chat, before, after, name)
+        begun = len(asked[row])
+        start, end = _span(text, asked[row], before, after, name)
         token_count = len(alone["input_ids"][row])
         spelt_out = _spelt_out(ids, offsets, chat, (start, end), control)
         if spelt_out:
@@ -141,6 +151,7 @@ def tokenise(
             ids, offsets = as_text.encode(chat, start, end)
             token_count = len(as_text.encode(text, 0, len(text))[0])
             spelt_out = _spelt_out(ids, offsets, chat, (start, end), control)
+        spelt_out += _spelt_out(ids, offsets, chat, (begun, len(chat)), control) if openings else []
         starts = ids.count(tokenizer.bos_token_id) if tokenizer.bos_token_id is not None else 0
         if starts > once_or_more:
             raise PolygateError(
@@ -161,7 +172,10 @@ def tokenise(
         overlapping = [i for i, (a, b) in enumerate(offsets) if a < end and b > max(a, start)]
         if not overlapping:
             raise PolygateError(f"prompt {name} has no token within the chat template", do="check its text")
-        prompts.append(Tokenised(tuple(ids), overlapping[-1], len(ids) - 1, token_count))
+        opening = sum(b > max(a, begun) for a, b in offsets)
+        if openings and not opening:
+            raise PolygateError(f"prompt {name} has no token of its opening", do="check its opening")
+        prompts.append(Tokenised(tuple(ids), overlapping[-1], len(ids) - 1, token_count, opening))
     return prompts
 
 

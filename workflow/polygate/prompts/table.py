@@ -39,6 +39,8 @@ OPTIONS = ("options", "answer")
 """Further columns of a task: its options, a list of text, and which is right, counted from 0."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What options are called, in their order."""
+OPENING = "opening"
+"""A further column, of prompts that are read with the beginning of an answer after them, and where they are read."""
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 """All columns are text without nulls: `prompt_id`, `split` (train, val, test, align), `subset` (harmful, harmless),
 `text` (the instruction, no chat template), `category` ("" where unknown), `source` (file and row it came from),
@@ -52,7 +54,10 @@ _TASK = pa.schema(
 
 _ID = re.compile(r"(harmful|harmless)-(train|val|test|align)-(mcq-)?(\d{4,})")
 
-_COLUMNS_OF_A_TABLE = ("ids", "split", "subset", "texts", "categories", "sources", "references", "options", "answers")
+_COLUMNS_OF_A_TABLE = (
+    *("ids", "split", "subset", "texts", "categories", "sources", "references"),
+    *("options", "answers", "openings"),
+)
 _SPLIT_ORDER: dict[str, int] = {split: place for place, split in enumerate(TABLE_SPLITS)}
 
 
@@ -67,6 +72,7 @@ class Prompt:
     reference: str = ""
     options: tuple[str, ...] = ()
     answer: int | None = None
+    opening: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,9 @@ class PromptTable:
 
     `ids`, `texts`, `categories`, `sources` and `references` are tuples of n strings; `split` and `subset` are numpy
     string arrays [n]. A task has `options`, n tuples of text, and `answers`, n indices of the right ones; both are
-    empty for requests. `missing` names the cells that the source lacks ("harmless test"); `normalise` says how the
-    text was changed; `dataset` is the name of the data set, "" where nobody says, and `tested` whether that is one
-    that nothing may be fitted or chosen on.
+    empty for requests. `openings` are n beginnings of answers, empty where prompts stand alone. `missing` names the
+    cells that the source lacks ("harmless test"); `normalise` says how the text was changed; `dataset` is the name of
+    the data set, "" where nobody says, and `tested` whether that is one that nothing may be fitted or chosen on.
     """
 
     language: str
@@ -94,6 +100,7 @@ class PromptTable:
     tested: bool = False
     options: tuple[tuple[str, ...], ...] = ()
     answers: tuple[int, ...] = ()
+    openings: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
     """All that the file says of itself, for a table that was read."""
 
@@ -137,9 +144,11 @@ class PromptTable:
         return np.array(rows, dtype=np.int64)
 
     def fingerprint(self, rows: Iterable[int] | None = None) -> str:
-        """Which prompts these are: a hash, 16 hex digits, of language, ids and texts of `rows` (all when None)."""
+        """Which prompts these are: a hash, 16 hex digits, of language, ids, texts and openings of `rows` (all when
+        None)."""
         chosen = range(len(self)) if rows is None else rows
-        return fingerprint(self.language, [(self.ids[row], self.texts[row]) for row in chosen])
+        given = [(self.ids[row], self.texts[row], *self.openings[row : row + 1]) for row in chosen]
+        return fingerprint(self.language, given)
 
     def cells(self) -> Counter[tuple[str, str]]:
         """Number of rows per (split, subset), multiple-choice prompts left out."""
@@ -147,9 +156,10 @@ class PromptTable:
         return Counter(zip(self.split[rows].tolist(), self.subset[rows].tolist(), strict=True))
 
 
-def fingerprint(language: str, prompts: Sequence[tuple[str, str]]) -> str:
-    """Which prompts these are: a hash, 16 hex digits, of their language and of each one's id and text, in order."""
-    return hashlib.sha256(json.dumps([language, [list(pair) for pair in prompts]]).encode()).hexdigest()[:16]
+def fingerprint(language: str, prompts: Sequence[tuple[str, ...]]) -> str:
+    """Which prompts these are: a hash, 16 hex digits, of their language and of each one's id and text (and opening,
+    where it has one), in order."""
+    return hashlib.sha256(json.dumps([language, [list(given) for given in prompts]]).encode()).hexdigest()[:16]
 
 
 def prompt_id(subset: Subset, split: TableSplit, number: int, *, multiple_choice: bool = False) -> str:
@@ -181,8 +191,10 @@ def build(
         missing=tuple(missing),
         options=tuple(prompt.options for prompt in rows if prompt.options),
         answers=tuple(prompt.answer for prompt in rows if prompt.answer is not None),
+        openings=tuple(prompt.opening for prompt in rows if prompt.opening),
     )
     _check_options(rows, language)
+    _check_openings(rows, language)
     _validate(table)
     return table
 
@@ -216,6 +228,14 @@ def _check_options(rows: Sequence[Prompt], language: str) -> None:
             raise PolygateError(f"{where} has answer {row.answer}, which is none of its {len(row.options)} options")
 
 
+def _check_openings(rows: Sequence[Prompt], language: str) -> None:
+    """Every row has an opening, or none has."""
+    if any(row.opening for row in rows):
+        for row in rows:
+            if not row.opening.strip():
+                raise PolygateError(f"language {language}: {row.prompt_id} ({row.source}) has no opening, others have")
+
+
 def _validate(table: PromptTable) -> None:
     where = f"language {table.language}"
     if not table.ids:
@@ -223,7 +243,7 @@ def _validate(table: PromptTable) -> None:
     for identity, count in Counter(table.ids).items():
         if count > 1:
             raise PolygateError(f"{where}: prompt id {identity!r} stands in {count} rows")
-    for name in ("texts", "categories", "references"):
+    for name in ("texts", "categories", "references", *(["openings"] if table.openings else [])):
         for identity, source, text in zip(table.ids, table.sources, getattr(table, name), strict=True):
             if half := re.search("[\ud800-\udfff]", text):
                 raise PolygateError(
@@ -275,6 +295,9 @@ def write(
     if table.options:
         schema = pa.unify_schemas([SCHEMA, _TASK])
         arrays += [pa.array(table.options, _TASK.field("options").type), pa.array(table.answers, pa.int8())]
+    if table.openings:
+        schema = schema.append(pa.field(OPENING, pa.string(), nullable=False))
+        arrays.append(pa.array(table.openings, pa.string()))
     files.write_parquet(path, pa.Table.from_arrays(arrays, schema=schema.with_metadata(header)), provenance)
 
 
@@ -300,6 +323,9 @@ def read(
     if set(OPTIONS) <= set(found.column_names):
         tasks = zip(prompts, *(found.column(name).to_pylist() for name in OPTIONS), strict=True)
         prompts = [replace(prompt, options=tuple(options), answer=answer) for prompt, options, answer in tasks]
+    if OPENING in found.column_names:
+        begun = zip(prompts, found.column(OPENING).to_pylist(), strict=True)
+        prompts = [replace(prompt, opening=opening) for prompt, opening in begun]
     table = replace(
         build(
             metadata["language"],

@@ -73,7 +73,9 @@ Origin = Literal["multijail", "indosafety", "global_mmlu", "xstest", "or_bench",
 OrganismPart = Literal["ood", "over_refusal", "utility"]
 Architecture = Literal["qwen2", "llama", "gemma2"]
 Method = Literal["blocks", "lora"]
-Baseline = Literal["adasteer", "adasteer-released", "cast"]
+Baseline = Literal["adasteer", "adasteer-released", "cast", "cast-released"]
+CAST_RELEASED = "cast-released"
+"""The arm that needs CAST's own data, and what that data set is called: none of `datasets` may be."""
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
@@ -396,6 +398,10 @@ class Prompts(Section):
         "and used for nothing else.",
     )
     limit: Limit = Field(default=Limit(), description="Upper limits on prompts per language and class.")
+
+    def for_jobs(self) -> Self:
+        """What jobs read of it: files are their inputs."""
+        return self.model_copy(update={"extra": None, "folder": None})
 
 
 class Dataset(Section):
@@ -741,6 +747,25 @@ def blocks_within(shares: list[float], blocks: int) -> tuple[int, ...]:
     return tuple(layer for layer in range(blocks) if first - 1e-9 <= layer / blocks <= last + 1e-9)
 
 
+class CastReleased(Section):
+    """CAST's own data in English, which arm cast-released is fitted and tuned on."""
+
+    folder: FolderOrFile | None = Field(
+        default=None,
+        description="Local folder with condition_harmful.json, alpaca.json and behavior_refusal.json, or a clone of "
+        "IBM/activation-steering; downloaded by a rule when empty.",
+    )
+    pairs: int | None = Field(
+        default=None,
+        ge=2,
+        description="Pairs of harmful and harmless prompts to fit, and to tune on, the first ones; all when empty.",
+    )
+    questions: int = Field(default=100, ge=1, description="Questions that openings follow, the first ones.")
+    openings: int = Field(
+        default=100, ge=1, description="Refusing and compliant openings, the first ones; each follows every question."
+    )
+
+
 class Cast(Section):
     """Conditional activation steering (CAST): where its condition is read and its behaviour added."""
 
@@ -757,6 +782,7 @@ class Cast(Section):
         "condition's, so that what is decided doesn't depend on what is added.",
     )
     thresholds: Thresholds = Field(default=Thresholds(), description="Candidate thresholds of the condition.")
+    released: CastReleased = Field(default=CastReleased(), description="CAST's own data.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -778,7 +804,8 @@ class Baselines(Section):
     methods: Annotated[list[Baseline], AfterValidator(_distinct)] = Field(
         default=[],
         description="AdaSteer and CAST adapted (anchors and directions from low-resource train prompts), and AdaSteer "
-        "with its released vectors, for models that have some; none when left out, the paper's in config.yaml.",
+        "with its released vectors, for models that have some, and CAST as released, fitted and tuned on its own "
+        "English data; none when left out, the paper's in config.yaml.",
     )
     examples: int = Field(
         default=32,
@@ -792,6 +819,12 @@ class Baselines(Section):
         "last (answering), or every one. A model whose first word decides needs more than generated ones.",
     )
     cast: Cast = Field(default=Cast(), description="CAST.")
+
+    def for_jobs(self) -> Self:
+        """What jobs read of it: neither which methods there are, nor what is taken of CAST's own data."""
+        return self.model_copy(
+            update={"methods": [], "cast": self.cast.model_copy(update={"released": CastReleased()})}
+        )
 
     def arms(self) -> list[str]:
         """The arms of all methods."""
@@ -1063,11 +1096,19 @@ class Settings(Section):
                 f"gate.budgets: {self.gate.budgets[-1]} examples per class can't be drawn from "
                 f"prompts.limit.train = {train} prompts"
             )
-        if train is not None and self.baselines.methods and self.baselines.examples > train:
+        adapted = {"adasteer", "cast"} & set(self.baselines.methods)
+        if train is not None and adapted and self.baselines.examples > train:
             raise ValueError(
                 f"baselines.examples: {self.baselines.examples} per class can't be taken from "
                 f"prompts.limit.train = {train} prompts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _read_english(self) -> Self:
+        """CAST's own data is in English, which organisms have no words of."""
+        if CAST_RELEASED in self.baselines.methods and self.prompts.source == "organism":
+            raise ValueError(f"baselines.methods: {CAST_RELEASED} needs models that read English, organisms don't")
         return self
 
     def without_vectors(self) -> list[str]:
@@ -1101,6 +1142,8 @@ class Settings(Section):
         if any(name.casefold() == self.prompts.source for name in self.datasets):
             raise ValueError(f"datasets: {self.prompts.source!r} is the name of the data set under prompts")
         _differ("datasets", self.datasets)
+        if any(name.casefold() == CAST_RELEASED for name in self.datasets):
+            raise ValueError(f"datasets: {CAST_RELEASED!r} is the name of CAST's own data")
         return self
 
     @model_validator(mode="after")

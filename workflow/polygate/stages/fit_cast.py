@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from polygate.forward import identity
 from polygate.provenance import provenance
+from polygate.representation.directions import POSITION
 from polygate.settings.types import dump, stage_settings
 from polygate.stages.fit_adasteer import examples
 from polygate.steering import cast
@@ -30,10 +31,13 @@ def run(args: argparse.Namespace) -> None:
     settings = stage_settings(args.settings)
     stores, rows, harmful, model = examples(args, settings)
 
-    def pairs(layer: int, position: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        x = together(stores, rows, layer, position)
-        return x[harmful], x[~harmful]
+    def pairs(position: str) -> cast.Pairs:
+        def read(layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
+            x = together(stores, rows, layer, position)
+            return x[harmful], x[~harmful]
 
-    found = cast.fit(pairs, stores[0].layers, settings.baselines.cast)
+        return read
+
+    found = cast.fit(pairs(cast.MEAN), pairs(POSITION), stores[0].layers, settings.baselines.cast)
     facts = {"languages": args.languages, "baselines": dump(settings.baselines), "seed": settings.seed}
     found.save(args.output, provenance("polygate.stages.fit_cast", **facts), {"model": model})

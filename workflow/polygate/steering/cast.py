@@ -7,18 +7,24 @@ direction c: similarity = cos(x, tanh(P x)), P x = (x·c / c·c) c. It fires whe
 ("above"), or below ("below"); for prompts that fire, h ← h + strength · b at every behaviour block and on every token.
 Conditions lie below all behaviours, so that they are functions of the unsteered prompt.
 
-Adapted: pairs are harmful and harmless train prompts of the low-resource languages, means over a prompt's tokens for
-the condition, its last token for the behaviour. Layer, threshold and comparison are tuned in the target language.
+- *Adapted*: pairs are harmful and harmless train prompts of the low-resource languages, means over a prompt's tokens
+  for the condition, its last token for the behaviour. Layer, threshold and comparison are tuned in the target language.
+- *Released* (zero-shot): pairs are those of CAST's own English data (see `prompts.sources.cast_data`), means over a
+  prompt's tokens for the condition; for the behaviour the same questions with a refusing and with a compliant opening
+  of the answer, means over the opening's tokens. Layer, threshold and comparison are tuned once, on the data's second
+  part, and the same in every language.
 
-Mended: means are over a prompt's own tokens (the release's include padding, and so depend on the batch), and blocks are
-read before the final norm.
+Mended: means are over a prompt's own tokens and over an opening's own (the release's include padding, so that they
+depend on the batch, and count as many tokens as the first opening has), conditions are fitted on prompts as they are
+answered (the release fits them without a generation prompt and reads them with one), and blocks are read before the
+final norm.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +35,6 @@ from numpy.typing import NDArray
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.forward.interventions import Intervention, Part
-from polygate.representation.directions import POSITION
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Cast as CastSettings
 from polygate.settings.types import Thresholds, blocks_within
@@ -45,13 +50,19 @@ def pairwise_direction(positive: NDArray[Any], negative: NDArray[Any]) -> NDArra
     """The first principal component of pairs around their centres, float64 [d], of unit length.
 
     `positive`, `negative` [n, d], row i of both a pair. p_i - c_i and n_i - c_i are half the difference of a pair and
-    its negative, so this is the top right-singular vector of the differences. Raises `PolygateError` where pairs don't
-    differ.
+    its negative, so this is the top right-singular vector of the differences, by way of the smaller of their Gram
+    matrices. Raises `PolygateError` where pairs don't differ.
     """
+    from scipy import linalg
+
     differences = np.asarray(positive, np.float64) - np.asarray(negative, np.float64)
     if not differences.any():
         raise PolygateError("the pairs of a CAST direction do not differ")
-    found: NDArray[np.float64] = np.linalg.svd(differences, full_matrices=False)[2][0]
+    tall = len(differences) > differences.shape[1]
+    gram = differences.T @ differences if tall else differences @ differences.T
+    top = linalg.eigh(gram, subset_by_index=(len(gram) - 1, len(gram) - 1))[1][:, 0]
+    along = top if tall else top @ differences
+    found: NDArray[np.float64] = along / np.linalg.norm(along)
     higher = int((differences @ found > 0).sum())
     return found if 2 * higher >= len(differences) else -1.0 * found
 
@@ -128,7 +139,8 @@ class Cast:
     """Directions of a model: `condition` float32 [k, d] at `condition_layers`, `behaviour` [m, d] at
     `behaviour_layers`, of unit length; how much of the behaviour is added (`strength`), and candidate `thresholds`.
 
-    Raises `PolygateError` unless conditions lie below all behaviours.
+    `fixed` is the condition where it isn't tuned in each language. Raises `PolygateError` unless conditions lie below
+    all behaviours.
     """
 
     condition_layers: tuple[int, ...]
@@ -138,6 +150,7 @@ class Cast:
     strength: float
     thresholds: NDArray[np.float64]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    fixed: Condition | None = None
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in pairwise([*self.condition_layers, *self.behaviour_layers]))
@@ -181,7 +194,8 @@ class Cast:
         return Intervention(ids, (part,))
 
     def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
-        """Write as safetensors: `condition`, `behaviour`, `thresholds`; layers and strength in the metadata."""
+        """Write as safetensors: `condition`, `behaviour`, `thresholds`; layers, strength and a fixed condition in the
+        metadata."""
         tensors: dict[str, NDArray[Any]] = {
             "condition": self.condition,
             "behaviour": self.behaviour,
@@ -191,6 +205,7 @@ class Cast:
             "condition": self.condition_layers,
             "behaviour": self.behaviour_layers,
             "strength": self.strength,
+            "fixed": None if self.fixed is None else asdict(self.fixed),
         }
         files.write_safetensors(path, tensors, {"cast": json.dumps(described)}, provenance, of)
 
@@ -209,18 +224,31 @@ class Cast:
                 float(said["strength"]),
                 tensors["thresholds"],
                 metadata,
+                None if said["fixed"] is None else Condition(**said["fixed"]),
             )
 
 
-Pairs = Callable[[int, str], tuple[NDArray[Any], NDArray[Any]]]
-"""Activations of pairs at a block and position: positive [n, d] and negative [n, d]."""
+Pairs = Callable[[int], tuple[NDArray[Any], NDArray[Any]]]
+"""Activations of pairs at a block: positive [n, d] and negative [n, d]."""
 
 
-def fit(read: Pairs, depth: int, settings: CastSettings) -> Cast:
-    """Directions at all condition and behaviour layers of a model of `depth` blocks, from the same pairs."""
+def pairs_of(store: ActivationStore, position: str, positive: NDArray[np.int64], negative: NDArray[np.int64]) -> Pairs:
+    """Pairs of a store's rows at a position; reading them raises `PolygateError` where one isn't finite."""
+
+    def read(layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        found = store.read(layer, position, positive), store.read(layer, position, negative)
+        for values, rows in zip(found, (positive, negative), strict=True):
+            store.check_finite(values, layer, rows)
+        return found
+
+    return read
+
+
+def fit(conditions: Pairs, behaviours: Pairs, depth: int, settings: CastSettings) -> Cast:
+    """Directions at all condition and behaviour layers of a model of `depth` blocks, each from its pairs."""
     lower, upper = layers_within(settings.condition, depth), layers_within(settings.behaviour, depth)
-    condition = [pairwise_direction(*read(layer, MEAN)) for layer in lower]
-    behaviour = [pairwise_direction(*read(layer, POSITION)) for layer in upper]
+    condition = [pairwise_direction(*conditions(layer)) for layer in lower]
+    behaviour = [pairwise_direction(*behaviours(layer)) for layer in upper]
     return Cast(
         lower,
         np.stack(condition).astype(np.float32),

@@ -16,7 +16,7 @@ import pytest
 
 from library.prompts import upstream
 from polygate.errors import PolygateError
-from polygate.prompts.sources import download, polyrefuse
+from polygate.prompts.sources import cast_data, download, polyrefuse
 from polygate.prompts.sources.published import Published
 from polygate.settings.types import POLYREFUSE_REVISION, Model, Prompts, dump
 from polygate.stages import download_model, download_polyrefuse
@@ -117,6 +117,9 @@ def test_a_data_set_is_its_pinned_files_or_nothing(tmp_path: Path, serve: Callab
     absent = Published("Items", base, {"data/none.csv": digest})
     with pytest.raises(PolygateError, match=r"data/none\.csv is missing at Items's pinned revision"):
         download.published(tmp_path / "other", absent, pause=0.0)
+    named = r"point baselines\.cast\.released\.folder to a copy that you trust"
+    with pytest.raises(PolygateError, match=named):
+        download.published(tmp_path / "other", absent, pause=0.0, setting=cast_data.SETTING)
     assert not (tmp_path / "other").exists()
 
 

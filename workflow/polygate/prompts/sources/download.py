@@ -74,21 +74,22 @@ def polyrefuse(
     return notices
 
 
-def published(output: Path, of: Published, *, pause: float = 2.0) -> None:
+def published(output: Path, of: Published, *, pause: float = 2.0, setting: str = "the data set's folder") -> None:
     """Download a published data set into the new flat folder `output`, with a `SHA256SUMS`.
 
-    Raises `PolygateError` when the network fails, or a file is missing or isn't the pinned one.
+    `setting` is what may name a copy instead. Raises `PolygateError` when the network fails, or a file is missing or
+    isn't the pinned one.
     """
     with folder_when_complete(output) as folder:
         for path, digest in of.files.items():
-            content = fetch(f"{of.base}/{path}", pause, of.title, "the data set's folder")
+            content = fetch(f"{of.base}/{path}", pause, of.title, setting)
             found = None if content is None else hashlib.sha256(content).hexdigest()
             if content is None or found != digest:
                 what = "is missing" if content is None else f"has another checksum ({found and found[:12]}…)"
                 raise PolygateError(
                     f"{path} {what} at {of.title}'s pinned revision",
                     where=of.base,
-                    do="try again, or point the data set's folder to a copy that you trust",
+                    do=f"try again, or point {setting} to a copy that you trust",
                 )
             (folder / PurePosixPath(path).name).write_bytes(content)
         listed = sorted((PurePosixPath(path).name, digest) for path, digest in of.files.items())
