@@ -18,8 +18,9 @@ from library.decision.probes.conftest import TIERS
 from polygate import kernels
 from polygate.decision import fitting
 from polygate.decision.fitting import Examples, SourceRows
-from polygate.decision.probes.comparison import Comparison, Group, principal_components
+from polygate.decision.probes.comparison import Comparison, principal_components
 from polygate.decision.probes.estimates import Probe
+from polygate.decision.probes.features import Group
 from polygate.decision.probes.rows import Language
 from polygate.measurement.metrics import f1 as f1_of
 from polygate.representation.subspace import subspace
@@ -58,7 +59,7 @@ def test_subspace_features_are_coordinates_on_the_singular_vectors(comparison: C
     target, group = group_of(comparison, "high", "t")
     differences = np.stack([comparison.languages[name].difference() for name in group.names])
     basis = subspace(differences, 3, comparison.languages["a"].difference()).basis
-    source, own, test = comparison._subspace(target, group)
+    source, own, test = comparison.differences.subspace(target, group)
     rows = np.concatenate([comparison.languages[name].train for name in group.names])
     for found, values in ((source, rows), (own, target.train), (test, target.test())):
         np.testing.assert_allclose(found, values.astype(np.float64) @ basis.T, atol=1e-6)
@@ -73,7 +74,7 @@ def test_principal_components_are_those_of_the_centred_rows(languages: Sequence[
 
 def test_logistic_probes_are_the_gates_of_the_same_draws(comparison: Comparison, draws: pd.DataFrame) -> None:
     target, group = group_of(comparison, "high", "t")
-    source, own, test = comparison._subspace(target, group)
+    source, own, test = comparison.differences.subspace(target, group)
     rows = SourceRows(source, group.harmful, group.languages, group.names)
     examples = [Examples(own[target.examples[4, draw]], target.labels(4)) for draw in range(3)]
     found = draws[(draws["language"] == "t") & (draws["probe"] == "subspace") & (draws["sources"] == "high")]
@@ -88,7 +89,7 @@ def test_logistic_probes_are_the_gates_of_the_same_draws(comparison: Comparison,
 
 def test_thresholds_come_from_where_they_say(comparison: Comparison, draws: pd.DataFrame) -> None:
     pairs = [group_of(comparison, "high", name) for name in ("t", "u")]
-    scored = [comparison._direction(*pair, comparison._subspace(*pair)) for pair in pairs]
+    scored = [comparison._direction(*pair, comparison.differences.subspace(*pair)) for pair in pairs]
     one = draws[(draws["probe"] == "direction") & (draws["sources"] == "high") & (draws["metric"] == "f1")]
     one = one.set_index(["language", "budget", "draw", "threshold_from"])["threshold"]
     target, group = pairs[0]
@@ -147,7 +148,7 @@ def test_every_row_is_one_fit_rule_and_metric(draws: pd.DataFrame) -> None:
     keys = ["language", "probe", "sources", "rank", "budget", "draw", "threshold_from", "metric"]
     assert not draws.duplicated(keys).any()
     assert draws["estimate"].between(0, 1).all()
-    assert set(draws["probe"]) == {"target", "random", "direction", "bank", "subspace", "pca", "full"}
+    assert set(draws["probe"]) == {"target", "random", "direction", "bank", "subspace", "pca", "full", "random_subspace"}
 
 
 def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -> None:
@@ -157,8 +158,8 @@ def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -
     found = {probe: scored for probe, scored in comparison.probes() if probe.sources == "high"}
     rows = np.concatenate([comparison.languages[name].train for name in group.names]).astype(np.float64)
     spaces = {("full", 0): (rows, target.train, target.test())}
-    spaces["subspace", 2] = tuple(part[:, :2] for part in comparison._subspace(target, group))  # type: ignore[assignment]
-    spaces["bank", 0] = comparison._bank(target, group)  # type: ignore[assignment]
+    spaces["subspace", 2] = tuple(part[:, :2] for part in comparison.differences.subspace(target, group))  # type: ignore[assignment]
+    spaces["bank", 0] = comparison.differences.bank(target, group)  # type: ignore[assignment]
     for (name, rank), (source, own, test) in spaces.items():
         scored = next(one for one in found[Probe(name, "high", rank)] if one.target.name == "t")
         for index, setup in enumerate(target.setups):
@@ -187,7 +188,7 @@ def test_no_fit_is_left_to_several_threads_of_the_linear_algebra(
 
         return call
 
-    for name in ("_full", "_dense", "_direction", "_logistic", "cells"):
+    for name in ("_full", "_dense", "_direction", "_logistic", "_random_subspace"):
         monkeypatch.setattr(Comparison, name, watched(getattr(Comparison, name)))
     with threadpool_limits(2, "blas"):
         Comparison(languages, GATE, "a", 0).run()
