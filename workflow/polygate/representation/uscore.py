@@ -94,7 +94,7 @@ class Shared:
 
 def shared_prompts(pivot: PromptTable, other: PromptTable, split: TableSplit) -> Mapping[str, Shared]:
     """By class, in the order of the pivot's table; multiple-choice prompts left out, classes of a single one too."""
-    found = {}
+    found: dict[str, Shared] = {}
     for subset in SUBSETS:
         there = {other.ids[row]: row for row in other.select(split, subset).tolist()}
         rows = [row for row in pivot.select(split, subset).tolist() if pivot.ids[row] in there]
@@ -150,22 +150,17 @@ def by_layer(pivot: PromptTable, pivot_store: ActivationStore, own: PromptTable,
     return whole.replace_schema_metadata({"language": own.language})
 
 
-def best_layer(scores: Mapping[str, pa.Table]) -> int:
+def best_layer(scores: Mapping[str, pa.Table]) -> int | None:
     """The layer whose U-Score of train prompts is highest on average over `scores`, language → what `by_layer` gives.
 
-    The first of equals. `PolygateError` where none of the languages shares train prompts with the pivot.
+    The first of equals; None where none of the languages shares train prompts with the pivot.
     """
     each: dict[int, list[float]] = {}
     for table in scores.values():
         for layer, value in layer_scores(table, "train").items():
             each.setdefault(layer, []).append(value)
-    if not each:
-        raise PolygateError(
-            f"no U-Score of train prompts in {', '.join(scores) or 'any high-resource language beside the pivot'}",
-            do="set probes.omniguard to null, or give a second high-resource language the pivot's prompts",
-        )
     means = {layer: round(float(np.mean(values)), 12) for layer, values in each.items()}
-    return min(means, key=lambda layer: (-means[layer], layer))
+    return min(means, key=lambda layer: (-means[layer], layer), default=None)
 
 
 def layer_scores(table: pa.Table, split: TableSplit) -> dict[int, float]:

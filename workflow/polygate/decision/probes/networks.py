@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Networks:
-    """k networks: `mean`, `scale` [k, 1, d] of their features; `weights` [k, in, out] and `biases` [k, 1, out] by layer."""
+    """k networks: `mean`, `scale` [k, 1, d] of features; `weights` [k, in, out] and `biases` [k, 1, out] by layer."""
 
     mean: Tensor
     scale: Tensor
@@ -75,7 +75,7 @@ class Networks:
 def train(
     rows: Rows, members: NDArray[np.int64], hidden: Sequence[int], seeds: Sequence[Sequence[int]], schedule: Schedule
 ) -> Networks:
-    """New networks, one per line of `members` [k, m], the rows that it is trained on; `seeds` of each, `hidden` units."""
+    """New networks, one per line of `members` [k, m], the rows it is trained on, with `seeds` and `hidden` units."""
     at = torch.from_numpy(members).to(rows.values.device)
     streams = [_stream(seed, rows.values.device) for seed in seeds]
     means, scales = zip(*(_standard(rows.values[one]) for one in at), strict=True)
@@ -105,7 +105,7 @@ def _trained(
     balance = (labels.shape[1] - positives) / positives
     for _ in range(schedule.epochs):
         order = torch.stack([torch.randperm(members.shape[1], generator=s, device=s.device) for s in streams])
-        for batch in order.split(BATCH, dim=1):
+        for batch in torch.split(order, BATCH, dim=1):
             harmful = labels.gather(1, batch)
             features = (rows.values[members.gather(1, batch)] - start.mean) / start.scale
             logits = _forward(networks, features, streams)
@@ -114,7 +114,7 @@ def _trained(
             )
             optimiser.zero_grad()
             # The networks share nothing, so the gradient of the sum is each one's own.
-            loss.mean(dim=1).sum().backward()
+            torch.autograd.backward(loss.mean(dim=1).sum())
             optimiser.step()
     return Networks(
         start.mean,
@@ -155,4 +155,5 @@ def _uniform(streams: Sequence[torch.Generator], inputs: int, shape: tuple[int, 
     """First weights, uniform within ±1/√inputs."""
     bound = inputs**-0.5
     drawn = [torch.rand(shape, generator=stream, device=stream.device) for stream in streams]
-    return (2 * torch.stack(drawn) - 1) * bound
+    found: Tensor = (2 * torch.stack(drawn) - 1) * bound
+    return found
