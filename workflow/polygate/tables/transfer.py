@@ -27,6 +27,7 @@ from polygate.measurement.statistics import (
     Part,
     Replicates,
     Resampling,
+    Statistic,
     difference_interval,
     holm,
     paired_p,
@@ -43,7 +44,7 @@ COLUMNS = (
     *("estimate", "low", "high", "n", "method", "surface", "surface_low", "surface_high"),
     *("difference", "difference_low", "difference_high", "p", "p_holm"),
 )
-METRICS = {"auc": "score", "f1": "flagged", "balanced_accuracy": "flagged"}
+METRICS: Mapping[Statistic, str] = {"auc": "score", "f1": "flagged", "balanced_accuracy": "flagged"}
 """Metric → the column that it is computed from."""
 SURFACE = LABEL_FREE[0]
 
@@ -76,9 +77,7 @@ def _rows(cell: Cell, table: pa.Table, surfaces: Sequence[Cell], resampling: Res
     sources = pc.unique(table["source"]).to_pylist()
     tiers = {one.language: one.tier for one in surfaces}
     ranks = dict(zip(table["source"].to_pylist(), table["rank"].to_pylist(), strict=True))
-    targets = [
-        _target(cell, table, only(surfaces, language=name)) for name in pc.unique(table["language"]).to_pylist()
-    ]
+    targets = [_target(cell, table, only(surfaces, language=name)) for name in pc.unique(table["language"]).to_pylist()]
     panel = Panel.stack([Part(target.language, target.test.ids, target.test.harmful) for target in targets])
     for metric, column in METRICS.items():
         values = np.concatenate(

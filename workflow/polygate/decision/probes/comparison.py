@@ -70,7 +70,7 @@ class Comparison:
             for rank in self.gate.ranks:
                 yield (
                     Probe("random_subspace", "high", rank),
-                    spread(self._random, [(*pair, rank) for pair in groups]),
+                    spread(self._random_subspace, [(*pair, rank) for pair in groups]),
                 )
         yield Probe("target"), [self._dense(target, _examples_direction) for target in self.targets]
         yield Probe("random"), [self._dense(target, self._random_directions) for target in self.targets]

@@ -1,0 +1,14 @@
+"""uscore.csv from the U-Scores of every model and language."""
+
+from pathlib import Path
+
+from polygate.settings.types import stage_settings
+from polygate.tables import uscore
+from polygate.tables.cells import listed
+
+settings = stage_settings(snakemake.params.settings)
+uscore.build(
+    listed(snakemake.input.scores, snakemake.params.cells),
+    Path(snakemake.output[0]),
+    statistics=settings.statistics,
+)
