@@ -33,22 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *(
-        "model",
-        "tier",
-        "language",
-        "split",
-        "layer",
-        "read",
-        "estimate",
-        "low",
-        "high",
-        "n",
-        "method",
-        "pairs",
-        "apart",
-    ),
-    *("difference", "difference_low", "difference_high", "p", "p_holm"),
+    *("model", "tier", "language", "split", "layer", "read", "estimate", "low", "high", "n", "method"),
+    *("pairs", "apart", "difference", "difference_low", "difference_high", "p", "p_holm"),
 )
 BOUNDS = (-2.0, 2.0)
 
@@ -127,7 +113,8 @@ def _rows(cells: Sequence[Cell], statistics: Statistics) -> Iterator[dict[str, A
             here = {where: scores[split, at] for where, scores in found.items() if (split, at) in scores}
             named = {(tier, ""): mean(own) for tier in TIERS if (own := [s for (t, _), s in here.items() if t == tier])}
             for (tier, language), score in [*here.items(), *named.items()]:
-                row = {"tier": tier, "language": language, "split": split, "layer": at, "read": at == layer}
+                row: dict[str, Any] = {"tier": tier, "language": language, "split": split}
+                row |= {"layer": at, "read": at == layer}
                 rows.append({**row, **_spelt(score, statistics.confidence)})
                 if split == "test" and at == layer and tier != "high" and ("high", "") in named:
                     rows[-1] |= _beside(score, named["high", ""], statistics.confidence)
