@@ -3,9 +3,6 @@
 Needs: activations and the chosen layer, of all languages of a model; U-Scores, for OMNIGuard.
 """
 
-OMNIGUARD_LAYER = [name for name in TIERS["high"] or TIERS["mid"] if name != settings.pivot]
-"""The languages whose U-Score chooses the layer that OMNIGuard reads."""
-
 
 rule compare_probes:
     input:
@@ -45,7 +42,7 @@ rule omniguard:
         activations=expand("<results>/{{model}}/activations/<main>/{language}.safetensors", language=LANGUAGES),
         prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
         choices="<results>/{model}/choices.parquet",
-        uscores=expand("<results>/{{model}}/uscore/{language}.parquet", language=OMNIGUARD_LAYER),
+        uscores="<results>/{model}/uscore.parquet",
     output:
         draws="<results>/{model}/probes/omniguard_draws.parquet",
         means="<results>/{model}/probes/omniguard.parquet",
@@ -64,7 +61,6 @@ rule omniguard:
         settings=given("gate", "probes", "omniguard", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
-        chosen_by=OMNIGUARD_LAYER,
         of=of_model,
         code=code("omniguard"),
     message:
@@ -72,7 +68,7 @@ rule omniguard:
     shell:
         "polygate omniguard --settings {params.settings:q} --tiers {params.tiers}"
         " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
-        " --uscores {input.uscores:q} --chosen-by {params.chosen_by:q}"
+        " --uscores {input.uscores:q}"
         " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
         " --of {params.of:q} 2> {log:q}"
 

@@ -1,38 +1,39 @@
 """At which layer do translations lie nearest to each other? The U-Score, which chooses the layer OMNIGuard reads.
 
-Needs: activations (mean over tokens) of the pivot and of every other language.
+Needs: activations (mean over tokens) and prompts, of all languages of a model.
 """
-
-COMPARED_WITH_PIVOT = [language for language in LANGUAGES if language != settings.pivot]
 
 
 rule uscore:
     input:
-        pivot_activations=f"<results>/{{model}}/activations/<main>/{settings.pivot}.safetensors",
-        pivot_prompts=f"<results>/prompts/<main>/{settings.pivot}.parquet",
-        activations="<results>/{model}/activations/<main>/{language}.safetensors",
-        prompts="<results>/prompts/<main>/{language}.parquet",
+        activations=expand("<results>/{{model}}/activations/<main>/{language}.safetensors", language=LANGUAGES),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
     output:
-        "<results>/{model}/uscore/{language}.parquet",
+        "<results>/{model}/uscore.parquet",
     log:
-        "<logs>/{model}/uscore/{language}.log",
+        "<logs>/{model}/uscore.log",
+    benchmark:
+        "<benchmarks>/{model}/uscore.tsv"
     conda:
         "../../envs/base.yaml"
+    resources:
+        mem="4GB",
+        runtime=60,
     params:
         pivot=settings.pivot,
+        languages=LANGUAGES,
         of=of_model,
         code=code("uscore"),
     message:
-        "U-Score of {wildcards.model} in {wildcards.language}"
+        "U-Scores of {wildcards.model}"
     shell:
-        "polygate uscore --pivot {params.pivot:q} --language {wildcards.language:q}"
-        " --pivot-activations {input.pivot_activations:q} --pivot-prompts {input.pivot_prompts:q}"
-        " --activations {input.activations:q} --prompts {input.prompts:q} --of {params.of:q} --output {output:q} 2> {log:q}"
+        "polygate uscore --pivot {params.pivot:q} --languages {params.languages:q} --activations {input.activations:q}"
+        " --prompts {input.prompts:q} --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
 rule table_uscore:
     input:
-        scores=expand("<results>/{model}/uscore/{language}.parquet", model=MODELS, language=COMPARED_WITH_PIVOT),
+        scores=expand("<results>/{model}/uscore.parquet", model=MODELS),
     output:
         as_table("uscore", "U-Score"),
     log:
@@ -41,7 +42,8 @@ rule table_uscore:
         "../../envs/base.yaml"
     params:
         settings=given("statistics"),
-        cells=[{**cell, "dataset": ""} for cell in model_cells() if cell["language"] != settings.pivot],
+        models=whole_models(),
+        tiers=dict(zip(LANGUAGES, LANGUAGE_TIERS)),
         code=table_code("uscore"),
     message:
         "U-Scores by layer"

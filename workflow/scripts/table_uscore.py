@@ -1,4 +1,4 @@
-"""uscore.csv from the U-Scores of every model and language."""
+"""uscore.csv from the U-Scores of every model."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from polygate.tables.cells import listed
 
 settings = stage_settings(snakemake.params.settings)
 uscore.build(
-    listed(snakemake.input.scores, snakemake.params.cells),
+    listed(snakemake.input.scores, snakemake.params.models),
     Path(snakemake.output[0]),
+    tiers=snakemake.params.tiers,
     statistics=settings.statistics,
 )

@@ -12,7 +12,7 @@ cosines is the product of two sums of unit vectors: nothing of size n² is forme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from polygate.errors import PolygateError
 from polygate.prompts.table import SUBSETS, PromptTable, TableSplit
 from polygate.representation.store import ActivationStore
+from polygate.settings.types import Tier
 
 POSITION = "mean"
 SPLITS: tuple[TableSplit, ...] = ("train", "test")
 """Train prompts choose a layer, test prompts are reported."""
 SCHEMA = pa.schema(
     [
+        ("language", pa.string()),
         ("prompt_id", pa.string()),
         ("split", pa.string()),
         ("subset", pa.string()),
@@ -37,6 +39,9 @@ SCHEMA = pa.schema(
         ("apart", pa.float64()),
     ]
 )
+"""Of every prompt of a language: cosine with its translation, mean cosine with what is none (see `Likeness`)."""
+CHOOSING: tuple[Tier, ...] = ("high", "mid")
+"""Tiers whose languages choose a layer: the first that has any."""
 FEWEST = 2
 """Pairs per class without which there are no non-pairs."""
 _TINY = 1e-30
@@ -104,68 +109,93 @@ def shared_prompts(pivot: PromptTable, other: PromptTable, split: TableSplit) ->
     return found
 
 
-def layer_likeness(
-    pivot: ActivationStore, other: ActivationStore, prompts: Shared, layer: int, position: str = POSITION
-) -> Likeness:
-    """Of the prompts that two stores share, at a layer.
+def by_layer(
+    pivot: PromptTable, pivot_store: ActivationStore, others: Sequence[tuple[PromptTable, ActivationStore]]
+) -> pa.Table:
+    """Long table (`SCHEMA`) of the train and test prompts that each of `others` shares with the pivot.
 
-    Raises `PolygateError` when a store lacks the layer or position, the widths differ, or a value is not finite.
+    Sorted by split, layer, language, class, then prompt. Empty where no language shares prompts with the pivot. Raises
+    `PolygateError` when a store lacks a layer or the position, is of another width, or holds what is not finite.
     """
-    if pivot.width != other.width:
-        raise PolygateError(
-            f"activations of width {other.width}, but {pivot.width} in {pivot.language}",
-            where=other.path,
-            do="delete the file and rerun",
-        )
-    parts = []
-    for store, rows in ((pivot, prompts.pivot), (other, prompts.other)):
-        values = store.read(layer, position, rows)
-        store.check_finite(values, layer, rows)
-        parts.append(values)
-    return likeness(*parts)
-
-
-def by_layer(pivot: PromptTable, pivot_store: ActivationStore, own: PromptTable, store: ActivationStore) -> pa.Table:
-    """Long table of train and test prompts: prompt_id, split, subset, layer int16, pair and apart float64.
-
-    Sorted by split, layer, class, then prompt. Empty where the languages share no prompts.
-    """
+    for _, store in others:
+        if store.width != pivot_store.width:
+            raise PolygateError(
+                f"activations of width {store.width}, but {pivot_store.width} in {pivot_store.language}",
+                where=store.path,
+                do="delete the file and rerun",
+            )
     parts = []
     for split in SPLITS:
-        shared = shared_prompts(pivot, own, split)
-        for layer in range(store.layers):
-            for subset, prompts in shared.items():
-                found = layer_likeness(pivot_store, store, prompts, layer)
-                n = len(prompts.ids)
-                columns = {
-                    "prompt_id": list(prompts.ids),
-                    "split": [split] * n,
-                    "subset": [subset] * n,
-                    "layer": np.full(n, layer, np.int16),
-                    "pair": found.pair,
-                    "apart": found.apart,
-                }
-                parts.append(pa.table(columns, SCHEMA))
-    whole = pa.concat_tables(parts) if parts else SCHEMA.empty_table()
-    return whole.replace_schema_metadata({"language": own.language})
+        shared = [(own, store, shared_prompts(pivot, own, split)) for own, store in others]
+        for layer in range(pivot_store.layers):
+            theirs = _Pivot.read(pivot, pivot_store, split, layer)
+            for own, store, classes in shared:
+                for subset, prompts in classes.items():
+                    found = likeness(theirs.rows(prompts.pivot), _read(store, layer, prompts.other))
+                    parts.append(_columns(own.language, split, subset, layer, prompts.ids, found))
+    return pa.concat_tables([SCHEMA.empty_table(), *parts])
 
 
-def best_layer(scores: Mapping[str, pa.Table]) -> int | None:
-    """The layer whose U-Score of train prompts is highest on average over `scores`, language → what `by_layer` gives.
+@dataclass(frozen=True)
+class _Pivot:
+    """The pivot's representations of a split at a layer, read once for all languages: [n, d], and the place of rows."""
 
-    The first of equals; None where none of the languages shares train prompts with the pivot.
+    values: NDArray[np.float32]
+    place: Mapping[int, int]
+
+    @classmethod
+    def read(cls, prompts: PromptTable, store: ActivationStore, split: TableSplit, layer: int) -> _Pivot:
+        rows = prompts.select(split)
+        return cls(_read(store, layer, rows), {row: place for place, row in enumerate(rows.tolist())})
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.values[[self.place[row] for row in rows.tolist()]]
+
+
+def _read(store: ActivationStore, layer: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    values = store.read(layer, POSITION, rows)
+    store.check_finite(values, layer, rows)
+    return values
+
+
+def _columns(language: str, split: str, subset: str, layer: int, ids: Sequence[str], found: Likeness) -> pa.Table:
+    n = len(ids)
+    columns = {
+        "language": [language] * n,
+        "prompt_id": list(ids),
+        "split": [split] * n,
+        "subset": [subset] * n,
+        "layer": np.full(n, layer, np.int16),
+        "pair": found.pair,
+        "apart": found.apart,
+    }
+    return pa.table(columns, SCHEMA)
+
+
+def best_layer(table: pa.Table, tiers: Mapping[str, Tier]) -> int | None:
+    """The layer with the highest mean U-Score of train prompts over the high-resource languages, the first of equals.
+
+    `table` as `by_layer` makes it, `tiers` of its languages. Over the mid-resource ones where no high-resource language
+    shares train prompts with the pivot; None where these don't either.
     """
-    each: dict[int, list[float]] = {}
-    for table in scores.values():
-        for layer, value in layer_scores(table, "train").items():
-            each.setdefault(layer, []).append(value)
-    means = {layer: round(float(np.mean(values)), 12) for layer, values in each.items()}
-    return min(means, key=lambda layer: (-means[layer], layer), default=None)
+    scores = layer_scores(table, "train")
+    for tier in CHOOSING:
+        each: dict[int, list[float]] = {}
+        for (language, layer), value in scores.items():
+            if tiers[language] == tier:
+                each.setdefault(layer, []).append(value)
+        if each:
+            means = {layer: round(float(np.mean(values)), 12) for layer, values in each.items()}
+            return min(means, key=lambda layer: (-means[layer], layer))
+    return None
 
 
-def layer_scores(table: pa.Table, split: TableSplit) -> dict[int, float]:
-    """U-Score by layer of one language's prompts of a split, averaged over the classes."""
-    frame = table.filter(pc.equal(table["split"], split)).to_pandas()
-    frame["score"] = frame["pair"] - frame["apart"]
-    by_class = frame.groupby(["layer", "subset"])["score"].mean()
-    return {int(layer): float(value) for layer, value in by_class.groupby("layer").mean().items()}
+def layer_scores(table: pa.Table, split: TableSplit) -> dict[tuple[str, int], float]:
+    """U-Scores of the prompts of a split by language and layer, averaged over the classes."""
+    rows = table.filter(pc.equal(table["split"], split))
+    rows = rows.append_column("score", pc.subtract(rows["pair"], rows["apart"]))
+    means = rows.group_by(["language", "layer", "subset"], use_threads=False).aggregate([("score", "mean")])
+    each: dict[tuple[str, int], list[float]] = {}
+    for row in means.to_pylist():
+        each.setdefault((row["language"], row["layer"]), []).append(row["score_mean"])
+    return {place: float(np.mean(classes)) for place, classes in each.items()}

@@ -15,8 +15,7 @@ from polygate.steering.choice import Choice
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage: those of the comparison of probes, and the U-Scores."""
     recoverability.configure(parser)
-    parser.add_argument("--uscores", nargs="*", default=[], help="U-Scores of languages that choose the layer")
-    parser.add_argument("--chosen-by", nargs="*", default=[], help="these languages, in their order")
+    parser.add_argument("--uscores", required=True, help="U-Scores of the model")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,11 +29,9 @@ def run(args: argparse.Namespace) -> None:
 
     settings = stage_settings(args.settings)
     model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
-    scores = {}
-    for name, path in zip(args.chosen_by, args.uscores, strict=True):
-        scores[name] = files.read_parquet(path)
-        files.expect(path, files.parquet_metadata(scores[name]), language=name, model=model)
-    best = uscore.best_layer(scores)
+    scores = files.read_parquet(args.uscores)
+    files.expect(args.uscores, files.parquet_metadata(scores), model=model, pivot=settings.pivot)
+    best = uscore.best_layer(scores, dict(zip(args.languages, args.tiers, strict=True)))
     layer = Choice.load(args.choices, model=model).layer if best is None else best
     languages = rows.load_all(
         *(args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model),

@@ -36,7 +36,7 @@ from polygate.measurement.statistics import (
     share_interval,
 )
 from polygate.settings.types import Statistics
-from polygate.tables.cells import Cell, Test, only, pivoted, read, surface_gates, test_rows, test_split
+from polygate.tables.cells import Cell, Test, control_gates, only, pivoted, read, test_rows, test_split
 from polygate.tables.writing import interval, told, write
 
 COLUMNS = (
@@ -152,7 +152,7 @@ def _surface(cell: Cell, test: Test) -> dict[str, NDArray[np.float64]]:
     """The surface's score and its gate's decision at budget 0, by column."""
     scores = test_split(read(cell, ["prompt_id", "split", "scorer", "score"]))
     scores = scores.filter(pc.equal(scores["scorer"], SURFACE))
-    gates = surface_gates(cell, ["prompt_id", "budget", "flagged"])
+    gates = control_gates(cell, ["prompt_id", "budget", "flagged"])
     found = {"score": pivoted(scores, [], "score", test, cell.path)[()]}
     if gates is not None:
         gates = gates.filter(pc.equal(gates["budget"], 0))

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import ndtri
 from scipy.stats import t as student
 
 from polygate import files
 from polygate.measurement.statistics import CONSTANT, FEWEST, SAME, Interval, holm, logit_ends
 from polygate.representation import uscore
-from polygate.settings.types import TIERS, Statistics
+from polygate.settings.types import TIERS, Statistics, Tier
 from polygate.tables.cells import Cell
 from polygate.tables.writing import interval, told, write
 
@@ -82,30 +83,19 @@ def mean(scores: Sequence[Score]) -> Score:
     )
 
 
-def build(cells: Sequence[Cell], output: Path, *, statistics: Statistics) -> None:
-    """Write the table from the U-Scores of every model and language but the pivot."""
+def build(cells: Sequence[Cell], output: Path, *, tiers: Mapping[str, Tier], statistics: Statistics) -> None:
+    """Write the table from the U-Scores of every model; `tiers` of the languages."""
     rows: list[dict[str, Any]] = []
-    for model in dict.fromkeys(cell.model for cell in cells):
-        rows += [{"model": model, **row} for row in _rows([c for c in cells if c.model == model], statistics)]
+    for cell in cells:
+        rows += [{"model": cell.model, **row} for row in _rows(files.read_parquet(cell.path), tiers, statistics)]
     write(output, COLUMNS, rows)
 
 
-def read_layer(tables: Mapping[str, Mapping[str, Any]]) -> int | None:
-    """The layer that is read, by the tables of each tier, language → U-Scores; None where there are none."""
-    by_high = uscore.best_layer(tables.get("high", {}))
-    return uscore.best_layer(tables.get("mid", {})) if by_high is None else by_high
-
-
-def _rows(cells: Sequence[Cell], statistics: Statistics) -> Iterator[dict[str, Any]]:
-    tables: dict[str, dict[str, Any]] = {str(tier): {} for tier in TIERS}
-    for cell in cells:
-        tables[cell.tier][cell.language] = files.read_parquet(cell.path)
-    layer = read_layer(tables)
+def _rows(table: pa.Table, tiers: Mapping[str, Tier], statistics: Statistics) -> Iterator[dict[str, Any]]:
+    layer = uscore.best_layer(table, tiers)
     found = {
-        (tier, language): _scores(table.to_pandas())
-        for tier, of_tier in tables.items()
-        for language, table in of_tier.items()
-        if table.num_rows
+        (tiers[str(language)], str(language)): _scores(own)
+        for language, own in table.to_pandas().groupby("language", sort=False)
     }
     for split in uscore.SPLITS:
         rows: list[dict[str, Any]] = []
@@ -152,9 +142,10 @@ def _classes(here: pd.DataFrame) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _spelt(score: Score, confidence: float) -> dict[str, Any]:
-    found = Interval(score.value, *_ends(score.value, score.error, confidence), "linearised")
     if score.error < SAME:
         found = Interval(score.value, score.value, score.value, CONSTANT)
+    else:
+        found = Interval(score.value, *_ends(score.value, score.error, confidence), "linearised")
     return {"n": score.n, "pairs": score.pairs, "apart": score.apart, **interval(found)}
 
 

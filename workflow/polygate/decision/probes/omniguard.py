@@ -8,8 +8,8 @@ without the target. Three ways of giving it the target's b + b examples:
 - `omniguard_fine_tuned`: `omniguard` trained on by them alone, 20 epochs at half the rate.
 
 Every network starts from several seeds, and estimates are means over draws and seeds; thresholds as in
-`calibrated`. As the layer is one for all targets, a high-resource target's train prompts took part in choosing it, as
-translations: which of them are harmful did not.
+`calibrated`. The layer is one for all targets, so that a high-resource target's train prompts took part in choosing it,
+their labels too: U-Scores are those within a class.
 """
 
 from __future__ import annotations
