@@ -2,8 +2,8 @@
 
 Layers of rectified units with dropout on features standardised on the network's own rows; AdamW (Loshchilov & Hutter
 2019) in shuffled batches on a class-balanced loss (negatives / positives as weight of the harmful rows). Side by side
-means one product per layer for all of them: what a network becomes doesn't depend on which others are there, for each
-has random numbers of its own.
+means one product per layer for all of them: beyond rounding, what a network becomes doesn't depend on which others are
+there, for each has random numbers of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 BATCH, DROPOUT, DECAY = 256, 0.1, 1e-3
+SIDE_BY_SIDE = 32
+"""At most so many networks are trained at once: with their moments they must fit the device."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,35 @@ class Networks:
         )
 
     @torch.inference_mode()
-    def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Harmful log odds float64 [k, n] of `rows` [n, d]."""
+    def scores(self, values: Tensor) -> NDArray[np.float64]:
+        """Harmful log odds float64 [k, n] of rows `values` float32 [n, d], on the same device."""
         found = []
-        values = torch.from_numpy(rows).to(self.mean.device)
         for one in range(len(self)):
             alone = self.pick([one])
             found.append(_forward(alone, ((values - alone.mean[0]) / alone.scale[0])[None], None)[0].double().cpu())
         return np.stack([np.asarray(score) for score in found])
+
+
+def side_by_side(members: Sequence[NDArray[np.int64]]) -> list[list[int]]:
+    """Which networks to train at once, by their places in `members`: those with equally many rows."""
+    alike: dict[int, list[int]] = {}
+    for place, rows in enumerate(members):
+        alike.setdefault(len(rows), []).append(place)
+    return [
+        places[first : first + SIDE_BY_SIDE]
+        for places in alike.values()
+        for first in range(0, len(places), SIDE_BY_SIDE)
+    ]
+
+
+def joined(networks: Sequence[Networks]) -> Networks:
+    """Networks of the same shape as one batch, in this order."""
+    return Networks(
+        torch.cat([one.mean for one in networks]),
+        torch.cat([one.scale for one in networks]),
+        tuple(torch.cat(layer) for layer in zip(*(one.weights for one in networks), strict=True)),
+        tuple(torch.cat(layer) for layer in zip(*(one.biases for one in networks), strict=True)),
+    )
 
 
 def train(

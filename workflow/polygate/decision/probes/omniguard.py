@@ -14,8 +14,8 @@ their labels too: U-Scores are those within a class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -27,7 +27,7 @@ from polygate.decision.calibration import Objective
 from polygate.decision.probes.calibrated import Scored, cells
 from polygate.decision.probes.estimates import Collector, Probe
 from polygate.decision.probes.features import Group
-from polygate.decision.probes.networks import Networks, Rows, Schedule, train, tune
+from polygate.decision.probes.networks import Networks, Rows, Schedule, joined, side_by_side, train, tune
 from polygate.decision.probes.rows import Language, Setup
 from polygate.settings.types import Omniguard
 
@@ -48,20 +48,10 @@ def compare(
     `languages` hold means over tokens at the layer to be read. Empty where high- or mid-resource languages, which are
     learnt from, are lacking.
     """
-    collected, at = Collector(), device or torch.device("cpu")
-    found: dict[str, list[Scored]] = {}
-    trained: dict[tuple[str, ...], Networks] = {}
-    for target in languages:
-        group = sources(languages, target)
-        if group is None or not target.tested:
-            continue
-        guard = _Guard(_with_seeds(target, settings), group, languages, settings, seed, at)
-        if group.names not in trained:
-            trained[group.names] = guard.full()
-        for name, scored in guard.scored(trained[group.names]):
-            found.setdefault(name, []).append(scored)
-    for name, each in found.items():
-        collected.add(Probe(name, SOURCES), cells(each, objective))
+    collected = Collector()
+    guards = Guards(languages, settings, seed, device or torch.device("cpu"))
+    for name, scored in guards.scored().items():
+        collected.add(Probe(name, SOURCES), cells(scored, objective))
     return collected.tables()
 
 
@@ -82,67 +72,110 @@ def _with_seeds(target: Language, settings: Omniguard) -> Language:
     return replace(target, examples=examples)
 
 
-class _Guard:
-    """The networks of one target: what they learn from, and what they score."""
+@dataclass(frozen=True)
+class _Job:
+    """A network of a target and setup: the rows of the pool that it learns from, and its stream of random numbers."""
 
-    def __init__(
-        self,
-        target: Language,
-        group: Group,
-        languages: Sequence[Language],
-        settings: Omniguard,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.target, self.group, self.settings, self.seed = target, group, settings, seed
-        by_name = {language.name: language for language in languages}
-        self.source = np.concatenate([by_name[name].train for name in group.names])
-        self.rows = Rows.of(
-            np.concatenate([self.source, target.train]), np.concatenate([group.harmful, target.harmful]), device
+    target: Language
+    group: Group
+    setup: Setup
+    rows: NDArray[np.int64]
+    seed: tuple[int, ...]
+
+
+Parts = tuple[NDArray[np.float64], ...]
+"""Scores of the sources' rows, the target's train rows and its test rows, by network."""
+
+
+class Guards:
+    """The networks of all targets, on one pool of the train rows of all languages."""
+
+    def __init__(self, languages: Sequence[Language], settings: Omniguard, seed: int, device: torch.device) -> None:
+        self.settings, self.seed = settings, seed
+        ends = np.cumsum([0, *(len(language.train) for language in languages)])
+        self.place = {one.name: np.arange(ends[n], ends[n + 1]) for n, one in enumerate(languages)}
+        self.pool = Rows.of(
+            np.concatenate([language.train for language in languages]),
+            np.concatenate([language.harmful for language in languages]),
+            device,
         )
-        self.test = target.test()
+        found = [(target, sources(languages, target)) for target in languages if target.tested]
+        self.targets = [(_with_seeds(target, settings), group) for target, group in found if group is not None]
+        self.full = self._full()
 
-    def full(self) -> Networks:
-        """One network per seed, on the sources' rows."""
+    def scored(self) -> dict[str, list[Scored]]:
+        """Every variant's scores by target; the variants that learn from examples where there are any."""
+        found = {FULL: [self._unchanged(*pair) for pair in self.targets]}
+        tuned = [self._job(*pair, setup, whole=False) for pair in self.targets for setup in pair[0].examples]
+        budgeted = [self._job(*pair, setup, whole=True) for pair in self.targets for setup in pair[0].examples]
+        found[BUDGETED] = self._each(budgeted, lambda jobs: self._train(jobs, TRAINING))
+        found[FINE_TUNED] = self._each(tuned, self._tune)
+        return {name: scored for name, scored in found.items() if scored}
+
+    def _full(self) -> dict[tuple[tuple[str, ...], int], Networks]:
+        """One network per group of sources and seed, on the sources' rows."""
+        groups = {group.names: (target, group) for target, group in self.targets}
+        jobs = [
+            _Job(*pair, (0, number), self._sources(pair[1]), (self.seed, number))
+            for pair in groups.values()
+            for number in range(self.settings.seeds)
+        ]
+        found = {}
+        for places in side_by_side([job.rows for job in jobs]):
+            networks = self._train([jobs[place] for place in places], TRAINING)
+            for at, place in enumerate(places):
+                found[jobs[place].group.names, jobs[place].setup[1]] = networks.pick([at])
+        return found
+
+    def _unchanged(self, target: Language, group: Group) -> Scored:
+        """The networks that have seen no example; every setup has that of its seed."""
         count = self.settings.seeds
-        members = np.tile(np.arange(len(self.source)), (count, 1))
-        return train(self.rows, members, self.settings.hidden, [[self.seed, n] for n in range(count)], TRAINING)
+        setups = [*((0, number) for number in range(count)), *target.examples]
+        each = [self._parts(self.full[group.names, number], target, group) for number in range(count)]
+        which = [draw % count for _, draw in setups]
+        return Scored(target, group, setups, *(np.concatenate(part)[which] for part in zip(*each, strict=True)))
 
-    def scored(self, full: Networks) -> Iterator[tuple[str, Scored]]:
-        """Every variant's name and scores."""
+    def _each(self, jobs: Sequence[_Job], made: Callable[[Sequence[_Job]], Networks]) -> list[Scored]:
+        """Scores of a network per job; each is scored and forgotten as soon as it is made."""
+        found: dict[tuple[str, Setup], Parts] = {}
+        for places in side_by_side([job.rows for job in jobs]):
+            networks = made([jobs[place] for place in places])
+            for at, place in enumerate(places):
+                job = jobs[place]
+                found[job.target.name, job.setup] = self._parts(networks.pick([at]), job.target, job.group)
+        scored = []
+        for target, group in self.targets:
+            setups = list(target.examples)
+            if setups:
+                parts = zip(*(found[target.name, setup] for setup in setups), strict=True)
+                scored.append(Scored(target, group, setups, *(np.concatenate(part) for part in parts)))
+        return scored
+
+    def _job(self, target: Language, group: Group, setup: Setup, *, whole: bool) -> _Job:
+        """On the examples of a setup, after the sources' rows if `whole`."""
+        budget, draw = setup
+        own = self.place[target.name][target.examples[setup]]
+        rows = np.concatenate([self._sources(group), own]) if whole else own
         count = self.settings.seeds
-        setups = [*((0, number) for number in range(count)), *self.target.examples]
-        yield FULL, self._scored(setups, self._scores(full, [draw % count for _, draw in setups]))
-        given = _by_budget(self.target.examples)
-        if not given:
-            return
-        budgeted, tuned = [], []
-        for budget, own in given.items():
-            rows = len(self.source) + np.stack([self.target.examples[setup] for setup in own])
-            seeds = [[self.seed, draw % count, budget, draw // count, self._number] for _, draw in own]
-            everything = np.concatenate([np.tile(np.arange(len(self.source)), (len(own), 1)), rows], axis=1)
-            budgeted.append(self._scores(train(self.rows, everything, self.settings.hidden, seeds, TRAINING)))
-            start = full.pick([draw % count for _, draw in own])
-            tuned.append(self._scores(tune(start, self.rows, rows, seeds, TUNING)))
-        for name, parts in ((BUDGETED, budgeted), (FINE_TUNED, tuned)):
-            whole = [np.concatenate(same) for same in zip(*parts, strict=True)]
-            yield name, self._scored([setup for own in given.values() for setup in own], whole)
+        return _Job(
+            *(target, group, setup, rows),
+            (self.seed, draw % count, budget, draw // count, crc32(target.name.encode())),
+        )
 
-    @property
-    def _number(self) -> int:
-        return crc32(self.target.name.encode())
+    def _train(self, jobs: Sequence[_Job], schedule: Schedule) -> Networks:
+        members = np.stack([job.rows for job in jobs])
+        return train(self.pool, members, self.settings.hidden, [job.seed for job in jobs], schedule)
 
-    def _scores(self, networks: Networks, which: Sequence[int] | None = None) -> list[NDArray[np.float64]]:
-        """Scores of the sources' rows, the target's train rows and its test rows, by network, or by `which` of them."""
-        found = [networks.scores(part) for part in (self.source, self.target.train, self.test)]
-        return found if which is None else [part[list(which)] for part in found]
+    def _tune(self, jobs: Sequence[_Job]) -> Networks:
+        count = self.settings.seeds
+        start = joined([self.full[job.group.names, job.setup[1] % count] for job in jobs])
+        return tune(start, self.pool, np.stack([job.rows for job in jobs]), [job.seed for job in jobs], TUNING)
 
-    def _scored(self, setups: list[Setup], scores: Sequence[NDArray[np.float64]]) -> Scored:
-        return Scored(self.target, self.group, setups, *scores)
+    def _sources(self, group: Group) -> NDArray[np.int64]:
+        return np.concatenate([self.place[name] for name in group.names])
 
-
-def _by_budget(setups: Iterable[Setup]) -> Mapping[int, list[Setup]]:
-    found: dict[int, list[Setup]] = {}
-    for setup in setups:
-        found.setdefault(setup[0], []).append(setup)
-    return found
+    def _parts(self, network: Networks, target: Language, group: Group) -> Parts:
+        values, device = self.pool.values, self.pool.values.device
+        test = torch.from_numpy(target.test()).to(device)
+        own, source = (torch.from_numpy(rows).to(device) for rows in (self.place[target.name], self._sources(group)))
+        return tuple(network.scores(part) for part in (values[source], values[own], test))
