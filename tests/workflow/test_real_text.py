@@ -85,6 +85,7 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
         "prompts": {"folder": str(shared_data / "polyrefuse"), "limit": {"train": 24, "val": 6, "test": 16}},
         "controls": {"encoder": "an/encoder", "folder": "encoder"},
         "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
+        "omniguard": {"hidden": [8], "seeds": 1, "draws": 1},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
         "sweeps": {"strengths": [0, 1.0], "prompts": 4},
         "generation": {"max_new_tokens": 4},

@@ -18,7 +18,7 @@ from library.decision.probes.conftest import TIERS
 from polygate import kernels
 from polygate.decision import fitting
 from polygate.decision.fitting import Examples, SourceRows
-from polygate.decision.probes.comparison import Comparison, principal_components
+from polygate.decision.probes.comparison import GROUPS, Comparison, principal_components
 from polygate.decision.probes.estimates import Probe
 from polygate.decision.probes.features import Group
 from polygate.decision.probes.rows import Language
@@ -48,11 +48,34 @@ def group_of(comparison: Comparison, name: str, target: str) -> tuple[Language, 
 
 def test_sources_never_hold_the_target(comparison: Comparison) -> None:
     for target in comparison.targets:
-        found = [comparison.group(name, target) for name in ("high", "mid", "low", "high+mid")]
+        found = [comparison.group(name, target) for name in GROUPS]
         assert sum(group is not None for group in found) >= 2
         assert all(target.name not in group.names for group in found if group is not None)
     assert comparison.group("mid", comparison.languages["m"]) is None
     assert group_of(comparison, "high+mid", "t")[1].names == ("a", "b", "c", "m")
+    assert group_of(comparison, "low", "t")[1].names == ("u",)
+    assert group_of(comparison, "all", "t")[1].names == ("a", "b", "c", "m", "u")
+    assert group_of(comparison, "all", "a")[1].names == ("b", "c", "m", "t", "u")
+
+
+def test_random_subspaces_are_the_same_for_every_target_and_others_in_every_draw(
+    comparison: Comparison, draws: pd.DataFrame
+) -> None:
+    """A random subspace is another basis with the subspace's own fit: whatever it reaches, fitting alone gives."""
+    target, group = group_of(comparison, "high", "t")
+    scored = comparison._random_subspace(target, group, 2)
+    rows = np.concatenate([comparison.languages[name].train for name in group.names])
+    for draw in range(3):
+        axes = np.linalg.qr(np.random.default_rng([0, 2, draw]).normal(size=(rows.shape[1], 2)))[0]
+        source, own, test = (part.astype(np.float64) @ axes for part in (rows, target.train, target.test()))
+        known = np.concatenate([source, own[target.examples[4, draw]]])
+        labels = np.concatenate([group.harmful, target.labels(4)])
+        plain = kernels.fit_logistic(known, labels, None, None, solver="convex")
+        slope = plain.weights[0] / plain.scale[0]
+        expected = test @ slope + plain.bias[0] - plain.mean[0] @ slope
+        np.testing.assert_allclose(scored.test[scored.setups.index((4, draw))], expected, atol=1e-3)
+    mine = draws[(draws["probe"] == "random_subspace") & (draws["metric"] == "auc") & (draws["rank"] == 2)]
+    assert mine[(mine["language"] == "t") & (mine["budget"] == 0)]["estimate"].nunique() == 3
 
 
 def test_subspace_features_are_coordinates_on_the_singular_vectors(comparison: Comparison) -> None:

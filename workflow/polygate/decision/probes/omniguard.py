@@ -9,7 +9,8 @@ without the target. Three ways of giving it the target's b + b examples:
 
 Every network starts from several seeds, and estimates are means over draws and seeds; thresholds as in
 `calibrated`. The layer is one for all targets, so that a high-resource target's train prompts took part in choosing it,
-their labels too: U-Scores are those within a class.
+their labels too: U-Scores are those within a class. The schedule is the published one, in steps of 256 rows: with few
+train prompts the networks take few steps, and end short of what they could learn.
 """
 
 from __future__ import annotations
