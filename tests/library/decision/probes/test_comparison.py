@@ -74,8 +74,8 @@ def test_random_subspaces_are_the_same_for_every_target_and_others_in_every_draw
         slope = plain.weights[0] / plain.scale[0]
         expected = test @ slope + plain.bias[0] - plain.mean[0] @ slope
         np.testing.assert_allclose(scored.test[scored.setups.index((4, draw))], expected, atol=1e-3)
-    mine = draws[(draws["probe"] == "random_subspace") & (draws["metric"] == "auc") & (draws["rank"] == 2)]
-    assert mine[(mine["language"] == "t") & (mine["budget"] == 0)]["estimate"].nunique() == 3
+    mine = draws[(draws["probe"] == "random_subspace") & (draws["threshold_from"] == "source") & (draws["rank"] == 2)]
+    assert mine[(mine["language"] == "t") & (mine["budget"] == 0)]["threshold"].nunique() == 3
 
 
 def test_subspace_features_are_coordinates_on_the_singular_vectors(comparison: Comparison) -> None:
