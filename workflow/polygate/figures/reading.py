@@ -44,7 +44,7 @@ TEXT = (
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
-    *("surface", "surface_low", "surface_high", "strength", "chance"),
+    *("surface", "surface_low", "surface_high", "strength", "chance", "p_holm"),
 )
 
 

@@ -27,7 +27,6 @@ def select(table: pd.DataFrame) -> pd.DataFrame:
 
     rows = table[table["language"] != ""]
     rows = rows.assign(within=rows["within"].astype(str).str.lower() == "true")
-    rows["p_holm"] = pd.to_numeric(rows["p_holm"], errors="coerce")
     bare = rows[rows["source"] == ""]
     beside = bare.assign(source=SURFACE, estimate=bare["surface"], low=None, high=None)
     found = pd.concat([beside, bare.assign(source=NONE), rows[rows["source"] != ""]])
