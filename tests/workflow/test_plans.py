@@ -61,6 +61,9 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert (planned["score_unsteered"], planned["score_steered"]) == (tasks, 2 * tasks)
     assert planned["prompts_dataset"] == 7 + 1 + 1 + 20
     assert planned["conformal"] == planned["download_model"] == 3
+    # One job a model, however many languages.
+    assert planned["uscore"] == planned["compare_probes"] == planned["omniguard"] == planned["transfer"] == 3
+    assert planned["figure_uscore"] == planned["figure_transfer"] == planned["figure_probes"] == 1
     assert planned["download_polyrefuse"] == 1
     assert planned["download_dataset"] == 3
     assert planned["download_global_mmlu"] == 20

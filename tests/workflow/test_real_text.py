@@ -91,6 +91,7 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
             "cast": {"released": {"folder": str(shared_data / "cast"), "pairs": 24, "questions": 2, "openings": 6}},
         },
         "gate": {"rank": 3, "ranks": [1, 3], "budgets": [0, 4], "draws": 2},
+        "omniguard": {"hidden": [8], "seeds": 1, "draws": 1},
         "steering": {"strengths": [1.0], "scopes": ["layer"], "layers": [1], "prompts": 3},
         "sweeps": {"strengths": [0, 1.0], "prompts": 4},
         "generation": {"max_new_tokens": 4},

@@ -44,6 +44,7 @@ STAGES = {
     "intervene-cast-released": "decide what CAST as released does to every test prompt of a language",
     "judge": "judge completions",
     "means": "class means of a language's activations",
+    "omniguard": "OMNIGuard for every target language, budget, draw and seed",
     "ood": "what the gates of a language say of harmful prompts of another data set, beside harmless ones",
     "position-means": "class means of a language's activations at every token position",
     "positions": "projections of a target language's prompts at every token position",
@@ -61,7 +62,9 @@ STAGES = {
     "surface": "surface baselines of a language",
     "sweep": "every point of a language's layer and strength sweeps, as an intervention",
     "train-organism": "train a model organism",
+    "transfer": "gates fitted on one more whole language, tested on every other",
     "translate": "translate a language's prompts, or translate them back",
+    "uscore": "how near translations lie to each other, by layer",
 }
 """Stage → one line of help. Each is a module `polygate.stages.<stage>` with `configure(parser)` and `run(args)`."""
 

@@ -1,6 +1,6 @@
 """Which probe of other languages needs the fewest examples? Probes compared by source and budget.
 
-Needs: activations and the chosen layer, of all languages of a model.
+Needs: activations and the chosen layer, of all languages of a model; U-Scores, for OMNIGuard.
 """
 
 
@@ -37,9 +37,45 @@ rule compare_probes:
         " --of {params.of:q} 2> {log:q}"
 
 
+rule omniguard:
+    input:
+        activations=expand("<results>/{{model}}/activations/<main>/{language}.safetensors", language=LANGUAGES),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
+        choices="<results>/{model}/choices.parquet",
+        uscores="<results>/{model}/uscore.parquet",
+    output:
+        draws="<results>/{model}/probes/omniguard_draws.parquet",
+        means="<results>/{model}/probes/omniguard.parquet",
+    log:
+        "<logs>/{model}/omniguard.log",
+    benchmark:
+        "<benchmarks>/{model}/omniguard.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem="8GB",
+        runtime=240,
+    params:
+        settings=given("gate", "probes", "omniguard", "pivot", "seed"),
+        tiers=LANGUAGE_TIERS,
+        languages=LANGUAGES,
+        of=of_model,
+        code=code("omniguard"),
+    message:
+        "OMNIGuard in {wildcards.model}"
+    shell:
+        "polygate omniguard --settings {params.settings:q} --tiers {params.tiers}"
+        " --activations {input.activations:q} --prompts {input.prompts:q} --choices {input.choices:q}"
+        " --uscores {input.uscores:q}"
+        " --draws {output.draws:q} --means {output.means:q} --languages {params.languages:q}"
+        " --of {params.of:q} 2> {log:q}"
+
+
 rule table_probes:
     input:
-        means=expand("<results>/{model}/probes/comparison.parquet", model=MODELS),
+        means=expand("<results>/{model}/probes/{kind}.parquet", kind=["comparison", "omniguard"], model=MODELS),
     output:
         as_table("probes", "Probes compared"),
     log:
@@ -48,7 +84,7 @@ rule table_probes:
         "../../envs/base.yaml"
     params:
         settings=given("statistics"),
-        models=whole_models(),
+        models=[*whole_models(), *whole_models()],
         code=table_code("probes"),
     message:
         "Probes compared"

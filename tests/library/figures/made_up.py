@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 BUDGETS = (0, 1, 4, 16, 64)
 BASELINES = ("adasteer", "adasteer-released", "cast", "cast-released", "cast-b32")
 LAYERS = (0, 1)
+METRICS = ("auc", "f1", "balanced_accuracy")
 DOSE_SERIES = (
     *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),
     *(("f1", "gate", 0), ("routed", "", 0), ("f1", "gate", 64), ("routed", "", 64)),
@@ -160,8 +161,26 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
             ("subspace", "mid", 2),
             ("full", "high", None),
             ("target", "", None),
+            ("random_subspace", "high", 2),
+            ("omniguard", "high+mid", None),
+            ("omniguard_budgeted", "high+mid", None),
         ]
         if rule != "examples" or budget
+    ]
+    beside_pivot = [place for place in places if place["language"] not in ("h1", "en")]
+    tables["uscore"] = [
+        estimate(**place, split=split, layer=layer) | {"read": str(layer == 1).lower()}
+        for place, split, layer in product(beside_pivot, ("train", "test"), LAYERS)
+    ]
+    others = {name: tier for tier, names in world.tiers.items() if tier != "high" for name in names}
+    tables["transfer"] = [
+        estimate(
+            **place, source=source, source_tier=others.get(source, ""), metric=metric, p_holm=p if source else None
+        )
+        | {"within": str(source != "" and source == place["language"]).lower(), "surface": 0.4}
+        for place in places
+        if place["tier"] != "high"
+        for (source, p), metric in product(zip(["", *others], (1.0, 0.2, 0.01) * 5, strict=False), METRICS)
     ]
     tables["ood"] = [
         estimate(**place, dataset=dataset, pairing=pairing, category=category, gate=gate, budget=budget, metric=metric)

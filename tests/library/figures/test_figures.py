@@ -42,6 +42,8 @@ from polygate.figures import (
     selectivity,
     separability,
     style,
+    transfer,
+    uscore,
     utility,
 )
 
@@ -67,6 +69,8 @@ def draw_all(world: World, folder: Path) -> dict[str, tuple[Path, Path]]:
         positions: (table("positions"),),
         ood: (table("ood"),),
         utility: (table("utility"),),
+        uscore: (table("uscore"),),
+        transfer: (table("transfer"),),
         recoverability: (table("recoverability"), table("separability")),
     }
     made = {}
@@ -87,7 +91,7 @@ MODULES = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(agreement, answers, baselines, calibration, decomposition, dose, gate_f1, ood, positions, probes),
-        *(projections, recoverability, refusal_by_tier, selectivity, separability, utility),
+        *(projections, recoverability, refusal_by_tier, selectivity, separability, transfer, uscore, utility),
     )
 }
 
@@ -219,6 +223,45 @@ def test_lines_out_of_distribution_are_those_of_the_csv_a_row_for_each_data_set(
             values = [[y] for line in axes.lines if line.get_label() == gate for y in line.get_ydata()]
             assert rounded(values) == rounded(mine[["estimate"]].to_numpy())
         assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+
+
+@pytest.mark.parametrize("run", ["demo", "five models"])
+def test_cells_of_the_heat_maps_are_those_of_the_csv_and_say_what_differs(drawn: Drawn, run: str) -> None:
+    data = drawn(run)["transfer"]
+    data["within"] = data["within"].astype(str).str.lower() == "true"
+    sources, languages = reading.names(data, "source"), reading.names(data, "language")
+    assert sources[:2] == ["surface", "none"]
+    assert sources[2:] == languages
+    metrics = ("f1", "auc", "balanced_accuracy")
+    shown = [axes for axes in transfer.plot(data).axes if axes.images]
+    places = [(metric, model) for metric in metrics for model in reading.names(data, "model")]
+    assert [label.get_text() for label in shown[-1].get_xticklabels()] == languages
+    assert [label.get_text() for label in shown[0].get_yticklabels()] == sources
+    for axes, (metric, model) in zip(shown, places, strict=True):
+        rows = data[(data["metric"] == metric) & (data["model"] == model)].set_index(["source", "language"])
+        for (y, x), value in np.ndenumerate(axes.images[0].get_array()):
+            assert value == pytest.approx(rows.loc[(sources[y], languages[x]), "estimate"], abs=1e-5)
+        framed = {(round(patch.get_x() + 0.5), round(patch.get_y() + 0.5)) for patch in axes.patches}
+        assert framed == {(languages.index(name), sources.index(name)) for name in languages}
+        dots = {(int(line.get_xdata()[0]), int(line.get_ydata()[0])) for line in axes.lines}
+        told = rows[rows["p_holm"] < 0.05].index
+        assert dots == {(languages.index(language), sources.index(source)) for source, language in told}
+        assert dots
+
+
+def test_lines_of_the_u_score_are_those_of_the_csv_with_the_layer_that_is_read(drawn: Drawn) -> None:
+    data = drawn("demo")["uscore"]
+    for axes, (_, rows) in zip(panels(uscore.plot(data)), data.groupby("model", sort=False), strict=True):
+        lines = [line for line in axes.lines if len(line.get_xdata()) == len(made_up.LAYERS) and line.get_zorder() > 1]
+        points = [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+        assert rounded(points) == rounded(rows[["layer", "estimate"]].to_numpy())
+        stripes = {float(line.get_xdata()[0]) for line in axes.lines if line.get_color() == style.FAINT}
+        assert stripes == set(rows.loc[rows["read"].astype(str).str.lower() == "true", "layer"]) == {1}
+        bands = [band.get_datalim(axes.transData) for band in axes.collections]
+        tiers = rows[rows["language"] == ""].groupby("tier")
+        assert rounded([band.y0, band.y1] for band in bands) == rounded(
+            [[own["low"].min(), own["high"].max()] for _, own in tiers]
+        )
 
 
 def test_marks_of_utility_are_those_of_the_csv_in_the_order_of_its_arms(drawn: Drawn) -> None:

@@ -19,20 +19,24 @@ LINES = {
     "full": Line("whole activations, logistic", style.PROBE_COLOURS[3], "D"),
     "direction": Line("v_HRL (pc1_of_diffs)", style.PROBE_COLOURS[4], "v"),
     "target": Line("own examples alone", style.PROBE_COLOURS[5], "P"),
+    "omniguard": Line("OMNIGuard, high and mid", style.PROBE_COLOURS[6], "<"),
     "surface": Line("surface features, logistic", style.INK, "*", "-."),
+    "random_subspace": Line("random subspace, logistic", style.BASELINE, "+", "--"),
     "random": Line("random direction", style.BASELINE, "x", ":"),
 }
 
 
 def select(table: pd.DataFrame, gates: pd.DataFrame, rank: int) -> pd.DataFrame:
-    """Tier means of F1 of probes with high-resource sources or none, of the largest rank up to `rank`.
+    """Tier means of F1 of probes with high-resource sources or none, and OMNIGuard, of the largest rank up to `rank`.
 
     The threshold is the sources' at budget 0, the examples' above it. Gates on the surface of the prompts, fitted and
     calibrated in the same way, stand beside them at the budgets that both have.
     """
     import pandas as pd
 
-    rows = table[(table["language"] == "") & (table["metric"] == "f1") & table["sources"].isin(["high", ""])]
+    rows = table[(table["language"] == "") & (table["metric"] == "f1")]
+    # OMNIGuard learns from the mid-resource languages too.
+    rows = rows[rows["sources"].isin(["high", ""]) | (rows["probe"] == "omniguard")]
     rows = rows[rows["threshold_from"] == rows["budget"].eq(0).map({True: "source", False: "examples"})]
     usable = rows["rank"].where(rows["rank"] <= rank)
     largest = usable.groupby([rows["model"], rows["tier"], rows["probe"]]).transform("max")

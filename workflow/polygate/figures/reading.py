@@ -34,6 +34,9 @@ TEXT = (
     "position",
     "direction",
     "target",
+    "source",
+    "source_tier",
+    "split",
     "pairing",
     "category",
     "gate",
@@ -43,7 +46,7 @@ TEXT = (
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha"),
-    *("surface", "surface_low", "surface_high", "strength", "chance", "threshold"),
+    *("surface", "surface_low", "surface_high", "strength", "chance", "threshold", "p_holm"),
 )
 
 

@@ -40,7 +40,7 @@ PART_COLOURS: Mapping[str, str] = {
     "calibration": "#56B4E9",
     "representation": "#4B2E83",
 }
-PROBE_COLOURS: Sequence[str] = ("#332288", "#44AA99", "#882255", "#999933", "#CC6677", "#117733")
+PROBE_COLOURS: Sequence[str] = ("#332288", "#44AA99", "#882255", "#999933", "#CC6677", "#117733", "#88CCEE")
 """Probes, which are no tiers and no parts; from Paul Tol's muted scheme (2021), with a marker each."""
 BASELINE = "#6E6E6E"
 """Whatever is there for comparison: surface baselines, arms without a gate, chance."""

@@ -143,6 +143,11 @@ class Replicates:
         """The macro mean over languages, [m, 1]: the mean is taken within each resample."""
         return self._of(self.estimate.mean(axis=1, keepdims=True), self.values.mean(axis=2, keepdims=True))
 
+    def among(self, languages: Sequence[int]) -> Replicates:
+        """Some of the languages."""
+        chosen = list(languages)
+        return self._of(self.estimate[:, chosen], self.values[:, :, chosen])
+
     def over_methods(self, groups: Sequence[Sequence[int]]) -> Replicates:
         """Means over groups of methods (the draws of a budget), [len(groups), g]."""
         return self._of(

@@ -106,6 +106,13 @@ MAPPINGS: tuple[Mapped, ...] = (
         where={"rule": "paper"},
         columns={"budget": "budget"},
     ),
+    Mapped(
+        "cross-lingual transfer",
+        "transfer",
+        {"f1": {"metric": "f1"}},
+        where={"rank": 10},
+        columns={"source_language": "source"},
+    ),
     Mapped("routing", "selectivity", {"selectivity": {}}, columns=STEERED),
     Mapped("routing", "refusal", REFUSALS, columns=STEERED),
     # The paper names no tier; where the model refuses by itself there is most to lose.

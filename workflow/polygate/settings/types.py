@@ -651,6 +651,21 @@ class Probes(Section):
         return self
 
 
+class Omniguard(Section):
+    """OMNIGuard: a small network on the mean over a prompt's tokens, compared with the other probes."""
+
+    hidden: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default=[512, 256], min_length=1, description="Units of each hidden layer."
+    )
+    seeds: int = Field(default=3, ge=1, le=100, description="Networks trained from different seeds, and averaged over.")
+    draws: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Of the draws of `probes`, how many: for every draw, seed and budget a network is trained anew.",
+    )
+
+
 class Calibration(Section):
     """Thresholds with a guarantee: which rates are aimed at, how surely, and the largest draw of examples."""
 
@@ -1072,6 +1087,7 @@ class Settings(Section):
     gate: Gate = Field(default=Gate(), description="The gate.")
     controls: Controls = Field(default=Controls(), description="Controls.")
     probes: Probes = Field(default=Probes(), description="Probes compared.")
+    omniguard: Omniguard = Field(default=Omniguard(), description="OMNIGuard.")
     calibration: Calibration = Field(default=Calibration(), description="Thresholds with a guarantee.")
     steering: Steering = Field(default=Steering(), description="Steering.")
     sweeps: Sweeps = Field(default=Sweeps(), description="Layer and strength sweeps.")

@@ -18,8 +18,9 @@ from library.decision.probes.conftest import TIERS
 from polygate import kernels
 from polygate.decision import fitting
 from polygate.decision.fitting import Examples, SourceRows
-from polygate.decision.probes.comparison import Comparison, Group, principal_components
+from polygate.decision.probes.comparison import GROUPS, Comparison, principal_components
 from polygate.decision.probes.estimates import Probe
+from polygate.decision.probes.features import Group
 from polygate.decision.probes.rows import Language
 from polygate.measurement.metrics import f1 as f1_of
 from polygate.representation.subspace import subspace
@@ -47,18 +48,41 @@ def group_of(comparison: Comparison, name: str, target: str) -> tuple[Language, 
 
 def test_sources_never_hold_the_target(comparison: Comparison) -> None:
     for target in comparison.targets:
-        found = [comparison.group(name, target) for name in ("high", "mid", "low", "high+mid")]
+        found = [comparison.group(name, target) for name in GROUPS]
         assert sum(group is not None for group in found) >= 2
         assert all(target.name not in group.names for group in found if group is not None)
     assert comparison.group("mid", comparison.languages["m"]) is None
     assert group_of(comparison, "high+mid", "t")[1].names == ("a", "b", "c", "m")
+    assert group_of(comparison, "low", "t")[1].names == ("u",)
+    assert group_of(comparison, "all", "t")[1].names == ("a", "b", "c", "m", "u")
+    assert group_of(comparison, "all", "a")[1].names == ("b", "c", "m", "t", "u")
+
+
+def test_random_subspaces_are_the_same_for_every_target_and_others_in_every_draw(
+    comparison: Comparison, draws: pd.DataFrame
+) -> None:
+    """A random subspace is another basis with the subspace's own fit: whatever it reaches, fitting alone gives."""
+    target, group = group_of(comparison, "high", "t")
+    scored = comparison._random_subspace(target, group, 2)
+    rows = np.concatenate([comparison.languages[name].train for name in group.names])
+    for draw in range(3):
+        axes = np.linalg.qr(np.random.default_rng([0, 2, draw]).normal(size=(rows.shape[1], 2)))[0]
+        source, own, test = (part.astype(np.float64) @ axes for part in (rows, target.train, target.test()))
+        known = np.concatenate([source, own[target.examples[4, draw]]])
+        labels = np.concatenate([group.harmful, target.labels(4)])
+        plain = kernels.fit_logistic(known, labels, None, None, solver="convex")
+        slope = plain.weights[0] / plain.scale[0]
+        expected = test @ slope + plain.bias[0] - plain.mean[0] @ slope
+        np.testing.assert_allclose(scored.test[scored.setups.index((4, draw))], expected, atol=1e-3)
+    mine = draws[(draws["probe"] == "random_subspace") & (draws["threshold_from"] == "source") & (draws["rank"] == 2)]
+    assert mine[(mine["language"] == "t") & (mine["budget"] == 0)]["threshold"].nunique() == 3
 
 
 def test_subspace_features_are_coordinates_on_the_singular_vectors(comparison: Comparison) -> None:
     target, group = group_of(comparison, "high", "t")
     differences = np.stack([comparison.languages[name].difference() for name in group.names])
     basis = subspace(differences, 3, comparison.languages["a"].difference()).basis
-    source, own, test = comparison._subspace(target, group)
+    source, own, test = comparison.differences.subspace(target, group)
     rows = np.concatenate([comparison.languages[name].train for name in group.names])
     for found, values in ((source, rows), (own, target.train), (test, target.test())):
         np.testing.assert_allclose(found, values.astype(np.float64) @ basis.T, atol=1e-6)
@@ -73,7 +97,7 @@ def test_principal_components_are_those_of_the_centred_rows(languages: Sequence[
 
 def test_logistic_probes_are_the_gates_of_the_same_draws(comparison: Comparison, draws: pd.DataFrame) -> None:
     target, group = group_of(comparison, "high", "t")
-    source, own, test = comparison._subspace(target, group)
+    source, own, test = comparison.differences.subspace(target, group)
     rows = SourceRows(source, group.harmful, group.languages, group.names)
     examples = [Examples(own[target.examples[4, draw]], target.labels(4)) for draw in range(3)]
     found = draws[(draws["language"] == "t") & (draws["probe"] == "subspace") & (draws["sources"] == "high")]
@@ -88,7 +112,7 @@ def test_logistic_probes_are_the_gates_of_the_same_draws(comparison: Comparison,
 
 def test_thresholds_come_from_where_they_say(comparison: Comparison, draws: pd.DataFrame) -> None:
     pairs = [group_of(comparison, "high", name) for name in ("t", "u")]
-    scored = [comparison._direction(*pair, comparison._subspace(*pair)) for pair in pairs]
+    scored = [comparison._direction(*pair, comparison.differences.subspace(*pair)) for pair in pairs]
     one = draws[(draws["probe"] == "direction") & (draws["sources"] == "high") & (draws["metric"] == "f1")]
     one = one.set_index(["language", "budget", "draw", "threshold_from"])["threshold"]
     target, group = pairs[0]
@@ -147,7 +171,8 @@ def test_every_row_is_one_fit_rule_and_metric(draws: pd.DataFrame) -> None:
     keys = ["language", "probe", "sources", "rank", "budget", "draw", "threshold_from", "metric"]
     assert not draws.duplicated(keys).any()
     assert draws["estimate"].between(0, 1).all()
-    assert set(draws["probe"]) == {"target", "random", "direction", "bank", "subspace", "pca", "full"}
+    low_rank = {"direction", "bank", "subspace", "pca", "random_subspace"}
+    assert set(draws["probe"]) == {"target", "random", "full", *low_rank}
 
 
 def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -> None:
@@ -157,8 +182,8 @@ def test_the_papers_optimiser_reaches_every_fit(languages: Sequence[Language]) -
     found = {probe: scored for probe, scored in comparison.probes() if probe.sources == "high"}
     rows = np.concatenate([comparison.languages[name].train for name in group.names]).astype(np.float64)
     spaces = {("full", 0): (rows, target.train, target.test())}
-    spaces["subspace", 2] = tuple(part[:, :2] for part in comparison._subspace(target, group))  # type: ignore[assignment]
-    spaces["bank", 0] = comparison._bank(target, group)  # type: ignore[assignment]
+    spaces["subspace", 2] = tuple(part[:, :2] for part in comparison.differences.subspace(target, group))  # type: ignore[assignment]
+    spaces["bank", 0] = comparison.differences.bank(target, group)  # type: ignore[assignment]
     for (name, rank), (source, own, test) in spaces.items():
         scored = next(one for one in found[Probe(name, "high", rank)] if one.target.name == "t")
         for index, setup in enumerate(target.setups):
@@ -187,7 +212,7 @@ def test_no_fit_is_left_to_several_threads_of_the_linear_algebra(
 
         return call
 
-    for name in ("_full", "_dense", "_direction", "_logistic", "cells"):
+    for name in ("_full", "_dense", "_direction", "_logistic", "_random_subspace"):
         monkeypatch.setattr(Comparison, name, watched(getattr(Comparison, name)))
     with threadpool_limits(2, "blas"):
         Comparison(languages, GATE, "a", 0).run()

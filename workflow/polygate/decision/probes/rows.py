@@ -41,6 +41,7 @@ class Language:
     store: ActivationStore
     layer: int
     _test_rows: NDArray[np.int64] = field(repr=False)
+    position: str = POSITION
 
     @classmethod
     def load(
@@ -52,14 +53,17 @@ class Language:
         budgets: Sequence[int],
         draws: int,
         seed: int,
+        position: str = POSITION,
     ) -> Language:
-        """Read a language from the store of its `prompts`. Budgets beyond its train prompts are left out.
+        """Read a language at a token position of the store of its `prompts`.
+
+        Budgets beyond its train prompts are left out.
 
         The draws are those of `calibration.draw_examples`, so they are the examples of the gates. `PolygateError`
         when a train class is empty or an activation is not finite.
         """
         rows, test = prompts.select("train", multiple_choice=True), prompts.select("test")
-        train = store.read(layer, POSITION, rows)
+        train = store.read(layer, position, rows)
         store.check_finite(train, layer, rows)
         place = {row: position for position, row in enumerate(rows.tolist())}
         counts = [len(prompts.select("train", subset)) for subset in SUBSETS]
@@ -89,11 +93,12 @@ class Language:
             store,
             layer,
             test,
+            position,
         )
 
     def test(self) -> NDArray[np.float32]:
         """Test activations, float32 [m, d], read anew at each call."""
-        return self.store.read(self.layer, POSITION, self._test_rows)
+        return self.store.read(self.layer, self.position, self._test_rows)
 
     @property
     def tested(self) -> bool:
@@ -124,15 +129,18 @@ def load_all(
     seed: int,
     names: Sequence[str] | None = None,
     model: str | None = None,
+    position: str = POSITION,
 ) -> list[Language]:
-    """Languages from their prompt tables and stores, in the same order.
+    """Languages from their prompt tables and stores, in the same order, at a layer and token position.
 
     Raises `PolygateError` for a file of another language than `names` say, or of another model, where these are given.
     """
     wanted: list[str | None] = [None] * len(prompts) if names is None else [*names]
     tables = [table.read_to_fit(path, language=name) for name, path in zip(wanted, prompts, strict=True)]
     return [
-        Language.load(tier, own, open_matching(store, own, model), layer, settings.budgets, settings.draws, seed)
+        Language.load(
+            tier, own, open_matching(store, own, model), layer, settings.budgets, settings.draws, seed, position
+        )
         for tier, own, store in zip(tiers, tables, activations, strict=True)
     ]
 
