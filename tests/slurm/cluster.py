@@ -81,7 +81,7 @@ class Job:
             int(fields["JobId"]),
             fields["JobState"],
             fields.get("Comment", ""),
-            int(wanted.get("gres/gpu", 0)),
+            int(fields.get("TresPerJob", "gres:gpu:0").rpartition(":")[2]),
             wanted.get("mem", ""),
         )
 
@@ -208,7 +208,6 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=500
 GresTypes=gpu
-AccountingStorageTRES=gres/gpu
 MinJobAge=86400
 MpiDefault=none
 SwitchType=switch/none
