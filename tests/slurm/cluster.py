@@ -28,7 +28,7 @@ STARTING = 30.0
 """Seconds that daemons may take until both nodes are idle."""
 
 
-class NotStarted(Exception):
+class NotStartedError(Exception):
     """Slurm is installed but can't be started here; the message says why."""
 
 
@@ -91,7 +91,7 @@ def running(folder: Path) -> Iterator[Cluster]:
     """Start the daemons, yield when both nodes are idle, and stop them whatever happens.
 
     Raises:
-        NotStarted: a daemon ended or the nodes never became idle; the message holds what they wrote.
+        NotStartedError: a daemon ended or the nodes never became idle; the message holds what they wrote.
     """
     with ExitStack() as undo:
         _configure(folder)
@@ -148,7 +148,7 @@ def _wait(ready: object, what: str, daemons: dict[str, subprocess.Popen[bytes]],
         ended = [name for name, daemon in daemons.items() if daemon.poll() is not None]
         if ended or time.monotonic() > end:
             reason = f"{ended[0]} ended" if ended else f"{what} not ready after {STARTING:.0f} s"
-            raise NotStarted(f"{reason}\n{cluster.logs()}")
+            raise NotStartedError(f"{reason}\n{cluster.logs()}")
         time.sleep(0.2)
 
 
