@@ -72,6 +72,11 @@ class Job:
     gpus: int
     memory: str
 
+    @property
+    def name(self) -> str:
+        """The group or rule that was submitted, as Snakemake's comment begins."""
+        return self.comment.removeprefix("rule_")
+
     @classmethod
     def of(cls, line: str) -> Job:
         """Read one line of `scontrol --oneliner show job`."""

@@ -22,8 +22,22 @@ LAST = ("table_", "figure_", "paper_vs_measured", "report_")
 """How the names of rules begin that make tables, figures and pages."""
 
 
+FORWARD = ("unsteered_{model}", "steered_{model}", "guard_{judge}")
+"""The groups that rules of forward passes name."""
+
+
 def group_small_jobs():
-    """Put small jobs into groups, once all rules are read."""
+    """Put small jobs into groups, once all rules are read, and make each group one submission.
+
+    By itself Snakemake submits each connected part of a group, unless --group-components says how many to join, which
+    does not reach the Snakemake inside a Slurm submission: there each part would be a step with its own start.
+    """
+    whole = dict.fromkeys([*FORWARD, *TOGETHER, "tables"], 1_000_000)
+
+    def join(given):
+        given.group_components = {**whole, **given.group_components}
+
+    GroupSettings._check = join
     named = {name: group for group, names in TOGETHER.items() for name in names}
     for each in workflow.rules:
         if each.name.startswith(LAST):
