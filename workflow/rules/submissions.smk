@@ -6,19 +6,21 @@ and so do all tables and figures. Where jobs run on this machine there are no gr
 """
 
 TOGETHER = {
-    "prompts_{language}": ["prompts_polyrefuse", "prompts_organism", "prompts_extra", "prompts_dataset"],
+    "prompts_{language}": [
+        *("prompts_polyrefuse", "prompts_organism", "prompts_extra", "prompts_translated", "prompts_dataset")
+    ],
     "surface_{language}": ["surface", "semantic"],
     "means_{model}_{language}": ["means", "position_means"],
     "directions_{model}_{language}": ["directions", "positions"],
     "decided_{model}_{language}": [
         *("gates", "gate_scores", "ood", "sweep"),
-        *("intervene", "intervene_adasteer", "intervene_cast"),
+        *("intervene", "intervene_adasteer", "intervene_cast", "intervene_cast_released"),
     ],
     "judged_{model}_{language}": ["judge", "judge_arm", "route"],
 }
 """Jobs of one language that are one submission, by the names of their rules. No job between two of them is elsewhere."""
 
-LAST = ("table_", "figure_", "paper_vs_measured", "report_")
+LAST = ("table_", "mark_", "figure_", "paper_vs_measured", "report_")
 """How the names of rules begin that make tables, figures and pages."""
 
 
