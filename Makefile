@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python docs bench lock clean sanitize fuzz small
+.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm docs bench lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -65,7 +65,7 @@ run-released: released ## a small model as its makers released it, in fourteen l
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
 
-test: install lint test-rust test-python ## everything that continuous integration checks
+test: install lint test-rust test-python test-slurm ## everything that continuous integration checks
 
 lint: install ## formatting, types, linters of Python, Rust and Snakemake
 	$(BIN)/ruff check .
@@ -84,6 +84,13 @@ test-rust: install ## the kernels' own tests
 test-python: install ## library and kernels, then real small workflows and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
+
+# RUNLEVEL=1: the packages' own services stay off, the tests start theirs.
+test-slurm: install ## the workflow on a real Slurm of two nodes on this machine (installs it where apt-get may)
+	@PATH="$$PATH:/usr/sbin"; if ! command -v slurmctld munged >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null || echo "Slurm can't be installed here"; fi
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm
 
 sanitize: ## the kernels' tests of files and SIMD under the address sanitizer (needs a nightly toolchain)
 	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --manifest-path rust/Cargo.toml --target-dir rust/target/sanitize \

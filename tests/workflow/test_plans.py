@@ -17,6 +17,7 @@ import yaml
 from checkout import Checkout
 
 from library.models.tiny_gguf import write
+from polygate.preflight import load_file
 from polygate.prompts import table
 from polygate.settings.types import Settings
 
@@ -318,27 +319,96 @@ def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(chec
     arguments = ("--workflow-profile", "profiles/slurm", "--configfile", "config/config.yaml")
     output = checkout.snakemake("--dry-run", *arguments).stdout
     groups = Counter(re.findall(r"Group job (\S+) ", output))
-    assert groups == {f"{stage}_{model}": 1 for stage in ("unsteered", "steered") for model in Settings().models}
+    assert set(groups.values()) == {1}
+    models, languages = list(Settings().models), Settings().languages.all()
+    forward = {f"{stage}_{model}" for stage in ("unsteered", "steered") for model in models}
+    assert {name for name in groups if name.startswith(("unsteered", "steered"))} == forward
+    for stage in ("means", "directions", "decided", "judged"):
+        own = {f"{stage}_{model}_{language}" for model in models for language in languages}
+        assert {name for name in groups if name.startswith(f"{stage}_")} == own
+    assert groups["tables"] == 1
 
 
-def test_memory_and_time_of_forward_passes_follow_the_size_of_the_model(root: Path) -> None:
-    """The functions of the rules themselves, with the paper's settings and nothing to plan."""
-    names: dict[str, Any] = {"settings": Settings(), "Path": Path, "json": json, "write_text": lambda *_: None}
-    names |= {"MODELS": [], "LANGUAGES": [], "ARMS": []}
-    exec((root / "workflow/rules/forward.smk").read_text(), names)
+@pytest.mark.parametrize("engine", ["lsf", "generic"])
+def test_other_engines_plan_the_same_submissions(
+    checkout: Checkout, tiny_settings: dict[str, Any], engine: str
+) -> None:
+    config = ("--configfile", checkout.configure(tiny_settings))
+    plans = {}
+    for name in ("slurm", engine):
+        output = checkout.snakemake("--dry-run", "--workflow-profile", f"profiles/{name}", *config).stdout
+        plans[name] = Counter(re.findall(r"Group job (\S+) ", output))
+    assert plans[engine] == plans["slurm"]
+    assert plans[engine]["unsteered_qwen2"] == 1
 
-    def needs(model: str, attempt: int = 1) -> tuple[int, int]:
-        wildcards = SimpleNamespace(model=model)
-        memory = names["forward_mem"](wildcards, attempt)
-        return int(memory.removesuffix("GB")), names["forward_minutes"](wildcards, attempt)
 
-    (small_memory, small_minutes), (large_memory, large_minutes) = needs("qwen2.5-7b"), needs("gemma-2-9b")
-    assert large_memory > small_memory > 15
-    assert large_minutes > small_minutes > 5
-    assert needs("gemma-2-9b", attempt=2) > needs("gemma-2-9b")
-    for rules in ("activations", "steering"):
+def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_failure(root: Path) -> None:
+    profiles = {path.parent.name: yaml.safe_load(path.read_text()) for path in (root / "profiles").glob("*/*.yaml")}
+    del profiles["default"]
+    assert len(profiles) >= 3
+    for profile in profiles.values():
+        assert profile["resources"] == {"gpu": 1, "slots": 2}
+        assert profile["set-resource-scopes"] == {"gpu": "local", "slots": "local"}
+        assert profile["default-resources"]["slots"] == 1
+        assert profile["keep-going"] is profile["rerun-incomplete"] is True
+        assert profile["retries"] > 0
+    wanted = set()
+    for path in (root / "workflow/rules").glob("*.smk"):
+        for name, body in re.findall(r"^ *rule (\w+):\n((?:    .*\n|\n)+?)(?=^ *rule |\Z)", path.read_text(), re.M):
+            wanted |= {name} if "gpu=1," in body else set()
+    assert set(profiles["lsf"]["set-resources"]) == wanted
+
+
+def needs(root: Path, settings: Settings) -> dict[str, Any]:
+    """What the rules' own functions ask a cluster for."""
+    names: dict[str, Any] = {"settings": settings}
+    exec((root / "workflow/rules/needs.smk").read_text(), names)
+    return names
+
+
+def test_memory_and_time_of_forward_passes_follow_models_prompts_and_attempts(root: Path) -> None:
+    names = needs(root, Settings())
+
+    def needed(model: str, attempt: int = 1, **more: str) -> tuple[int, int, int]:
+        wildcards = SimpleNamespace(**{"model": model, "dataset": "polyrefuse", "arm": "addition", **more})
+        memory = int(names["forward_mem"](wildcards, attempt).removesuffix("GB"))
+        return memory, names["capture_minutes"](wildcards, attempt), names["answer_minutes"](wildcards, attempt)
+
+    small, large, again = needed("qwen2.5-7b"), needed("gemma-2-9b"), needed("gemma-2-9b", attempt=2)
+    assert all(more > less for less, more in zip(small, large, strict=True))
+    assert all(more > less for less, more in zip(large, again, strict=True))
+    # 9B weights in bfloat16, and time for 1,072 answers of 128 tokens; a day is what many queues give at most.
+    assert 18 < large[0] < 48
+    assert 5 < large[2] < 60
+    assert needed("gemma-2-9b", arm="sweep")[2] > 3 * large[2]
+    assert needed("gemma-2-9b", dataset="multijail")[1] != large[1]
+
+
+def test_what_a_cluster_is_asked_for_covers_what_the_demo_used(root: Path) -> None:
+    """Largest seconds and MB of a finished demo on two cores of an EPYC with AVX2, from its benchmark files."""
+    demo = load_file(root / "config/demo.yaml")
+    names = needs(root, demo)
+    for model in demo.models:
+        wildcards = SimpleNamespace(model=model, dataset="organism")
+        assert int(names["forward_mem"](wildcards, 1).removesuffix("GB")) * 1000 > 946
+        assert names["choose_minutes"](wildcards, 1) * 60 > 17
+        assert names["forward_threads"](wildcards) == 1
+    for rules, used in {"models": (888, 141), "probes": (299, 7), "recoverability": (231, 7), "calibration": (191, 7)}.items():
         text = (root / f"workflow/rules/{rules}.smk").read_text()
-        assert text.count("gpu=1,") == text.count("mem=forward_mem,") == text.count("threads: forward_threads") > 0
+        gigabytes = re.findall(r'f"\{(\d+) \* attempt\}GB"', text)
+        minutes = re.findall(r"attempt: (\d+) \* attempt", text)
+        assert all(int(n) * 1000 > used[0] for n in gigabytes)
+        assert all(int(n) * 60 > used[1] for n in minutes)
+        assert gigabytes
+        assert minutes
+
+
+def test_every_job_that_fails_asks_for_more_the_next_time(root: Path) -> None:
+    for path in (root / "workflow/rules").glob("*.smk"):
+        for kind, value in re.findall(r"^ +(mem|runtime)=(.*),$", path.read_text(), re.M):
+            assert "attempt" in value or value.startswith(
+                ("forward_", "guard_", "capture_", "answer_", "score_", "choose_", "translation_")
+            ), f"{path.name}: {kind}={value}"
 
 
 def test_the_default_profile_leaves_the_executor_to_the_user(root: Path) -> None:

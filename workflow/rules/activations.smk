@@ -24,7 +24,7 @@ rule capture:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=capture_minutes,
     params:
         job=lambda wildcards: json.dumps(
             capture_job(wildcards.model, wildcards.dataset, wildcards.language), sort_keys=True

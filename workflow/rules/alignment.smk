@@ -25,8 +25,8 @@ rule align:
     threads: forward_threads
     resources:
         # Weights, gradients and the optimiser's two moments in float32, and the libraries.
-        mem=lambda wildcards: f"{int(4 + 16 * settings.models[wildcards.model].parameters / 1e9)}GB",
-        runtime=240,
+        mem=lambda wildcards, attempt: f"{int((4 + 16 * settings.models[wildcards.model].parameters / 1e9) * attempt)}GB",
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: dump({"alignment": aligned(wildcards).resolved(settings.languages)}),
         name=lambda wildcards: (settings.models[wildcards.model].hub or Path(source_folder_of(wildcards.model)).name),

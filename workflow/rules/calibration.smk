@@ -18,8 +18,8 @@ rule conformal:
     conda:
         "../../envs/base.yaml"
     resources:
-        mem="4GB",
-        runtime=60,
+        mem=lambda wildcards, attempt: f"{4 * attempt}GB",
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=given("gate", "calibration", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,

@@ -69,7 +69,7 @@ rule capture_cast:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=capture_minutes,
     params:
         job=lambda wildcards: json.dumps(cast_job(wildcards.model, wildcards.part), sort_keys=True),
         plan=str(PLAN),

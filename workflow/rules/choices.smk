@@ -34,7 +34,7 @@ rule choose:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=lambda wildcards, attempt: 4 * forward_minutes(wildcards, attempt),
+        runtime=choose_minutes,
     params:
         settings=given("model", "gate", "steering", "generation", "judging", "seed"),
         languages=CHOOSING,

@@ -1,4 +1,4 @@
-"""Forward passes as their jobs describe them, the plan of them all, and what they need on a cluster.
+"""Forward passes as their jobs describe them, and the plan of them all.
 
 The plan is written when the workflow is read. It is nobody's input, so it triggers nothing: the job that has loaded
 a model looks there for what else it can compute. Priorities see to it that this is much: prompts come before forward
@@ -89,21 +89,6 @@ def guarded(judge):
     return [cell for cell in cells if cell[-1] in JUDGED[judge]]
 
 
-def guard_mem(wildcards, attempt):
-    guard = settings.judging.guards[wildcards.judge]
-    return f"{int((2 + 1.5 * guard.parameters * (4 if guard.dtype == 'float32' else 2) / 1e9) * attempt) + 1}GB"
-
-
-def guard_minutes(wildcards, attempt):
-    """As for the measured models, with the guard's own size and length of answers."""
-    guard = settings.judging.guards[wildcards.judge]
-    return int((10 + 67 * (guard.parameters / 8e9) * (guard.max_new_tokens / 128)) * attempt)
-
-
-def guard_threads(wildcards):
-    return 1 if settings.judging.guards[wildcards.judge].parameters < 1e8 else 8
-
-
 def score_job(model, dataset, language, arm):
     results = f"results/{settings.run}/{model}"
     return forward_job(
@@ -126,25 +111,3 @@ def write_plan():
     text = json.dumps(PLANNED, indent=1, sort_keys=True)
     if not PLAN.exists() or PLAN.read_text() != text:
         write_text(PLAN, text)
-
-
-def weights_gb(wildcards):
-    model = settings.models[wildcards.model]
-    return model.parameters * (4 if model.dtype == "float32" else 2) / 1e9
-
-
-def forward_mem(wildcards, attempt):
-    """Weights once on their way to the device, the activations of one language, and the libraries."""
-    return f"{int((2 + 1.5 * weights_gb(wildcards)) * attempt) + 1}GB"
-
-
-def forward_minutes(wildcards, attempt):
-    """A load at 200 MB/s and about 2,000 prompts, taking 2 s each for an 8B model with 128 new tokens unbatched."""
-    model = settings.models[wildcards.model]
-    work = 2000 * (model.parameters / 8e9) * (settings.generation.max_new_tokens / 128) * 2 / 60
-    return int((5 + weights_gb(wildcards) / 12 + work) * attempt)
-
-
-def forward_threads(wildcards):
-    """Below a hundred million parameters a second thread costs more than it gives."""
-    return 1 if settings.models[wildcards.model].parameters < 1e8 else 8

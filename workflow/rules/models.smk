@@ -45,7 +45,7 @@ rule convert_gguf:
     resources:
         # The float32 weights twice, the vocabulary, and the libraries.
         mem=lambda wildcards, attempt: f"{int((2 + 8e-9 * GGUF[wildcards.gguf].parameters) * attempt) + 1}GB",
-        runtime=30,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         source=lambda wildcards: GGUF[wildcards.gguf].gguf,
         code=code("convert_gguf"),
@@ -70,8 +70,8 @@ rule train_organism:
     # A second thread gives nothing at this size; two models side by side do.
     threads: 1
     resources:
-        mem="2GB",
-        runtime=15,
+        mem=lambda wildcards, attempt: f"{2 * attempt}GB",
+        runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         settings=given("organism", "model"),
         code=code("train_organism"),

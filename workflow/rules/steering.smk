@@ -31,7 +31,7 @@ rule complete_unsteered:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=answer_minutes,
     params:
         job=lambda wildcards: json.dumps(
             generate_job(wildcards.model, wildcards.dataset, wildcards.language, "none"), sort_keys=True
@@ -64,7 +64,7 @@ rule complete_steered:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=answer_minutes,
     params:
         job=lambda wildcards: json.dumps(
             generate_job(wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm), sort_keys=True

@@ -61,6 +61,7 @@ def look_only_when_a_job_ends():
 
 onstart:
     look_only_when_a_job_ends()
+    split_failed_groups()
     # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.
     if not IN_CONDA:
         try:

@@ -118,8 +118,8 @@ rule compare_translations:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem="3GB",
-        runtime=60,
+        mem=lambda wildcards, attempt: f"{3 * attempt}GB",
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=given("controls"),
         code=code("compare_translations"),

@@ -24,7 +24,7 @@ rule score_unsteered:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=score_minutes,
     params:
         job=lambda wildcards: json.dumps(
             score_job(wildcards.model, wildcards.dataset, wildcards.language, "none"), sort_keys=True
@@ -57,7 +57,7 @@ rule score_steered:
     resources:
         gpu=1,
         mem=forward_mem,
-        runtime=forward_minutes,
+        runtime=score_minutes,
     params:
         job=lambda wildcards: json.dumps(
             score_job(wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm), sort_keys=True

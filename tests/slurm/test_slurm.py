@@ -1,0 +1,108 @@
+"""The workflow on a real Slurm, with the profile that users take."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkout import Checkout
+
+from slurm.cluster import Cluster
+from slurm.conftest import Submitted, submit
+
+JUDGED = "results/tiny/qwen2/judgements/rules/routed-1/organism/{}.parquet"
+
+
+def test_the_tables_are_those_of_a_local_run_byte_for_byte(
+    finished: tuple[Checkout, Submitted], local: tuple[Checkout, Any]
+) -> None:
+    here, process = local
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output[-6000:]
+    ours, theirs = (checkout.tables("tiny") for checkout in (finished[0], here))
+    assert len([name for name in ours if name.endswith(".csv")]) > 10
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert (finished[0].folder / "reports/report.html").is_file()
+
+
+def test_each_phase_of_a_model_is_one_submission_with_one_gpu(finished: tuple[Checkout, Submitted]) -> None:
+    submitted = finished[1]
+    assert [(job.name.split("_")[0], job.gpus) for job in submitted.jobs if job.gpus] == [
+        ("unsteered", 1),
+        ("choose", 1),
+        ("steered", 1),
+    ]
+    assert {job.state for job in submitted.jobs} == {"COMPLETED"}
+
+
+def test_small_jobs_of_a_language_and_all_tables_are_submitted_together(finished: tuple[Checkout, Submitted]) -> None:
+    submitted = finished[1]
+    for group in ("prompts", "surface", "means_qwen2", "directions_qwen2", "decided_qwen2", "judged_qwen2"):
+        assert len(submitted.named(f"{group}_")) == 3
+    assert len(submitted.named("tables")) == 1
+    assert not submitted.named("table_", "figure_")
+
+
+def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any]:
+    """Three low-resource languages: x1 as l1, x2 with a file that can't be read, x3 whose captures fail."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(checkout.folder / "results/tiny/prompts/organism/l1.parquet").to_pylist()
+    folder = checkout.folder / "mine"
+    folder.mkdir()
+    columns = ("prompt_id", "split", "subset", "text")
+    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
+    for name in ("x1", "x3"):
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "x2.tsv").write_text("\n".join(lines[:-1]) + "\nno-such-prompt\ttest\tharmful\tx\n")
+    # What a full disk or a wrong mode would do: the job fails before it has begun.
+    (checkout.folder / "results/tiny/logs/qwen2/activations/organism/x3.log").mkdir()
+    languages = {**settings["languages"], "low": ["l1", "x1", "x2", "x3"]}
+    return {**settings, "languages": languages, "prompts": {**settings["prompts"], "extra": "mine"}}
+
+
+def test_a_new_language_submits_its_own_jobs_and_failing_ones_take_nothing_along(
+    cluster: Cluster, finished: tuple[Checkout, Submitted], settings: dict[str, Any]
+) -> None:
+    checkout = finished[0]
+    config = checkout.configure(add_languages(checkout, settings), "more.yaml")
+    before = {path: path.stat().st_mtime_ns for path in (checkout.folder / "results/tiny/qwen2").rglob("l1.*")}
+    targets = [JUDGED.format(language) for language in ("h1", "h2", "l1", "x1", "x2", "x3")]
+    submitted = submit(cluster, checkout, "--configfile", config, "--", *targets)
+    assert submitted.status != 0
+    assert submitted.of_languages() == {"x1", "x2", "x3"}
+    made = {language for language in ("x1", "x2", "x3") if (checkout.folder / JUDGED.format(language)).is_file()}
+    assert made == {"x1"}, submitted.output[-8000:]
+    assert len(submitted.named("decided")) == len(submitted.named("judged")) == 1
+    # Twice whole, since a failure may be one of memory; then each language alone, and the jobs of the failed one.
+    assert [job.gpus for job in submitted.named("unsteered")] == [1] * 6
+    assert [job.state for job in submitted.named("unsteered")].count("COMPLETED") == 2
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    # The failed language loses what failed only.
+    assert (checkout.folder / "results/tiny/qwen2/completions/none/organism/x3.parquet").is_file()
+
+
+def test_a_job_killed_by_memory_is_retried_with_more(
+    cluster: Cluster, finished: tuple[Checkout, Submitted], tmp_path: Path
+) -> None:
+    checkout = finished[0].copy(tmp_path / "checkout")
+    target = "results/tiny/surface/l1.parquet"
+    little = ("--set-resources", "surface:mem_mb=60 if attempt == 1 else 2000", "--force")
+    submitted = submit(cluster, checkout, "--configfile", "settings.yaml", *little, "--", target)
+    assert submitted.status == 0, submitted.output[-6000:] + cluster.logs()
+    first, second = submitted.named("surface")
+    assert first.state in {"OUT_OF_MEMORY", "FAILED", "CANCELLED"}
+    assert second.state == "COMPLETED"
+    assert (first.memory, second.memory) == ("60M", "2000M")
+    assert "exceeded memory limit" in cluster.logs()
+
+
+@pytest.mark.parametrize("rule", ["download", "judge_paid"])
+def test_what_needs_a_network_never_reaches_a_node(root: Path, rule: str) -> None:
+    texts = [path.read_text() for path in sorted((root / "workflow/rules").glob("*.smk"))]
+    found = [body for text in texts for body in re.findall(rf"^rule {rule}\w*:\n((?:    .*\n|\n)+)", text, re.M)]
+    assert found
+    assert all("localrule: True" in body for body in found)
