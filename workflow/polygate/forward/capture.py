@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import Tokenised, tokenise
@@ -49,7 +49,7 @@ def capture(
 
     A prompt's activations don't depend on its batch (float32: within 1e-5). `names` (prompt ids) are used in errors;
     `advance` is told how many prompts each batch finished. Raises `PolygateError` for NaN or infinite activations,
-    naming prompt and layer, and when a batch doesn't fit into memory.
+    naming prompt and layer, and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(texts))]
     chosen = tuple(range(loaded.layers)) if layers is None else tuple(layers)
@@ -60,7 +60,8 @@ def capture(
         for layer in chosen
         for position in positions
     }
-    for rows in length_sorted([len(prompt) for prompt in prompts], loaded.batch_tokens, batching=loaded.batching):
+
+    def work(rows: list[int]) -> None:
         recorded = read(loaded, [prompts[row] for row in rows], positions, chosen)
         for layer in chosen:
             _check_finite(recorded[layer], layer, [names[row] for row in rows])
@@ -68,6 +69,9 @@ def capture(
                 tensors[layer, position][rows] = recorded[layer][:, place].to("cpu")
         if advance is not None:
             advance(len(rows))
+
+    lengths = [len(prompt) for prompt in prompts]
+    in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return Activations(tensors, np.array([prompt.token_count for prompt in prompts], dtype=np.int32))
 
 
@@ -86,7 +90,7 @@ def read(
     record, total = Record(), Total()
     reading: list[Edit] = [(Select(layers, places), record)] if named else []
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
-    with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
+    with attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
         loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
 
     def found(layer: int, position: str) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.edits import edits
 from polygate.forward.hooks import attached
 from polygate.forward.interventions import Intervention
@@ -55,7 +55,7 @@ def generate(
 
     `intervention` says what is done to each prompt, nothing when None: then no hook runs. `names` (prompt ids) are
     used in errors; `advance` is told of finished prompts, in fractions. Raises `PolygateError` for an intervention on
-    other prompts or of another model, for NaN logits, and when a batch doesn't fit into memory.
+    other prompts or of another model, for NaN logits, and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(prompts))]
     if intervention is not None:
@@ -66,20 +66,21 @@ def generate(
     once = dict(zip(first, tokenise(loaded.tokenizer, list(first), list(first.values())), strict=True))
     tokenised = [once[prompt] for prompt in prompts]
     completions: dict[int, Completion] = {}
-    for batch in length_sorted(
-        [len(prompt) for prompt in tokenised], loaded.batch_tokens, max_new_tokens, loaded.batching
-    ):
-        with memory_limit(loaded.batch_tokens):
-            written = write(
-                loaded,
-                [tokenised[i] for i in batch],
-                None if intervention is None else intervention.rows(batch),
-                max_new_tokens,
-                [names[i] for i in batch],
-                advance or _ignore,
-            )
+
+    def work(batch: list[int]) -> None:
+        written = write(
+            loaded,
+            [tokenised[i] for i in batch],
+            None if intervention is None else intervention.rows(batch),
+            max_new_tokens,
+            [names[i] for i in batch],
+            advance or _ignore,
+        )
         for index, tokens in zip(batch, written, strict=True):
             completions[index] = _completion(loaded, tokenised[index], tokens)
+
+    lengths = [len(prompt) for prompt in tokenised]
+    in_halves(length_sorted(lengths, loaded.batch_tokens, max_new_tokens, loaded.batching), work)
     return [completions[i] for i in range(len(prompts))]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.edits import edits
 from polygate.forward.generation import Cache, check_finite, last_logits
 from polygate.forward.hooks import attached
@@ -76,7 +76,7 @@ def score(
     prompt's logits don't depend on its batch, nor on what is done to the batch's other rows (float32: within 1e-5).
     `names` (prompt ids) are used in errors; `advance` is told how many prompts each batch finished. Raises
     `PolygateError` for a letter without a token, an intervention on other prompts or of another model, for NaN
-    logits, and when a batch doesn't fit into memory.
+    logits, and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(prompts))]
     letters = letter_tokens(loaded.tokenizer, max(options, default=0))
@@ -85,19 +85,22 @@ def score(
         intervention.check_fits(loaded.layers, loaded.width)
     tokenised = tokenise(loaded.tokenizer, prompts, names)
     found: dict[int, NDArray[np.float32]] = {}
-    for batch in length_sorted([len(prompt) for prompt in tokenised], loaded.batch_tokens, batching=loaded.batching):
-        with memory_limit(loaded.batch_tokens):
-            logits = answering(
-                loaded,
-                [tokenised[row] for row in batch],
-                None if intervention is None else intervention.rows(batch),
-                [names[row] for row in batch],
-            )
+
+    def work(batch: list[int]) -> None:
+        logits = answering(
+            loaded,
+            [tokenised[row] for row in batch],
+            None if intervention is None else intervention.rows(batch),
+            [names[row] for row in batch],
+        )
         for row, of_prompt in zip(batch, logits, strict=True):
             largest = [of_prompt[ids].max() for ids in letters[: options[row]]]
             found[row] = np.array(largest, np.float32)
         if advance is not None:
             advance(len(batch))
+
+    lengths = [len(prompt) for prompt in tokenised]
+    in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return [found[row] for row in range(len(prompts))]
 
 
