@@ -37,9 +37,10 @@ class LoadedModel:
 
     `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
     the residual stream's d, `stop` the token ids that end an answer, `pad` the id that fills batches (any valid id:
-    it is masked). `batching` says which prompts may share a batch, `stream` which of several parallel residual
-    streams (Gemma 3n) its attention and feed-forward layers read, None where there is one. `batch_tokens` and
-    `written_tokens` are the most padded tokens of one pass over prompts, and of all rows that are being written.
+    it is masked). `batching` says which prompts may share a batch, `shares` whether a prompt's keys and values can be
+    taken out of one batch and put into another, `stream` which of several parallel residual streams (Gemma 3n) its
+    attention and feed-forward layers read, None where there is one. `batch_tokens` and `written_tokens` are the most
+    padded tokens of one pass over prompts, and of all rows that are being written.
     """
 
     model: Any
@@ -57,6 +58,7 @@ class LoadedModel:
     pad: int
     fingerprint: str = ""
     batching: Batching = "padded"
+    shares: bool = False
     stream: int | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -115,7 +117,8 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         fingerprint=fingerprint,
         stream=stream_of(model),
     )
-    loaded = replace(loaded, batching=self_check.batching(loaded, folder, cache))
+    batching, shares = self_check.found(loaded, folder, cache)
+    loaded = replace(loaded, batching=batching, shares=shares)
     if settings.batch_tokens != "auto":
         return loaded
     found = sizes.find(loaded, cache)
