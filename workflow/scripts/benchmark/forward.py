@@ -5,8 +5,8 @@
 A model is a folder, or the name of an installed package that carries it as GGUF. Prompts are JSON lists as PolyRefuse
 has them; they are taken from the files in turns, so that lengths are mixed as in a file of many languages. Beside ours
 stand (a) a hook per block at a fixed batch of 4 and `generate` at 16, in file order, (b) nnsight, (c) transformers'
-continuous batching. Seconds are of the processor on a CPU, of all threads together, and of the clock on a GPU. What isn't installed, or doesn't run on this device, is said and left out. Prints Markdown; run it
-on an idle machine.
+continuous batching. What isn't installed, or doesn't run on this device, is said and left out. Seconds are the
+processor's on a CPU, of all threads together, and the clock's on a GPU. Prints Markdown; run it on an idle machine.
 """
 
 from __future__ import annotations
