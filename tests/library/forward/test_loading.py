@@ -53,7 +53,8 @@ def test_what_a_loaded_model_says_of_itself(folder: Path) -> None:
     assert loaded.facts() == {
         "dtype": "float32",
         "attention": "sdpa",
-        "batch_tokens": 16384,
+        "batch_tokens": 4096,
+        "written_tokens": 16384,
         "device": "cpu" if loaded.device.type == "cpu" else torch.cuda.get_device_name(0),
         "fingerprint": "abc",
     }

@@ -12,7 +12,7 @@ import torch
 
 from library.forward.tiny import ARCHITECTURES, options
 from polygate.errors import PolygateError
-from polygate.forward import capture, generation, self_check
+from polygate.forward import capture, passes, self_check
 from polygate.forward.loading import LoadedModel, load
 
 
@@ -24,8 +24,8 @@ def test_ordinary_models_pass_in_every_dtype(folders: dict[str, Path], architect
 
 def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[Any], Any]) -> None:
     """Our generation, not transformers', gives other logits."""
-    real = generation.last_logits
-    monkeypatch.setattr(generation, "last_logits", lambda *args: spoilt(real(*args)))
+    real = passes.last_logits
+    monkeypatch.setattr(passes, "last_logits", lambda *args: spoilt(real(*args)))
 
 
 def test_other_texts_are_refused_in_one_line(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_other_activations_are_refused(folders: dict[str, Path], monkeypatch: py
 def test_a_cache_that_keeps_the_wrong_rows_means_one_prompt_at_a_time(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation.Cache, "keep", lambda cache, rows: cache.states.reorder_cache(rows - 1))
+    monkeypatch.setattr(passes.Cache, "keep", lambda cache, rows: cache.states.reorder_cache(rows - 1))
     assert load(folders["llama"], options("llama")).batching == "single"
 
 

@@ -7,8 +7,9 @@ answer's opening that stands after the prompt. Padding is no token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import Kept, prefix_key, taken_apart
 from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.prompts.table import OPENING
 
@@ -47,13 +49,16 @@ def capture(
     openings: Sequence[str] = (),
     layers: Sequence[int] | None = None,
     advance: Callable[[float], None] | None = None,
+    kept: Kept | None = None,
+    keep: Collection[int] = (),
 ) -> Activations:
     """Outputs of decoder blocks (`layers`, every one when None) for instructions, at `positions`.
 
     A prompt's activations don't depend on its batch (float32: within 1e-5). `names` (prompt ids) are used in errors;
     `openings` are read after the instructions (see `tokenise`), which position `opening` needs; `advance` is told how
-    many prompts each batch finished. Raises `PolygateError` for NaN or infinite activations, naming prompt and layer,
-    and when a batch doesn't fit into memory.
+    many prompts each batch finished. What the pass leaves in the cache of prompts number `keep` goes to `kept`, for
+    what is then written after them. Raises `PolygateError` for NaN or infinite activations, naming prompt and layer,
+    and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(texts))]
     chosen = tuple(range(loaded.layers)) if layers is None else tuple(layers)
@@ -64,24 +69,44 @@ def capture(
         for layer in chosen
         for position in positions
     }
-    for rows in length_sorted([len(prompt) for prompt in prompts], loaded.batch_tokens, batching=loaded.batching):
-        recorded = read(loaded, [prompts[row] for row in rows], positions, chosen)
+
+    from transformers import DynamicCache
+
+    def work(rows: list[int]) -> None:
+        left = [row for row in rows if row in kept_rows]
+        cache = DynamicCache() if left else None
+        recorded = read(loaded, [prompts[row] for row in rows], positions, chosen, cache)
+        if kept is not None and cache is not None:
+            longest = max(len(prompts[row]) for row in rows)
+            prefixes = taken_apart(cache, [len(prompts[row]) - 1 for row in rows], longest - 1)
+            for row, prefix in zip(rows, prefixes, strict=True):
+                if row in kept_rows:
+                    kept.put((prefix_key(prompts[row]), ()), prefix)
         for layer in chosen:
             _check_finite(recorded[layer], layer, [names[row] for row in rows])
             for place, position in enumerate(positions):
                 tensors[layer, position][rows] = recorded[layer][:, place].to("cpu")
         if advance is not None:
             advance(len(rows))
+
+    kept_rows = frozenset(keep) if kept is not None and loaded.shares else frozenset()
+    lengths = [len(prompt) for prompt in prompts]
+    in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return Activations(tensors, np.array([prompt.token_count for prompt in prompts], dtype=np.int32))
 
 
 @torch.inference_mode()
 def read(
-    loaded: LoadedModel, prompts: Sequence[Tokenised], positions: Sequence[str], layers: tuple[int, ...]
+    loaded: LoadedModel,
+    prompts: Sequence[Tokenised],
+    positions: Sequence[str],
+    layers: tuple[int, ...],
+    cache: Any = None,
 ) -> dict[int, Tensor]:
     """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`.
 
-    Means are summed in float64 and rounded once. Position `opening` needs a token of an opening in every row.
+    A `cache` is filled with the batch's keys and values. Means are summed in float64 and rounded once. Position
+    `opening` needs a token of an opening in every row.
     """
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     width = ids.shape[1]
@@ -94,8 +119,9 @@ def read(
     reading: list[Edit] = [(Select(layers, places), record)] if named else []
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
     reading += [(Select(layers, last), begun)] if OPENING in positions else []
-    with memory_limit(loaded.batch_tokens), attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
-        loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
+    given = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+    with attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
+        loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), **given)
 
     def found(layer: int, position: str) -> Tensor:
         if position == OPENING:

@@ -139,18 +139,21 @@ def _fill(
 ) -> None:
     """Load the model and compute the job's cell, then the plan's."""
     from polygate.forward.compute import check, compute
+    from polygate.forward.prefixes import Kept
 
     check(job, inputs)
     started = time.monotonic()
     loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
+    kept = Kept()
+
     def make(one: Job, at: str) -> None:
         inputs = one.read(identity.of(one.options, fingerprint))
         if key(one, inputs, fingerprint) != at:
             raise PolygateError("inputs changed while the model ran", where=one.prompts, do="run it again")
         with Progress(str(one), len(inputs.rows)) as progress:
-            compute(one, inputs, loaded, at, cell_path(one, at), progress.advance)
+            compute(one, inputs, loaded, at, cell_path(one, at), progress.advance, kept)
         _wanted(job.cache, at).unlink(missing_ok=True)
 
     failure: Exception | None = None
@@ -159,7 +162,8 @@ def _fill(
     except Exception as error:
         failure = error
     pending = _Pending(job, plan, address, fingerprint)
-    while found := pending.next():
+    other = job
+    while found := pending.next(other):
         other, at = found
         try:
             make(other, at)
@@ -183,10 +187,11 @@ class _Pending:
         self.settled = {address}
         self._addresses: dict[tuple[Job, tuple[int, ...]], str] = {}
 
-    def next(self) -> tuple[Job, str] | None:
-        """A missing cell that some job waits for, or the plan's first; each is given out once."""
+    def next(self, last: Job) -> tuple[Job, str] | None:
+        """A missing cell that some job waits for, one of the `last` job's prompts, which have just been read, or the
+        plan's first; each is given out once."""
         missing = [(job, address) for job in self.jobs if (address := self._missing(job)) is not None]
-        missing.sort(key=lambda pair: not _wanted(self.cache, pair[1]).exists())
+        missing.sort(key=lambda pair: (not _wanted(self.cache, pair[1]).exists(), pair[0].prompts != last.prompts))
         if not missing:
             return None
         self.settled.add(missing[0][1])

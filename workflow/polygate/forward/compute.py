@@ -16,6 +16,7 @@ from polygate.forward.generation import generate
 from polygate.forward.interventions import Intervention
 from polygate.forward.job import CAPTURE, SCORE, Inputs, Job
 from polygate.forward.loading import LoadedModel, load_tokenizer
+from polygate.forward.prefixes import Kept
 from polygate.forward.scoring import letter_tokens, score
 from polygate.provenance import provenance
 from polygate.representation import store
@@ -51,9 +52,18 @@ def check(job: Job, inputs: Inputs) -> None:
 
 
 def compute(
-    job: Job, inputs: Inputs, loaded: LoadedModel, key: str, path: Path, advance: Callable[[float], None]
+    job: Job,
+    inputs: Inputs,
+    loaded: LoadedModel,
+    key: str,
+    path: Path,
+    advance: Callable[[float], None],
+    kept: Kept | None = None,
 ) -> None:
-    """Write the job's result to `path`, with `key` (that of its cell) in the provenance. Raises `PolygateError`."""
+    """Write the job's result to `path`, with `key` (that of its cell) in the provenance. Raises `PolygateError`.
+
+    `kept` goes from job to job of the same loaded model: what one has read, the next need not.
+    """
     facts: dict[str, Any] = {"task": job.task, "cell": key, "revision": job.options.revision, **loaded.facts()}
     facts["template_arguments"] = dict(job.options.template_arguments)
     language, ids, texts = inputs.prompts.language, inputs.ids, inputs.texts
@@ -63,18 +73,34 @@ def compute(
         "prompts": inputs.prompts.fingerprint(inputs.rows),
     }
     if job.task == CAPTURE:
-        found = capture(loaded, texts, job.positions, names=ids, openings=inputs.openings, advance=advance)
+        tested = [] if inputs.openings else inputs.prompts.select("test").tolist()
+        found = capture(
+            loaded,
+            texts,
+            job.positions,
+            names=ids,
+            openings=inputs.openings,
+            advance=advance,
+            kept=kept,
+            keep=tested,
+        )
         store.write_store(path, found.tensors, ids, found.token_count, language, provenance(__name__, **facts), of)
         return
     facts.update(**inputs.done, parts=_described(inputs.intervention))
     of |= inputs.done
     if job.task == SCORE:
-        logits = score(loaded, texts, inputs.options, inputs.intervention, names=ids, advance=advance)
+        logits = score(loaded, texts, inputs.options, inputs.intervention, names=ids, advance=advance, kept=kept)
         _write(path, SCORES, [ids, _subsets(inputs), logits], language, facts, of)
         return
     facts["max_new_tokens"] = job.max_new_tokens
     completions = generate(
-        loaded, texts, inputs.intervention, max_new_tokens=job.max_new_tokens, names=ids, advance=advance
+        loaded,
+        texts,
+        inputs.intervention,
+        max_new_tokens=job.max_new_tokens,
+        names=ids,
+        advance=advance,
+        kept=kept,
     )
     columns = [
         ids,

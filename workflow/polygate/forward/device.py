@@ -7,15 +7,17 @@ are an allocation in which Snakemake runs its jobs itself, so each process takes
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from polygate import locks
 from polygate.errors import PolygateError
@@ -24,6 +26,7 @@ from polygate.locks import Lock
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _held: list[Lock] = []
@@ -103,15 +106,51 @@ def name_of(device: torch.device) -> str:
     return str(torch.cuda.get_device_name(device))
 
 
-@contextmanager
-def memory_limit(batch_tokens: int) -> Iterator[None]:
-    """Turn an accelerator's out-of-memory error into one line that says what to lower."""
+def in_halves(batches: Iterable[Sequence[T]], work: Callable[[list[T]], None]) -> None:
+    """Do `work` on each batch; one that doesn't fit into memory is halved, as are the larger ones that follow.
+
+    What was done before stays done. Raises `PolygateError` when a batch of one doesn't fit.
+    """
+    waiting = deque(list(batch) for batch in batches)
+    most = max((len(batch) for batch in waiting), default=0)
+    while waiting:
+        batch = waiting.popleft()
+        if len(batch) > most:
+            waiting.extendleft([batch[most:], batch[:most]])
+        elif not fits(lambda batch=batch: work(batch)):  # type: ignore[misc]
+            most = smaller(len(batch))
+            waiting.appendleft(batch)
+
+
+def fits(work: Callable[[], None]) -> bool:
+    """Do `work`; False when memory ran out meanwhile, which is then let go of."""
     import torch
 
     try:
-        yield
-    except torch.OutOfMemoryError as error:
+        work()
+    except (RuntimeError, MemoryError) as error:
+        if not _is_of_memory(error):
+            raise
+    else:
+        return True
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
+
+
+def smaller(rows: int) -> int:
+    """How many rows to try after so many didn't fit; `PolygateError` after one."""
+    if rows <= 1:
         raise PolygateError(
-            f"a batch of {batch_tokens} tokens doesn't fit into the device's memory",
-            do="lower the model's batch_tokens",
-        ) from error
+            "a single prompt doesn't fit into the device's memory",
+            do="leave out the longest prompts, take a smaller dtype, or a device with more memory",
+        )
+    return rows // 2
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    import torch
+
+    told = ("can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in told)

@@ -7,22 +7,21 @@ its `addition` or its `ablation` completion, and routed arms can be assembled fr
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from polygate.errors import PolygateError
+from polygate.forward import passes
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.edits import edits
 from polygate.forward.hooks import attached
 from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import Kept
 from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.forward.writing import Writer
 
 # Below this share of rows still being written, finished ones are dropped from the batch.
 _DROP_BELOW = 0.75
@@ -50,12 +49,14 @@ def generate(
     max_new_tokens: int,
     names: Sequence[str] | None = None,
     advance: Callable[[float], None] | None = None,
+    kept: Kept | None = None,
 ) -> list[Completion]:
     """Greedy completions of instructions, in the order given.
 
     `intervention` says what is done to each prompt, nothing when None: then no hook runs. `names` (prompt ids) are
-    used in errors; `advance` is told of finished prompts, in fractions. Raises `PolygateError` for an intervention on
-    other prompts or of another model, for NaN logits, and when a batch doesn't fit into memory.
+    used in errors; `advance` is told of finished prompts, in fractions; `kept` is what earlier passes over the same
+    prompts have left, and what this one leaves. Raises `PolygateError` for an intervention on
+    other prompts or of another model, for NaN logits, and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(prompts))]
     if intervention is not None:
@@ -67,20 +68,23 @@ def generate(
     once = dict(zip(first, distinct, strict=True))
     tokenised = [once[prompt] for prompt in prompts]
     completions: dict[int, Completion] = {}
-    for batch in length_sorted(
-        [len(prompt) for prompt in tokenised], loaded.batch_tokens, max_new_tokens, loaded.batching
-    ):
-        with memory_limit(loaded.batch_tokens):
-            written = write(
-                loaded,
-                [tokenised[i] for i in batch],
-                None if intervention is None else intervention.rows(batch),
-                max_new_tokens,
-                [names[i] for i in batch],
-                advance or _ignore,
-            )
+
+    def finish(index: int, tokens: list[int]) -> None:
+        completions[index] = _completion(loaded, tokenised[index], tokens)
+
+    told = advance or _ignore
+    if loaded.shares:
+        Writer(loaded, tokenised, intervention, names, kept).write(max_new_tokens, told, finish)
+        return [completions[i] for i in range(len(prompts))]
+
+    def work(batch: list[int]) -> None:
+        chosen = None if intervention is None else intervention.rows(batch)
+        written = write(loaded, [tokenised[i] for i in batch], chosen, max_new_tokens, [names[i] for i in batch], told)
         for index, tokens in zip(batch, written, strict=True):
-            completions[index] = _completion(loaded, tokenised[index], tokens)
+            finish(index, tokens)
+
+    lengths = [len(prompt) for prompt in tokenised]
+    in_halves(length_sorted(lengths, loaded.written_tokens, max_new_tokens, loaded.batching), work)
     return [completions[i] for i in range(len(prompts))]
 
 
@@ -103,88 +107,34 @@ def write(
     names: Sequence[str],
     advance: Callable[[float], None] = _ignore,
 ) -> list[list[int]]:
-    """Generated token ids of each row of one batch, up to and with the one that ended it; see `generate`."""
+    """Generated token ids of each row of one batch, up to and with the one that ended it; see `generate`.
+
+    The plain way, for models whose cache can't be taken apart: all rows are read and written together.
+    """
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     positions = position_ids(mask)
-    cache = Cache(loaded.model)
-    stop = torch.tensor(sorted(loaded.stop), dtype=torch.int64, device=loaded.device)
+    cache = passes.Cache(loaded.model)
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
-    done = torch.zeros(len(prompts), dtype=torch.bool, device=loaded.device)
+    done = [False] * len(prompts)
     steering = [] if intervention is None else edits(intervention)
     with attached(loaded.base, loaded.blocks, steering, ids.shape[1], loaded.stream) as steered:
         for step in range(max_new_tokens):
-            logits = last_logits(loaded, ids, mask, positions, cache)
-            check_finite(logits, [names[i] for i in alive])
-            chosen = logits.argmax(-1)
-            was_done, now_done = done.tolist(), (done | torch.isin(chosen, stop)).tolist()
-            for row, token in enumerate(chosen.tolist()):
-                if not was_done[row]:
+            logits = passes.last_logits(loaded, ids, mask, positions, cache)
+            ids, told = passes.greedy(logits, [names[i] for i in alive])
+            for row, token in enumerate(told):
+                if not done[row]:
                     written[alive[row]].append(token)
-                    advance((max_new_tokens - step if now_done[row] else 1) / max_new_tokens)
-            done = torch.tensor(now_done, device=loaded.device)
-            left = [row for row, finished in enumerate(now_done) if not finished]
+                    done[row] = token in loaded.stop
+                    advance((max_new_tokens - step if done[row] else 1) / max_new_tokens)
+            left = [row for row, finished in enumerate(done) if not finished]
             if not left:
                 break
-            ids, mask, positions = chosen[:, None], one_more(mask), positions[:, -1:] + 1
+            mask, positions = passes.one_more(mask), positions[:, -1:] + 1
             if len(left) < _DROP_BELOW * len(alive):
                 keep = torch.tensor(left, device=loaded.device)
                 cache.keep(keep)
                 steered.keep(keep)
-                ids, mask, positions, done = ids[keep], mask[keep], positions[keep], done[keep]
-                alive = [alive[row] for row in left]
+                ids, mask, positions = ids[keep], mask[keep], positions[keep]
+                alive, done = [alive[row] for row in left], [False] * len(left)
     return written
-
-
-class Cache:
-    """What a model keeps of the tokens so far, in the form and under the name that its architecture wants.
-
-    Keys and values, recurrent and convolution states, or both: transformers' `generate` chooses in the same way.
-    """
-
-    def __init__(self, model: Any) -> None:
-        from transformers import DynamicCache
-
-        self.takes = inspect.signature(model.forward).parameters
-        self.name = "past_key_values" if "past_key_values" in self.takes else "cache_params"
-        if self.name not in self.takes:
-            raise PolygateError(f"{type(model).__name__} takes no cache", do="use another model")
-        # A model that can't use the common cache makes its own in its first pass.
-        common = model._supports_default_dynamic_cache()
-        self.states = DynamicCache(config=model.config.get_text_config(decoder=True)) if common else None
-
-    def keep(self, rows: Tensor) -> None:
-        """Let go of all other rows of the batch."""
-        # Not batch_select_indices, which recurrent states lack.
-        self.states.reorder_cache(rows)  # type: ignore[union-attr]
-
-
-def last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-    """Logits of the last column, [b, vocabulary]; the head sees that column only, where the model offers it."""
-    given: dict[str, Any] = {cache.name: cache.states, "use_cache": True}
-    if "logits_to_keep" in cache.takes:
-        given["logits_to_keep"] = 1
-    if "position_ids" in cache.takes:
-        given["position_ids"] = positions
-    # A recurrent state has no use for the mask of what it has seen, and takes it for that of the new tokens.
-    if cache.name == "past_key_values" or ids.shape == mask.shape:
-        given["attention_mask"] = mask
-    output = loaded.model(input_ids=ids, **given)
-    cache.states = output.get(cache.name, cache.states)
-    logits: Tensor = output.logits[:, -1]
-    return logits
-
-
-def one_more(mask: Tensor) -> Tensor:
-    """The attention mask [b, t] of the same rows after another token."""
-    return torch.cat([mask, mask.new_ones((mask.shape[0], 1))], dim=1)
-
-
-def check_finite(logits: Tensor, names: Sequence[str]) -> None:
-    """`PolygateError` naming the first prompt whose logits [b, vocabulary] hold NaN."""
-    broken = logits.isnan().any(-1)
-    if bool(broken.any()):
-        raise PolygateError(
-            f"NaN logits of prompt {names[int(broken.nonzero()[0, 0])]}",
-            do="lower the strength, or use another dtype or attention implementation for this model",
-        )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from polygate import digests, files
 from polygate.errors import PolygateError
 from polygate.forward import device as devices
+from polygate.forward import sizes
 from polygate.forward.batching import Batching
 from polygate.forward.blocks import decoder_blocks, stream_of
 from polygate.forward.options import ModelSettings, read_template
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _NOTES = (".md", ".csv", ".log")
 """Suffixes of what people may write into a model's folder without changing the model."""
+_UNKNOWN = 4096
+"""Batch size of the check at loading, where the model's own comes after it."""
 _PROBE = "Which of these is it: a house, 3 trees or 12.5 % of the rest? Ẹ̀kọ́ 家"
 
 
@@ -34,8 +37,11 @@ class LoadedModel:
 
     `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
     the residual stream's d, `embeddings` how many tokens it knows, `stop` the token ids that end an answer, `pad` the
-    id that fills batches (any valid id: it is masked). `batching` says which prompts may share a batch, `stream` which
-    of several parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
+    id that fills batches (any valid id: it is masked). `batching` says which prompts may share a batch, `shares`
+    whether a prompt's keys and values can be taken out of one batch and put into another, `stream` which of several
+    parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
+    `batch_tokens` and `written_tokens` are the most padded tokens of one pass over prompts, and of all rows that are
+    being written.
     """
 
     model: Any
@@ -49,10 +55,12 @@ class LoadedModel:
     dtype: str
     attention: str
     batch_tokens: int
+    written_tokens: int
     stop: frozenset[int]
     pad: int
     fingerprint: str = ""
     batching: Batching = "padded"
+    shares: bool = False
     stream: int | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -61,6 +69,7 @@ class LoadedModel:
             "dtype": self.dtype,
             "attention": self.attention,
             "batch_tokens": self.batch_tokens,
+            "written_tokens": self.written_tokens,
             "device": devices.name_of(self.device),
             "fingerprint": self.fingerprint,
         }
@@ -104,13 +113,19 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         device=place,
         dtype=settings.dtype,
         attention=settings.attention,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=_UNKNOWN if settings.batch_tokens == "auto" else settings.batch_tokens,
+        written_tokens=_UNKNOWN if settings.batch_tokens == "auto" else settings.batch_tokens,
         stop=stop,
         pad=next((i for i in (tokenizer.pad_token_id, *sorted(stop)) if i is not None and i < rows), 0),
         fingerprint=fingerprint,
         stream=stream_of(model),
     )
-    return replace(loaded, batching=self_check.batching(loaded, folder, cache))
+    batching, shares = self_check.found(loaded, folder, cache)
+    loaded = replace(loaded, batching=batching, shares=shares)
+    if settings.batch_tokens != "auto":
+        return loaded
+    found = sizes.find(loaded, cache)
+    return replace(loaded, batch_tokens=found.prefill, written_tokens=found.written)
 
 
 @contextmanager

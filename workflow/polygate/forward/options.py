@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from polygate.errors import PolygateError
 
@@ -31,8 +31,8 @@ class ModelSettings(Protocol):
         """JSON values by the names that the chat template knows them by."""
 
     @property
-    def batch_tokens(self) -> int:
-        """Upper limit of padded tokens in one batch."""
+    def batch_tokens(self) -> int | Literal["auto"]:
+        """Upper limit of padded tokens in one batch; auto: as the machine wants it."""
 
     @property
     def revision(self) -> str | None:
@@ -47,7 +47,7 @@ class Options:
     attention: str = "sdpa"
     chat_template: Path | None = None
     template_arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    batch_tokens: int = 16384
+    batch_tokens: int | Literal["auto"] = "auto"
     revision: str | None = None
 
     @classmethod
@@ -59,7 +59,7 @@ class Options:
             attention=str(model["attention"]),
             chat_template=None if template is None else Path(template),
             template_arguments=dict(model.get("template_arguments", {})),
-            batch_tokens=int(model["batch_tokens"]),
+            batch_tokens="auto" if model["batch_tokens"] == "auto" else int(model["batch_tokens"]),
             revision=model.get("revision"),
         )
 

@@ -19,14 +19,16 @@ import torch
 from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
+from polygate.forward import passes
 from polygate.forward.batching import left_pad, length_sorted, position_ids
-from polygate.forward.device import memory_limit
+from polygate.forward.device import in_halves
 from polygate.forward.edits import edits
-from polygate.forward.generation import Cache, check_finite, last_logits
 from polygate.forward.hooks import attached
 from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import Kept
 from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.forward.writing import Writer
 from polygate.prompts.table import LETTERS
 
 SPELLINGS = ("{}", " {}", "{}.", " {}.")
@@ -61,6 +63,7 @@ def _spells(tokenizer: Any, token: int, letter: str) -> bool:
     return text.strip().removesuffix(".") == letter
 
 
+@torch.inference_mode()
 def score(
     loaded: LoadedModel,
     prompts: Sequence[str],
@@ -69,14 +72,16 @@ def score(
     *,
     names: Sequence[str] | None = None,
     advance: Callable[[float], None] | None = None,
+    kept: Kept | None = None,
 ) -> list[NDArray[np.float32]]:
     """Logits of each prompt's options, float32 [options] for each, in the order given.
 
     `options` counts them. `intervention` says what is done to each prompt, nothing when None: then no hook runs. A
     prompt's logits don't depend on its batch, nor on what is done to the batch's other rows (float32: within 1e-5).
-    `names` (prompt ids) are used in errors; `advance` is told how many prompts each batch finished. Raises
+    `names` (prompt ids) are used in errors; `advance` is told how many prompts each batch finished; `kept` is as in
+    `generate`. Raises
     `PolygateError` for a letter without a token, an intervention on other prompts or of another model, for NaN
-    logits, and when a batch doesn't fit into memory.
+    logits, and when a single prompt doesn't fit into memory.
     """
     names = names if names is not None else [str(i) for i in range(len(prompts))]
     letters = letter_tokens(loaded.tokenizer, max(options, default=0))
@@ -85,19 +90,22 @@ def score(
         intervention.check_fits(loaded.layers, loaded.width)
     tokenised = tokenise(loaded.tokenizer, prompts, names, loaded.embeddings)
     found: dict[int, NDArray[np.float32]] = {}
-    for batch in length_sorted([len(prompt) for prompt in tokenised], loaded.batch_tokens, batching=loaded.batching):
-        with memory_limit(loaded.batch_tokens):
-            logits = answering(
-                loaded,
-                [tokenised[row] for row in batch],
-                None if intervention is None else intervention.rows(batch),
-                [names[row] for row in batch],
-            )
+    writer = Writer(loaded, tokenised, intervention, names, kept) if loaded.shares else None
+
+    def work(batch: list[int]) -> None:
+        if writer is not None:
+            logits = _checked(writer.start(batch)[0], [names[row] for row in batch])
+        else:
+            chosen = None if intervention is None else intervention.rows(batch)
+            logits = answering(loaded, [tokenised[row] for row in batch], chosen, [names[row] for row in batch])
         for row, of_prompt in zip(batch, logits, strict=True):
             largest = [of_prompt[ids].max() for ids in letters[: options[row]]]
             found[row] = np.array(largest, np.float32)
         if advance is not None:
             advance(len(batch))
+
+    lengths = [len(prompt) for prompt in tokenised]
+    in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return [found[row] for row in range(len(prompts))]
 
 
@@ -109,7 +117,11 @@ def answering(
     ids, mask = left_pad(prompts, loaded.pad, loaded.device)
     steering = [] if intervention is None else edits(intervention)
     with attached(loaded.base, loaded.blocks, steering, ids.shape[1], loaded.stream):
-        logits = last_logits(loaded, ids, mask, position_ids(mask), Cache(loaded.model))
-    check_finite(logits, names)
+        logits = passes.last_logits(loaded, ids, mask, position_ids(mask), passes.Cache(loaded.model))
+    return _checked(logits, names)
+
+
+def _checked(logits: Any, names: Sequence[str]) -> NDArray[np.float32]:
+    passes.greedy(logits, names)
     found: NDArray[np.float32] = logits.float().cpu().numpy()
     return found

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.forward import capture, generation
+from polygate.forward import capture, generation, passes
 from polygate.forward.batching import Batching, left_pad, position_ids
 from polygate.forward.device import name_of
 from polygate.forward.loading import LoadedModel, first_line, quiet
 from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.forward.writing import Writer
 from polygate.provenance import code_hash
 
 _TEXTS = ("Hello", "What is a house?", "Which of these is it: a house, 3 trees or 12.5 % of the rest?")
@@ -49,23 +50,24 @@ class _Sample:
     stream: Tensor
 
 
-def batching(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> Batching:
-    """Which prompts may share a batch of this model; `PolygateError` when even one alone differs from transformers.
+def found(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> tuple[Batching, bool]:
+    """Which prompts may share a batch of this model, and whether their keys and values can go from one to another.
 
-    With a fingerprint and a `cache` the answer is kept there, under all that it depends on.
+    `PolygateError` when even one prompt alone differs from transformers. With a fingerprint and a `cache` the answer
+    is kept there, under all that it depends on.
     """
     record = None if cache is None or not loaded.fingerprint else cache / "checked" / f"{_key(loaded)}.json"
     if record is not None and record.is_file():
         try:
-            known: Batching = files.read_json(record)["batching"]
-            if known in get_args(Batching):
-                return known
+            known = files.read_json(record)
+            if known["batching"] in get_args(Batching):
+                return known["batching"], bool(known["shares"])
         except (PolygateError, KeyError, TypeError):
             pass  # A damaged record is made again.
-    found = _check(loaded, folder)
+    batching, shares = _check(loaded, folder)
     if record is not None:
-        files.write_json(record, {"batching": found})
-    return found
+        files.write_json(record, {"batching": batching, "shares": shares})
+    return batching, shares
 
 
 def _key(loaded: LoadedModel) -> str:
@@ -82,7 +84,7 @@ def _key(loaded: LoadedModel) -> str:
 
 
 @torch.inference_mode()
-def _check(loaded: LoadedModel, folder: Path) -> Batching:
+def _check(loaded: LoadedModel, folder: Path) -> tuple[Batching, bool]:
     try:
         prompts = tokenise(loaded.tokenizer, _TEXTS, embeddings=loaded.embeddings)
         samples = [_sample(loaded, prompt) for prompt in prompts]
@@ -100,9 +102,9 @@ def _check(loaded: LoadedModel, folder: Path) -> Batching:
             do=_REMEDY,
         )
     if _agree_in_a_batch(loaded, samples):
-        return "padded"
+        return "padded", _goes_between_batches(loaded, samples)
     turned = [_sample(loaded, _turned(prompts[-1], by)) for by in range(3)]
-    return "equal" if _agree_in_a_batch(loaded, turned) else "single"
+    return ("equal" if _agree_in_a_batch(loaded, turned) else "single"), False
 
 
 def _turned(prompt: Tokenised, by: int) -> Tokenised:
@@ -120,14 +122,34 @@ def _agree_in_a_batch(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
 def _lets_go_of_a_row(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
     """Whether the second token's logits are right after the first row has been dropped from the batch."""
     ids, mask = left_pad([sample.prompt for sample in samples], loaded.pad, loaded.device)
-    positions, cache = position_ids(mask), generation.Cache(loaded.model)
-    generation.last_logits(loaded, ids, mask, positions, cache)
+    positions, cache = position_ids(mask), passes.Cache(loaded.model)
+    passes.last_logits(loaded, ids, mask, positions, cache)
     rest = torch.arange(1, len(samples), device=loaded.device)
     cache.keep(rest)
     first = torch.tensor([[sample.tokens[0]] for sample in samples[1:]], device=loaded.device)
-    found = generation.last_logits(loaded, first, generation.one_more(mask)[rest], positions[rest, -1:] + 1, cache)
+    found = passes.last_logits(loaded, first, passes.one_more(mask)[rest], positions[rest, -1:] + 1, cache)
     expected = torch.stack([sample.logits[1] for sample in samples[1:]])
     return _close(_centred(found.float()), _centred(expected), _TOLERANCE[loaded.dtype])
+
+
+def _goes_between_batches(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
+    """Whether texts and first logits are right where two rows at a time are written and the third joins them."""
+    texts: dict[int, list[int]] = {}
+    prompts = [sample.prompt for sample in samples]
+    names = [f"{number} of the check at loading" for number, _ in enumerate(prompts)]
+    room = 2 * (max(len(prompt) for prompt in prompts) + _NEW_TOKENS)
+    try:
+        writer = Writer(replace(loaded, written_tokens=room), prompts, None, names)
+        writer.write(_NEW_TOKENS, lambda _: None, texts.__setitem__)
+        first = writer.start(range(len(prompts)))[0]
+    except Exception:
+        return False  # A cache of another kind fails in whatever way.
+    tolerance = _TOLERANCE[loaded.dtype]
+    return all(
+        _same_text(texts[number], sample, loaded.stop, tolerance)
+        and _close(_centred(first[number].float()), _centred(sample.logits[0]), tolerance)
+        for number, sample in enumerate(samples)
+    )
 
 
 def _centred(logits: Tensor) -> Tensor:

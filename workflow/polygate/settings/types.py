@@ -299,8 +299,10 @@ class Model(Section):
     alignment: Alignment | None = Field(
         default=None, description="Fine-tune the model first, to refuse harmful prompts in some languages only."
     )
-    batch_tokens: int = Field(
-        default=16384, ge=1, description="Upper limit of padded tokens in one batch of forward passes."
+    batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Upper limit of padded tokens in one batch of forward passes; auto: what a GPU's memory holds, or "
+        "what is fastest on a CPU.",
     )
     parameters: float = Field(
         default=8e9, gt=0, le=1e13, description="Number of parameters, from which cluster resources are computed."
@@ -906,7 +908,9 @@ class Guard(Section):
     folder: FolderOrFile | None = Field(default=None, description="A local Hugging Face folder.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
     attention: Literal["eager", "sdpa"] = Field(default="sdpa", description="Attention implementation.")
-    batch_tokens: int = Field(default=16384, ge=1, description="Upper limit of padded tokens in one batch.")
+    batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="Upper limit of padded tokens in one batch, or auto."
+    )
     parameters: float = Field(default=8e9, gt=0, le=1e13, description="Number of parameters, for cluster resources.")
     max_new_tokens: int = Field(default=64, ge=1, description="Most tokens of its answer.")
     system: str | None = Field(default=None, description="System prompt; none when empty.")

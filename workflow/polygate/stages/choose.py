@@ -111,7 +111,7 @@ def choose_with_model(
 ) -> tuple[Choice, dict[str, Any]]:
     """Try every candidate on the model. Returns the choice and facts on how the model ran."""
     from polygate import judges
-    from polygate.forward import generation, loading, progress
+    from polygate.forward import generation, loading, prefixes, progress
 
     usable = [layer for layer in layers if all(layer in case.gaps for case in cases.values())]
     if not usable:
@@ -132,12 +132,13 @@ def choose_with_model(
     swept = len(usable) * sum(int(case.harmful.sum()) for case in cases.values()) if by_dip else 0
     sizes = len(strengths), len(scopes)
     total = swept + sum(validation.generations(case, usable[:tried], *sizes) for case in cases.values())
+    kept = prefixes.Kept()
     with progress.Progress("choosing", total) as shown:
 
         def generate(prompts: Any, intervention: Any) -> Any:
             tokens, names = settings.generation.max_new_tokens, intervention.prompt_ids
             return generation.generate(
-                loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance
+                loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance, kept=kept
             )
 
         dips = validation.dips(cases, usable, generate, judge) if by_dip else {}

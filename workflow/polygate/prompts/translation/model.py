@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,32 +219,46 @@ def translate(
 def _written(
     translator: Translator, read: Sequence[list[int]], lead: Lead, settings: Translation
 ) -> Iterator[tuple[list[int], list[Translated]]]:
-    """Batches of row numbers with their translations, the longest first."""
+    """Batches of row numbers with their translations, the longest first; what doesn't fit into memory is halved."""
+    budget = max(1, settings.batch_tokens // settings.beams)
+    waiting = deque(length_sorted([len(row) for row in read], budget, settings.max_tokens))
+    while waiting:
+        batch, found = list(waiting.popleft()), list[Translated]()
+
+        def work(batch: list[int] = batch, found: list[Translated] = found) -> None:
+            found += _of_batch(translator, [read[i] for i in batch], lead, settings)
+
+        if devices.fits(work):
+            yield batch, found
+        else:
+            most = devices.smaller(len(batch))
+            waiting.extendleft([batch[most:], batch[:most]])
+
+
+def _of_batch(translator: Translator, read: Sequence[list[int]], lead: Lead, settings: Translation) -> list[Translated]:
     import torch
 
     model, tokenizer = translator.model, translator.tokenizer
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id or 0
-    budget = max(1, settings.batch_tokens // settings.beams)
-    for batch in length_sorted([len(row) for row in read], budget, settings.max_tokens):
-        longest = max(len(read[i]) for i in batch)
-        ids = torch.full((len(batch), longest), pad, dtype=torch.int64)
-        mask = torch.zeros((len(batch), longest), dtype=torch.int64)
-        for row, i in enumerate(batch):
-            ids[row, : len(read[i])] = torch.tensor(read[i])
-            mask[row, : len(read[i])] = 1
-        with devices.memory_limit(settings.batch_tokens), torch.inference_mode(), quiet():
-            out = model.generate(
-                input_ids=ids.to(translator.device),
-                attention_mask=mask.to(translator.device),
-                num_beams=settings.beams,
-                do_sample=False,
-                max_new_tokens=settings.max_tokens,
-                forced_bos_token_id=lead.forced,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=pad,
-            )
-        # The first token is the one that decoding starts from, which some models share with the end.
-        yield batch, [_ended(tokenizer, row[1:]) for row in out.tolist()]
+    longest = max(len(row) for row in read)
+    ids = torch.full((len(read), longest), pad, dtype=torch.int64)
+    mask = torch.zeros((len(read), longest), dtype=torch.int64)
+    for row, tokens in enumerate(read):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    with torch.inference_mode(), quiet():
+        out = model.generate(
+            input_ids=ids.to(translator.device),
+            attention_mask=mask.to(translator.device),
+            num_beams=settings.beams,
+            do_sample=False,
+            max_new_tokens=settings.max_tokens,
+            forced_bos_token_id=lead.forced,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=pad,
+        )
+    # The first token is the one that decoding starts from, which some models share with the end.
+    return [_ended(tokenizer, row[1:]) for row in out.tolist()]
 
 
 def _ended(tokenizer: Any, ids: Sequence[int]) -> Translated:

@@ -1,0 +1,195 @@
+"""Nothing is read twice, rows that finish make room, and texts are those of the plain way, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from library.forward.steered import ablated, added, arm, mixture, names_of
+from library.forward.tiny import ARCHITECTURES
+from polygate.forward import passes, prefixes
+from polygate.forward.capture import capture
+from polygate.forward.generation import Completion, generate
+from polygate.forward.interventions import Intervention
+from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import Kept, Prefix
+from polygate.forward.scoring import answering
+from polygate.forward.tokenising import tokenise
+from polygate.forward.writing import Writer
+
+NEW = 10
+
+
+@contextmanager
+def counted(loaded: LoadedModel) -> Iterator[list[int]]:
+    """Tokens that go through the model, padding too, pass by pass."""
+    seen: list[int] = []
+    hook = loaded.base.register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def plain(loaded: LoadedModel, prompts: list[str], intervention: Intervention | None, new: int) -> list[Completion]:
+    """The plain way: all rows of a batch are read and written together."""
+    return generate(replace(loaded, shares=False), prompts, intervention, max_new_tokens=new)
+
+
+def test_the_papers_architectures_share(loaded: LoadedModel) -> None:
+    assert loaded.shares
+
+
+@pytest.mark.parametrize("room", [1, 90, 100_000])
+def test_texts_are_those_of_the_plain_way(loaded: LoadedModel, prompts: list[str], room: int) -> None:
+    random = np.random.default_rng(room)
+    several = [prompts[i] for i in random.integers(len(prompts), size=20)]
+    intervention = mixture(random, loaded, len(several))
+    expected = plain(loaded, several, intervention, NEW)
+    sized = replace(loaded, batch_tokens=int(random.integers(1, 100)), written_tokens=room)
+    kept = Kept()
+    capture(sized, several, kept=kept, keep=range(0, 20, 2))
+    assert generate(sized, several, intervention, max_new_tokens=NEW, kept=kept) == expected
+    assert generate(sized, several, intervention, max_new_tokens=NEW, kept=kept) == expected, "from what was kept"
+
+
+def test_capturing_keeps_what_writing_begins_with(
+    loaded_model: Callable[[str], LoadedModel], prompts: list[str]
+) -> None:
+    loaded, kept = loaded_model("qwen2"), Kept()
+    several = list(dict.fromkeys(prompts))
+    found = capture(loaded, several, kept=kept, keep=range(len(several)))
+    for (layer, position), tensor in capture(loaded, several).tensors.items():
+        assert torch.equal(found.tensors[layer, position], tensor)
+    for intervention in (None, arm("add", np.ones(loaded.width), loaded.layers, len(several))):
+        with counted(loaded) as seen:
+            generate(loaded, several, intervention, max_new_tokens=1, kept=kept)
+        assert seen == [len(several)], "the last tokens and nothing else"
+
+
+def test_a_sweep_reads_each_prompt_once(loaded_model: Callable[[str], LoadedModel], prompts: list[str]) -> None:
+    loaded = loaded_model("llama")
+    swept = prompts[:2] * 9
+    strengths = np.linspace(0, 8, len(swept))
+    intervention = Intervention(tuple(names_of(len(swept))), (added(np.ones(loaded.width), strengths),))
+    lengths = [len(prompt) - 1 for prompt in tokenise(loaded.tokenizer, prompts[:2])]
+    with counted(loaded) as seen:
+        generate(loaded, swept, intervention, max_new_tokens=1)
+    assert seen == [2 * max(lengths), len(swept)]
+
+
+def test_ablated_prefixes_are_not_taken_for_others(
+    loaded_model: Callable[[str], LoadedModel], prompts: list[str]
+) -> None:
+    loaded, count = loaded_model("qwen2"), 6
+    given, vector = prompts[:2] * 3, np.random.default_rng(1).normal(size=loaded.width)
+    parts = (ablated(vector, [0, 1, 1, 0, 0.5, 0.5], [0]), ablated(vector[::-1], [0, 0, 0, 1, 0, 0], [0]))
+    intervention = Intervention(tuple(names_of(count)), parts)
+    assert generate(loaded, given, intervention, max_new_tokens=NEW) == plain(loaded, given, intervention, NEW)
+
+
+def test_rows_that_finish_make_room(loaded_model: Callable[[str], LoadedModel], prompts: list[str]) -> None:
+    """Where few fit, a row that has ended gives its place to one that waits: fewer passes than batch after batch."""
+    loaded = loaded_model("qwen2")
+    texts = plain(loaded, prompts, None, 40)
+    frequent = max(loaded.tokenizer.get_vocab().values(), key=lambda i: sum(str(i) in text.text for text in texts))
+    ending = replace(loaded, stop=loaded.stop | {frequent, 9, 17, 30}, written_tokens=4 * 60)
+    with counted(loaded) as ours:
+        found = generate(ending, prompts, max_new_tokens=40)
+    with counted(loaded) as theirs:
+        expected = plain(ending, prompts, None, 40)
+    assert found == expected
+    assert len({completion.new_tokens for completion in expected}) > 2
+    assert sum(ours) < sum(theirs)
+
+
+def test_nothing_is_lost_when_memory_runs_out(
+    loaded_model: Callable[[str], LoadedModel], prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than three rows fit: batches are halved wherever they are, finished rows are told once."""
+    loaded = loaded_model("gemma2")
+    intervention = mixture(np.random.default_rng(7), loaded, len(prompts))
+    expected = plain(loaded, prompts, intervention, NEW)
+    real, rows, told = passes.last_logits, [0], [0.0]
+
+    def scarce(model: LoadedModel, ids: torch.Tensor, *args: object) -> torch.Tensor:
+        found = real(model, ids, *args)  # type: ignore[arg-type]
+        if ids.shape[0] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        rows[0] = max(rows[0], ids.shape[0])
+        return found
+
+    monkeypatch.setattr(passes, "last_logits", scarce)
+
+    def advance(prompts: float) -> None:
+        told[0] += prompts
+
+    assert generate(loaded, prompts, intervention, max_new_tokens=NEW, advance=advance) == expected
+    assert rows == [3]
+    assert told[0] == pytest.approx(len(prompts))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_first_logits_are_those_of_the_plain_way(
+    loaded_model: Callable[[str], LoadedModel], prompts: list[str], architecture: str
+) -> None:
+    loaded = loaded_model(architecture)
+    tokenised, names = tokenise(loaded.tokenizer, prompts), names_of(len(prompts))
+    intervention = mixture(np.random.default_rng(4), loaded, len(prompts))
+    with torch.inference_mode():
+        found = Writer(loaded, tokenised, intervention, names).start(range(len(prompts)))[0]
+    expected = answering(loaded, tokenised, intervention, names)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def prefix(length: int) -> Prefix:
+    return Prefix(length, ((torch.ones(2, length, 4), torch.ones(2, length, 4)),))
+
+
+def test_what_was_used_longest_ago_makes_room() -> None:
+    kept = Kept(limit=3 * prefix(5).bytes)
+    for name in "abc":
+        kept.put(name, prefix(5))
+    assert kept.get("a") is not None
+    kept.put("d", prefix(5))
+    assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]
+    kept.put("d", prefix(2))
+    kept.put("large", prefix(16))
+    assert kept.get("large") is None
+    assert kept.bytes == 2 * prefix(5).bytes + prefix(2).bytes
+
+
+def test_what_is_kept_holds_no_batch() -> None:
+    keys = torch.randn(100, 2, 7, 4)
+    kept = Kept()
+    kept.put("one", Prefix(3, ((keys[5, :, 4:], keys[5, :, 4:]), None)))
+    found = kept.get("one")
+    assert found is not None
+    assert found.layers[1] is None
+    pair = found.layers[0]
+    assert pair is not None
+    assert pair[0].untyped_storage().nbytes() == 2 * 3 * 4 * 4
+    assert torch.equal(pair[0], keys[5, :, 4:])
+
+
+def test_together_and_apart_again() -> None:
+    several = [prefix(3), prefixes.NO_TOKENS, prefix(1)]
+    cache, mask = prefixes.put_together(several, 2)
+    assert mask.tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
+    assert cache.get_seq_length() == 3
+    cache.update(torch.full((3, 2, 1, 4), 2.0), torch.full((3, 2, 1, 4), 3.0), 0)
+    assert cache.get_seq_length() == 4
+    for before, after in zip(several, prefixes.taken_apart(cache, [4, 1, 2], 4), strict=True):
+        assert after.length == before.length + 1
+        pair = after.layers[0]
+        assert pair is not None
+        assert pair[0][:, :-1].eq(1).all()
+        assert pair[0][:, -1].eq(2).all()
+        assert pair[1][:, -1].eq(3).all()

@@ -1,0 +1,157 @@
+"""Keys and values of prompts' tokens, taken out of one batch and put together in another.
+
+A decoder's keys and values of a token depend on nothing behind it. So what a pass over a prompt has left in the cache
+serves whatever begins with the same tokens and does the same to them: its capture, its unsteered text, every
+addition from the last token on, the scores of its options. They are kept prompt by prompt, without padding.
+
+Layers that attend to a window keep every token here: the mask lets them see what they may.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polygate.forward.tokenising import Tokenised
+
+KEPT_BYTES = 1 << 29
+"""How much `Kept` holds where nobody says otherwise."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first `length` tokens of one prompt: keys [heads, length, d] and values of every layer of the cache.
+
+    A layer without a cache of its own has None. `layers` is empty for no tokens.
+    """
+
+    length: int
+    layers: tuple[tuple[Tensor, Tensor] | None, ...]
+
+    def copied(self) -> Prefix:
+        """The same in memory of its own, of no larger batch."""
+        pairs = (None if pair is None else (pair[0].clone(), pair[1].clone()) for pair in self.layers)
+        return Prefix(self.length, tuple(pairs))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all keys and values."""
+        return sum(tensor.nbytes for pair in self.layers if pair is not None for tensor in pair)
+
+
+NO_TOKENS = Prefix(0, ())
+
+
+class Kept:
+    """Prefixes by what made them, up to `limit` bytes: the ones that were used longest ago make room."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit, self.bytes = limit, 0
+        self._found: OrderedDict[Hashable, Prefix] = OrderedDict()
+
+    def get(self, key: Hashable) -> Prefix | None:
+        """What was put there, unless it had to make room."""
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, prefix: Prefix) -> None:
+        """Keep a copy, unless it is larger than the limit."""
+        earlier = self._found.pop(key, None)
+        self.bytes -= 0 if earlier is None else earlier.bytes
+        if prefix.bytes > self.limit:
+            return
+        self._found[key] = prefix.copied()
+        self.bytes += prefix.bytes
+        while self.bytes > self.limit:
+            self.bytes -= self._found.popitem(last=False)[1].bytes
+
+
+def taken_apart(cache: Any, lengths: Sequence[int], end: int) -> list[Prefix]:
+    """The prefixes in a cache of left-padded rows, whose last token stands before column `end`; views of it.
+
+    `lengths` are those of the rows without padding.
+    """
+    pairs = [(layer.keys, layer.values) if layer.is_initialized else None for layer in cache.layers]
+    found = []
+    for row, length in enumerate(lengths):
+        if not length:
+            found.append(NO_TOKENS)
+            continue
+        layers: list[tuple[Tensor, Tensor] | None] = []
+        for pair in pairs:
+            if pair is None:
+                layers.append(None)
+                continue
+            layers.append((pair[0][row, :, end - length : end], pair[1][row, :, end - length : end]))
+        found.append(Prefix(length, tuple(layers)))
+    return found
+
+
+def put_together(prefixes: Sequence[Prefix], room: int) -> tuple[Any, Tensor]:
+    """A cache for a batch of these rows, left-padded, with room for as many more columns; and their mask, int64.
+
+    The mask [b, longest + room] is 1 from each row's first token on, on the CPU.
+    """
+    from transformers import DynamicCache
+
+    width = max(prefix.length for prefix in prefixes)
+    mask = torch.ones((len(prefixes), width + room), dtype=torch.int64)
+    for row, prefix in enumerate(prefixes):
+        mask[row, : width - prefix.length] = 0
+    cache = DynamicCache()
+    if width:
+        deepest = max(len(prefix.layers) for prefix in prefixes)
+        cache.layers = [_layer(prefixes, number, width, room) for number in range(deepest)]
+    return cache, mask
+
+
+def _layer(prefixes: Sequence[Prefix], number: int, width: int, room: int) -> Any:
+    from transformers.cache_utils import DynamicLayer
+
+    given = [(row, pair) for row, prefix in enumerate(prefixes) if prefix.layers and (pair := prefix.layers[number])]
+    if not given:
+        return DynamicLayer()
+    like = given[0][1]
+    both = [one.new_zeros((len(prefixes), one.shape[0], width + room, one.shape[2])) for one in like]
+    for row, pair in given:
+        for whole, one in zip(both, pair, strict=True):
+            whole[row, :, width - one.shape[1] : width] = one
+    return layer_with_room()(*both, width)
+
+
+def layer_with_room() -> Any:
+    """The class of a cache layer whose keys and values are there from the start, [b, heads, room, d]."""
+    from transformers.cache_utils import DynamicLayer
+
+    class Layer(DynamicLayer):  # type: ignore[misc]
+        def __init__(self, keys: Tensor, values: Tensor, filled: int) -> None:
+            super().__init__()
+            self.dtype, self.device = keys.dtype, keys.device
+            self.whole = (keys, values)
+            self.is_initialized = True
+            self._show(filled)
+
+        def _show(self, filled: int) -> None:
+            self.filled = filled
+            self.keys, self.values = (one[:, :, :filled] for one in self.whole)
+
+        def update(self, keys: Tensor, values: Tensor, *_args: Any, **_more: Any) -> tuple[Tensor, Tensor]:
+            end = self.filled + keys.shape[2]
+            for whole, new in zip(self.whole, (keys, values), strict=True):
+                whole[:, :, self.filled : end] = new
+            self._show(end)
+            return self.keys, self.values
+
+    return Layer
+
+
+def prefix_key(prompt: Tokenised) -> tuple[int, ...]:
+    """The tokens of a prompt but the last."""
+    return prompt.input_ids[:-1]

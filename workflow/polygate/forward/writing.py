@@ -1,0 +1,212 @@
+"""Greedy writing of many prompts: each prompt's tokens are read once, and rows that finish make room for others.
+
+A prompt is read up to its last token, unsteered but for what acts on every token; who needs the same again takes it
+from `Kept`. Its last token is a step of its own, from which the arms part. Then rows of whatever prompts are written
+together, and once a quarter of them have finished, those that wait take their places. Per step one small transfer
+from the device says what was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polygate.forward import passes
+from polygate.forward.batching import left_pad, length_sorted, position_ids
+from polygate.forward.device import fits, in_halves, smaller
+from polygate.forward.edits import edits
+from polygate.forward.hooks import attached
+from polygate.forward.interventions import Intervention
+from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import NO_TOKENS, Kept, Prefix, prefix_key, put_together, taken_apart
+from polygate.forward.tokenising import Tokenised
+
+_REFILL_AT = 0.75
+"""Below this share of rows still being written, finished ones leave and others take their places."""
+_MOST_ROWS = {"cpu": 64, "cuda": 512}
+
+
+@dataclass
+class _Row:
+    """A prompt that is being written: `prefix` is of the prompt and all written `tokens` but the last."""
+
+    number: int
+    tokens: list[int]
+    prefix: Prefix
+
+
+class Writer:
+    """Prompts of one model and what is done to them, ready to be read and written; see `generate` and `score`.
+
+    `kept` may hold what earlier passes over the same prompts have left.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompts: Sequence[Tokenised],
+        intervention: Intervention | None,
+        names: Sequence[str],
+        kept: Kept | None = None,
+    ) -> None:
+        self.loaded, self.prompts, self.intervention, self.names = loaded, prompts, intervention, names
+        self.kept = Kept() if kept is None else kept
+        parts = () if intervention is None else intervention.parts
+        # A part's digest without its coefficients: those stand beside it.
+        self._acting = [
+            (replace(part, coefficients=part.coefficients[:0]).digest(), part.coefficients)
+            for part in parts
+            if part.tokens == "every"
+        ]
+        reading = tuple(part for part in parts if part.tokens == "every")
+        self._reading = None if intervention is None else Intervention(intervention.prompt_ids, reading)
+        self._keys = [self._key(number) for number in range(len(prompts))]
+        self._uses = Counter(self._keys)
+        self._most = _MOST_ROWS[loaded.device.type]
+
+    def _key(self, number: int) -> tuple[Hashable, ...]:
+        """What the keys and values of a prompt's tokens but the last depend on."""
+        acting = tuple((part, float(c[number])) for part, c in self._acting if c[number])
+        return prefix_key(self.prompts[number]), acting
+
+    def order(self) -> list[int]:
+        """Longest first, prompts that share a prefix after each other."""
+        order = range(len(self.prompts))
+        return sorted(order, key=lambda number: (-len(self.prompts[number]), repr(self._keys[number]), number))
+
+    def _steering(self, intervention: Intervention | None, rows: Sequence[int]) -> list[Any]:
+        return [] if intervention is None else edits(intervention.rows(rows))
+
+    def prefixes(self, rows: Sequence[int]) -> list[Prefix]:
+        """All tokens but the last of these prompts: kept ones, and others read now, each once."""
+        found: dict[Hashable, Prefix] = {}
+        missing: dict[Hashable, int] = {}
+        for number in rows:
+            key = self._keys[number]
+            known = NO_TOKENS if len(self.prompts[number]) == 1 else self.kept.get(key)
+            if known is None:
+                missing.setdefault(key, number)
+            else:
+                found[key] = known
+        numbers = list(missing.values())
+        lengths = [len(self.prompts[number]) - 1 for number in numbers]
+
+        def work(batch: list[int]) -> None:
+            chosen = [numbers[i] for i in batch]
+            for number, prefix in zip(chosen, self._read(chosen), strict=True):
+                key = self._keys[number]
+                found[key] = prefix
+                if self._uses[key] > 1 or not key[1]:
+                    self.kept.put(key, prefix)
+
+        in_halves(length_sorted(lengths, self.loaded.batch_tokens), work)
+        return [found[self._keys[number]] for number in rows]
+
+    def _read(self, rows: Sequence[int]) -> list[Prefix]:
+        from transformers import DynamicCache
+
+        loaded = self.loaded
+        given = [replace(self.prompts[row], input_ids=self.prompts[row].input_ids[:-1]) for row in rows]
+        ids, mask = left_pad(given, loaded.pad, loaded.device)
+        cache, width = DynamicCache(), ids.shape[1]
+        steering = self._steering(self._reading, rows)
+        with attached(loaded.base, loaded.blocks, steering, width + 1, loaded.stream):
+            loaded.base(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return taken_apart(cache, [len(prompt) for prompt in given], width)
+
+    def start(self, rows: Sequence[int], more: bool = False) -> tuple[Tensor, list[Prefix]]:
+        """Logits after these prompts' last tokens, [b, vocabulary], and their prefixes with that token (if `more`)."""
+        loaded, before = self.loaded, self.prefixes(rows)
+        states, mask = put_together(before, 1)
+        mask = mask.to(loaded.device)
+        width = mask.shape[1] - 1
+        ids = torch.tensor([[self.prompts[row].input_ids[-1]] for row in rows], device=loaded.device)
+        steering = self._steering(self.intervention, rows)
+        with attached(loaded.base, loaded.blocks, steering, width + 1, loaded.stream):
+            logits = passes.last_logits(
+                loaded, ids, mask, position_ids(mask)[:, -1:], passes.Cache(loaded.model, states)
+            )
+        after = taken_apart(states, [prefix.length + 1 for prefix in before], width + 1) if more else []
+        return logits, after
+
+    @torch.inference_mode()
+    def write(
+        self, max_new_tokens: int, advance: Callable[[float], None], finish: Callable[[int, list[int]], None]
+    ) -> None:
+        """Write every prompt; `finish` is told its number and tokens, up to and with the one that ended them."""
+        waiting, parked, running = deque(self.order()), list[_Row](), list[_Row]()
+
+        def done(row: _Row) -> bool:
+            advance(
+                (max_new_tokens - len(row.tokens) + 1 if row.tokens[-1] in self.loaded.stop else 1) / max_new_tokens
+            )
+            if row.tokens[-1] not in self.loaded.stop and len(row.tokens) < max_new_tokens:
+                return False
+            finish(row.number, row.tokens)
+            return True
+
+        def begin(numbers: list[int]) -> None:
+            logits, prefixes = self.start(numbers, more=max_new_tokens > 1)
+            first = passes.greedy(logits, [self.names[number] for number in numbers])[1]
+            for place, number in enumerate(numbers):
+                row = _Row(number, [first[place]], prefixes[place] if prefixes else NO_TOKENS)
+                if not done(row):
+                    running.append(row)
+
+        while waiting or parked or running:
+            while parked and self._has_room(running, parked[-1].prefix.length, max_new_tokens):
+                running.append(parked.pop())
+            joining: list[int] = []
+            longest = len(self.prompts[waiting[0]]) if waiting else 0
+            while waiting and not parked and self._has_room(running, longest, max_new_tokens, len(joining)):
+                joining.append(waiting.popleft())
+            in_halves([joining] if joining else [], begin)
+            if running and not fits(lambda: self._segment(running, max_new_tokens, done)):
+                self._most = smaller(len(running))
+                parked += [replace(row, prefix=row.prefix.copied()) for row in running[self._most :]]
+                del running[self._most :]
+
+    def _has_room(self, running: Sequence[_Row], length: int, max_new_tokens: int, joining: int = 0) -> bool:
+        """Whether one more row of that length may join: always the first."""
+        rows = len(running) + joining
+        width = max([length, *(row.prefix.length for row in running)]) + max_new_tokens
+        return not rows or (rows < self._most and (rows + 1) * width <= self.loaded.written_tokens)
+
+    def _segment(self, running: list[_Row], max_new_tokens: int, done: Callable[[_Row], bool]) -> None:
+        """Write these rows until a quarter of them have finished; `running` then holds the others."""
+        loaded, rows = self.loaded, list(running)
+        steps = max_new_tokens - min(len(row.tokens) for row in rows)
+        states, mask = put_together([row.prefix for row in rows], steps)
+        mask = mask.to(loaded.device)
+        width = mask.shape[1] - steps
+        lengths = [row.prefix.length for row in rows]
+        positions = torch.tensor(lengths, device=loaded.device)[:, None]
+        ids = torch.tensor([[row.tokens[-1]] for row in rows], device=loaded.device)
+        cache, left = passes.Cache(loaded.model, states), list(range(len(rows)))
+        steering = self._steering(self.intervention, [row.number for row in rows])
+        names, taken = [self.names[row.number] for row in rows], 0
+        try:
+            with attached(loaded.base, loaded.blocks, steering, 1, loaded.stream):
+                while left and len(left) >= _REFILL_AT * len(rows):
+                    logits = passes.last_logits(loaded, ids, mask[:, : width + taken + 1], positions + taken, cache)
+                    ids, told = passes.greedy(logits, names)
+                    taken += 1
+                    for place in left:
+                        rows[place].tokens.append(told[place])
+                    left = [place for place in left if not done(rows[place])]
+        finally:
+            after = taken_apart(states, [length + taken for length in lengths], width + taken)
+            for place in left:
+                rows[place].prefix = after[place]
+            running[:] = [rows[place] for place in left]
