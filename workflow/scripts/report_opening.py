@@ -8,6 +8,10 @@ opening.write(
     snakemake.input.frame,
     snakemake.output[0],
     run=opening.Run(
-        snakemake.params.run, snakemake.params.models, snakemake.params.tiers, snakemake.params.as_released
+        snakemake.params.run,
+        snakemake.params.models,
+        snakemake.params.tiers,
+        snakemake.params.as_released,
+        snakemake.params.organisms,
     ),
 )
