@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ("model", "tier", "language", "dose", "metric", "scorer", "budget", "estimate", "low", "high", "n")
+COLUMNS = (
+    *("model", "seed", "tier", "language", "dose", "alignments", "metric", "scorer", "budget"),
+    *("estimate", "low", "high", "n", "method"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ BY_BUDGET = (
 
 
 def select(dose: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table that have a number."""
-    return dose[dose["estimate"].notna()].reset_index(drop=True)
+    """The means that have a number, and every alignment where there are several of a dose."""
+    known = dose[dose["estimate"].notna()]
+    several = bool((known["alignments"] > 1).any())
+    return known[(known["model"] == "") | several].reset_index(drop=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
@@ -75,7 +80,19 @@ def plot(data: pd.DataFrame) -> Figure:
 
 
 def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, shift: float, *, filled: bool) -> None:
-    rows = rows.sort_values("dose")
+    each = rows[rows["model"] != ""]
+    axes.plot(
+        [doses.index(dose) + shift for dose in each["dose"]],
+        each["estimate"],
+        color=line.colour,
+        linestyle="none",
+        marker=".",
+        markersize=4,
+        alpha=0.45,
+        zorder=2.5,
+        clip_on=False,
+    )
+    rows = rows[rows["model"] == ""].sort_values("dose")
     place = [doses.index(dose) + shift for dose in rows["dose"]]
     axes.vlines(place, rows["low"], rows["high"], color=line.colour, linewidth=1, zorder=2)
     axes.plot(
