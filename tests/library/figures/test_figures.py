@@ -238,11 +238,13 @@ def test_rates_of_calibration_are_those_of_the_csv_and_nothing_stands_where_noth
         assert rounded(vertical(axes)) == rounded(zip(mine["low"], mine["high"], strict=True))
 
 
-def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
+def test_every_language_has_its_panels_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
     data = drawn("five models")["dose"]
     shown = panels(dose.plot(data))
-    assert [axes.get_title() for axes in shown] == ["l1", "l2"]
-    for axes, (_, rows) in zip(shown, data.groupby("language", sort=False), strict=True):
+    assert [axes.get_title() for axes in shown] == ["l1", "l2", "", ""]
+    metrics = [("refused", "routed")] * 2 + [("auc", "f1")] * 2
+    for axes, metric, language in zip(shown, metrics, ["l1", "l2"] * 2, strict=True):
+        rows = data[(data["language"] == language) & data["metric"].isin(metric)]
         assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "2", "4", "8", "16"]
         assert rounded([y] for line in axes.lines for y in line.get_ydata()) == rounded(rows[["estimate"]].to_numpy())
         means = rows[rows["model"] == ""]
