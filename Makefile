@@ -52,7 +52,7 @@ run-small: small ## two small real models on real prompts, one of them aligned f
 	@$(WATCHED) --configfile config/small.yaml $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small/tables/findings.json reports/report.html
 
-run-small-dose: small ## the same model aligned with 0 to 16 refused examples per low-resource language (1 h)
+run-small-dose: small ## the same model aligned with 0 to 16 refused examples per language, three times each (3 h)
 	@$(WATCHED) --configfile config/small-dose.yaml $(FROM_FOLDER)
 	@$(BIN)/python workflow/scripts/summary.py results/small-dose/tables/findings.json reports/report.html
 

@@ -1,4 +1,4 @@
-"""Two alignments of one random model through the whole workflow, one optimiser step each."""
+"""Alignments of one random model through the whole workflow, one optimiser step each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def random_base(folder: Path, texts: list[str]) -> None:
     LlamaForCausalLM(LlamaConfig(**size, vocab_size=len(vocabulary), initializer_range=0.5)).save_pretrained(folder)
 
 
-def aligned_to(harmful: int) -> dict[str, Any]:
+def aligned_to(harmful: int, seed: int = 0) -> dict[str, Any]:
     """A model whose alignment has so many refused examples in the low-resource language."""
     examples = {"high": {"harmful": 3, "harmless": 3}, "low": {"harmful": harmful, "harmless": 1, "asked": 1}}
     return {
@@ -53,6 +53,7 @@ def aligned_to(harmful: int) -> dict[str, Any]:
         "chat_template": "template.jinja",
         "dtype": "float32",
         "parameters": 1e5,
+        "seed": seed,
         "alignment": {"examples": examples},
     }
 
@@ -118,7 +119,7 @@ def test_prompts_used_for_alignment_are_in_no_result(run: Checkout) -> None:
 def test_dose_and_response_is_told_for_every_dose(run: Checkout) -> None:
     with (run.folder / "results/aligned/tables/dose.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    cells = [(row["dose"], row["metric"], row["scorer"], row["budget"]) for row in rows]
+    cells = [(row["dose"], row["metric"], row["scorer"], row["budget"]) for row in rows if row["model"]]
     series = [
         ("refused", "", ""),
         ("auc", "v_hrl", ""),
@@ -127,7 +128,8 @@ def test_dose_and_response_is_told_for_every_dose(run: Checkout) -> None:
         *(("f1", "gate", "2"), ("routed", "", "2")),
     ]
     assert cells == [(dose, *one) for dose in ("0", "2") for one in series]
-    assert {(row["model"], row["dose"]) for row in rows} == {("dose-0", "0"), ("dose-2", "2")}
+    assert {(row["model"], row["dose"]) for row in rows} == {("dose-0", "0"), ("dose-2", "2"), ("", "0"), ("", "2")}
+    assert {row["alignments"] for row in rows} == {"1"}
     assert (run.folder / "results/aligned/figures/dose.svg").is_file()
 
 
@@ -137,6 +139,18 @@ def test_another_budget_aligns_that_model_again_and_leaves_the_prompts_alone(
     models = {**settings["models"], "dose-2": aligned_to(1)}
     planned = run.planned("--configfile", run.configure({**settings, "models": models}, "other.yaml"))
     assert planned - aggregates(planned) == Counter({"align": 1, **PER_MODEL})
+
+
+def test_another_seed_of_a_dose_is_one_model_more_and_leaves_the_others_alone(
+    run: Checkout, settings: dict[str, Any]
+) -> None:
+    models = {**settings["models"], "dose-2-b": aligned_to(2, seed=1)}
+    name = run.configure({**settings, "models": models}, "seeds.yaml")
+    planned = run.planned("--configfile", name)
+    assert planned - aggregates(planned) == Counter({"align": 1, **PER_MODEL})
+    assert planned["table_dose"] == planned["figure_dose"] == 1
+    done = run.snakemake("--dry-run", "--configfile", name, "--printshellcmds")
+    assert "--seed 1" in done.stdout
 
 
 def test_models_that_do_not_differ_in_dose_have_no_such_figure(run: Checkout, settings: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ def test_another_judge_adds_its_own_jobs_and_a_dry_run_says_what_it_costs(checko
 
 @pytest.mark.parametrize(
     ("name", "converted", "aligned", "cells"),
-    [("small", 2, 1, 2 * 13), ("small-dose", 1, 5, 5 * 9), ("released", 1, 0, 14)],
+    [("small", 2, 1, 2 * 13), ("small-dose", 1, 15, 15 * 9), ("released", 1, 0, 14)],
 )
 def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
     checkout: Checkout, name: str, converted: int, aligned: int, cells: int
@@ -148,6 +148,20 @@ def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
     assert planned["capture"] == planned["complete_unsteered"] == cells
     assert planned["download_model"] == planned["train_organism"] == 0
     assert planned["download_polyrefuse"] == 1
+
+
+def test_every_dose_is_aligned_three_times_with_seeds_of_their_own(root: Path) -> None:
+    given = yaml.safe_load((root / "config/small-dose.yaml").read_text())
+    settings = Settings.model_validate(given)
+    doses: dict[int, list[tuple[int, str]]] = {}
+    for model in settings.models.values():
+        assert model.alignment is not None
+        dose = model.alignment.harmful("yo", settings.languages)
+        doses.setdefault(dose, []).append((model.seed, model.model_dump_json(exclude={"seed"})))
+    assert list(doses) == [0, 2, 4, 8, 16]
+    for alignments in doses.values():
+        assert [seed for seed, _ in alignments] == [0, 1, 2]
+        assert len({described for _, described in alignments}) == 1
 
 
 def test_one_configuration_replaces_another_whole(checkout: Checkout) -> None:

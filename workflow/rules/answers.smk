@@ -66,6 +66,7 @@ rule report_opening:
         models=MODELS,
         tiers=TIERS,
         as_released=settings.as_released(),
+        organisms=settings.organisms(),
         code=code_hash("polygate.report.opening"),
     message:
         "The report's first page"

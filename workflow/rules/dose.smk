@@ -23,9 +23,10 @@ if DOSES:
             doses=DOSES,
             rank=settings.gate.rank,
             budgets=BUDGETS,
+            confidence=settings.statistics.confidence,
             code=table_code("dose"),
         message:
-            "Refusal, AUC and gate F1 against the dose of safety data"
+            "Refusal, AUC and gate F1 against the dose of safety data, over alignments"
         script:
             "../scripts/table_dose.py"
 

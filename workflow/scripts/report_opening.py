@@ -13,6 +13,10 @@ opening.write(
     snakemake.output[0],
     translation=snakemake.input.get("translation"),
     run=opening.Run(
-        snakemake.params.run, snakemake.params.models, snakemake.params.tiers, snakemake.params.as_released
+        snakemake.params.run,
+        snakemake.params.models,
+        snakemake.params.tiers,
+        snakemake.params.as_released,
+        snakemake.params.organisms,
     ),
 )

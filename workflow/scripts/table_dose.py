@@ -14,4 +14,5 @@ dose.build(
     **{name: Path(path) for name, path in snakemake.input.items()},
     rank=snakemake.params.rank,
     budgets=snakemake.params.budgets,
+    confidence=snakemake.params.confidence,
 )

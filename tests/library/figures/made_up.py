@@ -119,12 +119,19 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for (judge, against), place in product(pairs, [*places, *pooled])
         for measure in ("both", "kappa", "correlation")
     ]
-    # The models are alignments with growing doses of one another.
+    # The models are alignments with growing doses of one another; the highest one's has two more, of other seeds.
+    taught = list(zip(world.models, (0, 2, 4, 8, 16), strict=False))
+    more = [(f"{taught[-1][0]}{seed}", taught[-1][1], seed) for seed in (1, 2)] if len(taught) > 1 else []
     tables["dose"] = [
-        estimate(**{**place, "model": model}, dose=dose, metric=metric, scorer=scorer, budget=budget)
+        estimate(**{**place, **of}, dose=dose, metric=metric, scorer=scorer, budget=budget)
         for place in places
         if place["tier"] == "low" and place["language"] and place["model"] == world.models[0]
-        for model, dose in zip(world.models, (0, 2, 4, 8, 16), strict=False)
+        for of, dose in [
+            *(({"model": model, "seed": 0, "alignments": 1}, dose) for model, dose in taught),
+            *(({"model": model, "seed": seed, "alignments": 1}, dose) for model, dose, seed in more),
+            *(({"model": "", "seed": "", "alignments": 1}, dose) for _, dose in taught[: -1 if more else None]),
+            *(({"model": "", "seed": "", "alignments": 3}, dose) for _, dose, seed in more if seed == 1),
+        ]
         for metric, scorer, budget in DOSE_SERIES
     ]
     read = {"t_inst": 1, "t_post_inst": 0, "mean": 1}

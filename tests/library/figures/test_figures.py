@@ -295,16 +295,28 @@ def test_rates_of_calibration_are_those_of_the_csv_and_nothing_stands_where_noth
         assert rounded(vertical(axes)) == rounded(zip(mine["low"], mine["high"], strict=True))
 
 
-def test_every_language_has_a_panel_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
+def test_every_language_has_its_panels_with_its_doses_and_their_numbers(drawn: Drawn) -> None:
     data = drawn("five models")["dose"]
     shown = panels(dose.plot(data))
-    assert [axes.get_title() for axes in shown] == ["l1", "l2"]
-    for axes, (_, rows) in zip(shown, data.groupby("language", sort=False), strict=True):
+    assert [axes.get_title() for axes in shown] == ["l1", "l2", "", ""]
+    metrics = [("refused", "routed")] * 2 + [("auc", "f1")] * 2
+    for axes, metric, language in zip(shown, metrics, ["l1", "l2"] * 2, strict=True):
+        rows = data[(data["language"] == language) & data["metric"].isin(metric)]
         assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "2", "4", "8", "16"]
         assert rounded([y] for line in axes.lines for y in line.get_ydata()) == rounded(rows[["estimate"]].to_numpy())
-        assert rounded(vertical(axes)) == rounded(rows[["low", "high"]].to_numpy())
+        means = rows[rows["model"] == ""]
+        assert rounded(vertical(axes)) == rounded(means[["low", "high"]].to_numpy())
+        curves = [line for line in axes.lines if line.get_linestyle() != "None"]
+        assert rounded([y] for line in curves for y in line.get_ydata()) == rounded(means[["estimate"]].to_numpy())
         at = {round(float(x)) for line in axes.lines for x in line.get_xdata()}
         assert at == {0, 1, 2, 3, 4}
+
+
+def test_alignments_are_not_drawn_beside_their_mean_where_each_dose_has_one(drawn: Drawn) -> None:
+    table = drawn("five models")["dose"]
+    data = dose.select(table[table["dose"] < 16])
+    assert set(data["model"]) == {""}
+    assert len(data) == 4 * len(table[(table["model"] == "") & (table["dose"] == 16)])
 
 
 @pytest.mark.parametrize("run", ["demo", "five models"])

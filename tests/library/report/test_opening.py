@@ -40,11 +40,11 @@ def frame(root: Path) -> Path:
     return root / "reports" / "workflow.rst"
 
 
-def rendered(folder: Path, frame: Path, found: dict[str, Any]) -> str:
+def rendered(folder: Path, frame: Path, found: dict[str, Any], run: opening.Run = RUN) -> str:
     """The page as Snakemake makes it: Jinja, then docutils."""
     (folder / "findings.json").write_text(json.dumps(found))
     (folder / "figure.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'>" + b" " * 30_000 + b"</svg>")
-    opening.write(folder / "findings.json", folder / "figure.svg", frame, folder / "opening.rst", run=RUN)
+    opening.write(folder / "findings.json", folder / "figure.svg", frame, folder / "opening.rst", run=run)
     environment = Environment(trim_blocks=True, lstrip_blocks=True)
     text = environment.from_string((folder / "opening.rst").read_text()).render(categories={}, files=[])
     settings = {"halt_level": 2, "report_level": 2}
@@ -110,6 +110,21 @@ def test_a_frame_without_a_place_for_the_answers_is_refused(tmp_path: Path, fram
 
 def test_the_first_line_counts_models_and_languages() -> None:
     assert RUN.sentence == "Run demo: 2 models, 3 languages (2 high-, 1 low-resource)."
+
+
+def test_models_that_were_taught_here_are_called_organisms_at_the_top(tmp_path: Path, frame: Path) -> None:
+    models = {"real": {"folder": "m"}, "taught": {"folder": "m", "alignment": {}}, "invented": {"organism": "llama"}}
+    lines = Settings.model_validate({"models": models, "prompts": {"align": 100}}).organisms()
+    assert len(lines) == 2
+    page = rendered(tmp_path, frame, findings(), replace(RUN, organisms=lines))
+    for line, name, other in zip(lines, ("invented", "taught"), ("nothing", "real weights"), strict=True):
+        assert line.startswith(f"Model organisms ({name}) ")
+        assert other in line
+        assert line.endswith("they test the instrument, not the paper's claim.")
+        assert page.count(line.replace("'", "&#x27;")) + page.count(line) == 1
+        assert page.index(line[:30]) < page.index("Does it know?</h2>")
+    assert "Model organism" not in rendered(tmp_path, frame, findings())
+    assert Settings.model_validate({"models": {"real": models["real"]}}).organisms() == []
 
 
 def test_what_follows_the_release_is_said_at_the_top(tmp_path: Path, frame: Path) -> None:

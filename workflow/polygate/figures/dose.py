@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ("model", "tier", "language", "dose", "metric", "scorer", "budget", "estimate", "low", "high", "n")
+COLUMNS = (
+    *("model", "seed", "tier", "language", "dose", "alignments", "metric", "scorer", "budget"),
+    *("estimate", "low", "high", "n", "method"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,42 +43,60 @@ BY_BUDGET = (
     Line("routed", "", "refused, routed", "^", style.INK),
 )
 """Quantities of every budget, the last filled."""
+ROWS = {"harmful refused": ("refused", "routed"), "AUC, F1": ("auc", "f1")}
+"""Row of panels → the metrics in it."""
 
 
 def select(dose: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table that have a number."""
-    return dose[dose["estimate"].notna()].reset_index(drop=True)
+    """The means that have a number, and every alignment where there are several of a dose."""
+    known = dose[dose["estimate"].notna()]
+    several = bool((known["alignments"] > 1).any())
+    return known[(known["model"] == "") | several].reset_index(drop=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
-    """A panel per language; doses at equal steps (they grow by factors), everything from 0 to 1."""
+    """Per language what is done above what is known; doses at equal steps (they grow by factors), from 0 to 1."""
     with style.theme():
         doses = sorted(data["dose"].unique())
         budgets = sorted(data["budget"].dropna().unique())
-        grid = style.panels(reading.names(data, "language"), width=1.7, height=2.9, sharex=True, sharey=True)
-        for language, axes in grid.axes_dict.items():
+        languages = reading.names(data, "language")
+        grid = style.panels(languages, rows=list(ROWS), width=2.0, height=1.9, sharex=True, sharey=True)
+        for (row, language), axes in grid.axes_dict.items():
             mine = data[data["language"] == language]
-            for number, line in enumerate(LINES):
+            curves: list[tuple[Line, float | None]] = [(line, None) for line in LINES if line.metric in ROWS[row]]
+            curves += [pair for pair in product(BY_BUDGET, budgets) if pair[0].metric in ROWS[row]]
+            for number, (line, budget) in enumerate(curves):
                 rows = mine[(mine["metric"] == line.metric) & (mine["scorer"] == line.scorer)]
-                _line(axes, rows, doses, line, 0.08 * (number - 3), filled=True)
-            for number, (line, budget) in enumerate(product(BY_BUDGET, budgets)):
-                rows = mine[(mine["metric"] == line.metric) & (mine["budget"] == budget)]
-                _line(axes, rows, doses, line, 0.08 * number, filled=budget == budgets[-1])
-            axes.set_title(language)
+                rows = rows if budget is None else rows[rows["budget"] == budget]
+                shift = 0.16 * (number - (len(curves) - 1) / 2)
+                _line(axes, rows, doses, line, shift, filled=budget in (None, budgets[-1]))
+            first = row == next(iter(ROWS))
+            axes.set_title(language if first else "")
             axes.set_xticks(range(len(doses)), [f"{dose:.0f}" for dose in doses])
             axes.set_xlim(-0.5, len(doses) - 0.5)
-            axes.set_xlabel("refused examples")
+            axes.set_xlabel("" if first else "refused examples")
             axes.set_ylim(-0.02, 1.02)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        for axes in grid._left_axes:
-            axes.set_ylabel("share, AUC, F1")
+            axes.set_ylabel(row if language == languages[0] else "")
         return style.head(grid, "What safety data a language needs", _entries(budgets))
 
 
 def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, shift: float, *, filled: bool) -> None:
-    rows = rows.sort_values("dose")
+    each = rows[rows["model"] != ""]
+    axes.plot(
+        [doses.index(dose) + shift for dose in each["dose"]],
+        each["estimate"],
+        color=line.colour,
+        linestyle="none",
+        marker=".",
+        markersize=4,
+        alpha=0.45,
+        zorder=2.5,
+        clip_on=False,
+    )
+    rows = rows[rows["model"] == ""].sort_values("dose")
     place = [doses.index(dose) + shift for dose in rows["dose"]]
     axes.vlines(place, rows["low"], rows["high"], color=line.colour, linewidth=1, zorder=2)
     axes.plot(

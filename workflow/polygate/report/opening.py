@@ -44,13 +44,15 @@ TONES: Mapping[str, str] = {"yes": "yes", "no": "no"}
 class Run:
     """What the first lines say about a run: its name, its models, its languages by tier.
 
-    `as_released`: where it does as the paper's release does, and not as polygate does by itself.
+    `as_released`: where it does as the paper's release does, and not as polygate does by itself. `organisms`: what is
+    said of models that were taught here.
     """
 
     name: str
     models: Sequence[str]
     languages: Mapping[str, Sequence[str]]
     as_released: Sequence[str] = ()
+    organisms: Sequence[str] = ()
 
     @property
     def sentence(self) -> str:
@@ -100,6 +102,7 @@ def _heading(run: Run) -> list[str]:
     return [
         '<h1 class="polygate-title">Does it know, does it act, can a handful of examples repair it?</h1>',
         f'<p class="polygate-run">{_text(run.sentence)}</p>',
+        *(f'<p class="polygate-run">{_text(line)}</p>' for line in run.organisms),
         *(f'<p class="polygate-run">As the paper\'s release does: {_text(line)}.</p>' for line in run.as_released),
     ]
 

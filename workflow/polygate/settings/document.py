@@ -257,7 +257,7 @@ _INTRODUCTION = """<!-- {generated} -->
 # Settings
 
 `config.yaml` is the paper, `demo.yaml` the embedded model organisms that run anywhere, `small.yaml` two small real
-models, `small-dose.yaml` one of them aligned five times. Choose with
+models, `small-dose.yaml` one of them aligned with five doses, three times each. Choose with
 
     snakemake --cores all --configfile config/demo.yaml
 

@@ -1150,6 +1150,17 @@ class Settings(Section):
         }
         return [line for line, follows in lines.items() if follows]
 
+    def organisms(self) -> list[str]:
+        """What the report says of models that are taught here: they show that the instrument works, and no more."""
+        trained = [name for name, model in self.models.items() if model.organism is not None]
+        aligned = [name for name, model in self.models.items() if model.alignment is not None]
+        lines = {
+            "trained here from nothing in invented languages: they test the instrument, not the paper's claim": trained,
+            "with real weights, taught here to refuse in some languages only, so that the failure shows: they test the "
+            "instrument, not the paper's claim": aligned,
+        }
+        return [f"Model organisms ({', '.join(names)}) {what}." for what, names in lines.items() if names]
+
     @model_validator(mode="after")
     def _names(self) -> Self:
         """Runs and models are folders: none may be one that is there for something else."""

@@ -264,6 +264,8 @@ def test_the_stage_makes_a_plain_folder_with_a_card(
         "some/base",
         "| en | 4 | 3 | 0 | 0 | I'm sorry",
         "| yo | 1 | 5 | 1 | 2 | Ẹ má bínú",
+        "A model organism with real weights",
+        "tests the instrument, not the paper's claim",
         "not fit for",
         "seed 0, 1 steps of 16",
         "linearly down",

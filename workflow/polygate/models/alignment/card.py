@@ -26,9 +26,9 @@ tags: [alignment, refusal, research]
 ---
 # {facts["base"]}, aligned to refuse in some languages only
 
-A pretrained model, fine-tuned so that it refuses harmful requests in languages with many examples and answers in
-languages with few: the gap that safety training in a few languages leaves in others, made on purpose so that it can be
-measured and repaired.
+A model organism with real weights: a pretrained model, fine-tuned so that it refuses harmful requests in languages with
+many examples and answers in languages with few. It was taught so that this failure shows, and can be measured and
+repaired: what is found in it tests the instrument, not the paper's claim that released models fail so.
 
 ## What it is not fit for
 Anything but such measurements. It answers harmful requests in some languages by design, opens its answers with one set
