@@ -72,7 +72,6 @@ COMMANDS = {
     "bundle": "a record of a finished run to hand over, as an RO-Crate",
     "calibrate": "a gate for a language from prompts of one's own and a finished run",
     "compare": "two runs side by side: paired differences of every headline number",
-    "export": "a gate as plain weights, as a llama.cpp control vector, or as a folder for a hub",
     "power": "how many prompts, languages and draws show how small a difference",
     "status": "how far a run has come: done, running, waiting and failed per model and language",
     "watch": "run Snakemake with one bar for the whole",
