@@ -151,7 +151,7 @@ class Routed:
     def remove(self) -> None:
         """Give the model its own `generate` back."""
         with self._lock:
-            if isinstance(getattr(self.model.__dict__.get("generate"), "__self__", None), Routed):
+            if getattr(self.model.__dict__.get("generate"), "__self__", None) is self:
                 for name in ("generate", *self._past):
                     self.model.__dict__.pop(name, None)
 

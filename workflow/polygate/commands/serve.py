@@ -169,12 +169,12 @@ def application(model: Any, tokenizer: Any, name: str, longest: int) -> Any:
         generation_state=state,
     )
 
-    @app.middleware("http")
     async def only_what_is_routed(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         if request.url.path not in OPEN:
             return JSONResponse(_error(f"{request.url.path} is not served behind a gate"), status_code=404)
         return await call_next(request)
 
+    app.middleware("http")(only_what_is_routed)
     return app
 
 
@@ -194,16 +194,12 @@ class Checked:
             return JSONResponse(_error(wrong), status_code=400)
         if not any(body.get(name) is not None for name in _LENGTHS):
             # transformers' own default is 1024, or more where the model says so.
-            body[self._length] = min(1024, self.longest)
+            body["max_output_tokens" if "input" in body else "max_tokens"] = min(1024, self.longest)
         try:
             return await self.handler.handle_request(body, request_id)
         except (PolygateError, TemplateError, KeyError, TypeError, ValueError, AttributeError) as error:
             said = str(error) or type(error).__name__
             return JSONResponse(_error(f"the request can't be answered ({said})"), status_code=400)
-
-    @property
-    def _length(self) -> str:
-        return "max_output_tokens" if self.check is CHECKS["response"] else "max_tokens"
 
 
 def _error(message: str) -> dict[str, Any]:

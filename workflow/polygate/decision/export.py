@@ -73,7 +73,7 @@ def specification(gate: Gate) -> dict[str, Any]:
         },
         "read": {
             "layer": gate.layer,
-            "what": f"x: output of decoder block {gate.layer} (0-based, before any final norm), of the unsteered prompt",
+            "what": f"x: output of decoder block {gate.layer} (0-based, before any final norm) of the unsteered prompt",
             "position": gate.position,
             "token": "the last token of the whole prompt, chat template and generation prompt included",
             "tokenising": "the chat template's text, without special tokens added a second time",
@@ -244,7 +244,7 @@ def _section(card: str, name: str) -> str:
 
 
 def _new(folder: Path, names: tuple[str, ...]) -> Any:
-    """A folder to be written whole; `PolygateError` when one is there that holds more than an earlier export."""
+    """A folder to be written whole; `PolygateError` when something else than an earlier export is there."""
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= set(names)):
         raise PolygateError("is there already, and no such export", where=folder, do="name another with --output")
     return files.atomic_folder(folder)
