@@ -72,7 +72,9 @@ COMMANDS = {
     "bundle": "a record of a finished run to hand over, as an RO-Crate",
     "calibrate": "a gate for a language from prompts of one's own and a finished run",
     "compare": "two runs side by side: paired differences of every headline number",
+    "export": "a gate for other programs: weights and specification, llama.cpp control vector, hub folder",
     "power": "how many prompts, languages and draws show how small a difference",
+    "serve": "an OpenAI-compatible server of a model with a gate on it",
     "status": "how far a run has come: done, running, waiting and failed per model and language",
     "watch": "run Snakemake with one bar for the whole",
 }

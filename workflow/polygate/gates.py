@@ -13,15 +13,23 @@ token and every generated one; the others are left alone, or lose their part alo
 (`gate.scope`).
 Rows that are left alone keep every bit of what the model alone makes of them in the same batch.
 
+What would go past the gate is refused: continuous batching (`generate_batch`), guessed tokens (an assistant model,
+prompt lookup), prompts padded on the right, a score that is no number. The forward pass itself (`model(...)`) is not
+routed: only text that `generate` writes is.
+
 Needs numpy, safetensors, torch and transformers, none of the workflow's packages: `pip install polygate[gates]`.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -30,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polygate.decision.calibration import decide
-from polygate.decision.gate import Gate, load
+from polygate.decision.gate import Gate
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, position_ids
 from polygate.forward.blocks import decoder_blocks, stream_of
@@ -40,7 +48,25 @@ from polygate.forward.interventions import Intervention
 from polygate.forward.tokenising import bind, tokenise
 from polygate.steering import interventions
 
-__all__ = ["Decisions", "Routed", "attach", "intervention", "load"]
+__all__ = ["Decisions", "Gate", "Lines", "Routed", "attach", "intervention", "load"]
+
+FILE = "gate.safetensors"
+"""The gate in the folder that `polygate calibrate` writes, and `polygate export --to hub`."""
+_PAST = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
+"""Ways of a transformers model to write text that don't go through `generate`."""
+
+
+def load(path: str | Path) -> Gate:
+    """Read a gate: its safetensors file, or the folder that `polygate calibrate` or `polygate export` wrote.
+
+    Raises `PolygateError` when the file is broken or not a gate, and for a folder without one.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return Gate.load(path)
+    if not (path / FILE).is_file():
+        raise PolygateError(f"no {FILE} in this folder", where=path, do="name one of its files")
+    return Gate.load(path / FILE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,34 @@ class Decisions:
 
     scores: NDArray[np.float64]
     flagged: NDArray[np.bool_]
+
+
+class Lines:
+    """A log of decisions: one JSON object per prompt and line, appended to a file.
+
+    `at` (UTC, ISO 8601), `score`, `threshold` (null where it is infinite), `flagged`, `gate` (its language). Never the
+    prompt. A line is written whole, by one call, so that several processes may share the file.
+    """
+
+    def __init__(self, path: str | Path, gate: Gate) -> None:
+        self.path, self.gate = Path(path), gate
+        self._write("")
+
+    def __call__(self, decisions: Decisions) -> None:
+        """Append a batch's decisions; `PolygateError` when the file can't be written."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        threshold = self.gate.threshold if np.isfinite(self.gate.threshold) else None
+        shared = {"threshold": threshold, "gate": self.gate.language}
+        pairs = zip(decisions.scores.tolist(), decisions.flagged.tolist(), strict=True)
+        lines = [{"at": at, "score": score, "flagged": flagged, **shared} for score, flagged in pairs]
+        self._write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def _write(self, text: str) -> None:
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise PolygateError(f"decisions can't be logged ({error.strerror})", where=self.path) from None
 
 
 def intervention(gate: Gate, flagged: NDArray[np.bool_], depth: int) -> Intervention:
@@ -78,6 +132,9 @@ class Routed:
         self._check()
         self._generate = model.generate
         model.generate = self._routed
+        self._past = [name for name in _PAST if hasattr(model, name)]
+        for name in self._past:
+            setattr(model, name, _refuse)
 
     def _check(self) -> None:
         config = self.model.config.get_text_config(decoder=True)
@@ -94,7 +151,9 @@ class Routed:
     def remove(self) -> None:
         """Give the model its own `generate` back."""
         with self._lock:
-            self.model.__dict__.pop("generate", None)
+            if getattr(self.model.__dict__.get("generate"), "__self__", None) is self:
+                for name in ("generate", *self._past):
+                    self.model.__dict__.pop(name, None)
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +181,16 @@ class Routed:
             finally:
                 stop.remove()
         scores = self.gate.score(record.recorded[self.gate.layer][:, 0].float().cpu().numpy())
+        if not np.isfinite(scores).all():
+            # Not greater than any threshold, it would pass for harmless.
+            raise PolygateError("the gate's score of a prompt is no number", do="load the model in a wider dtype")
         return Decisions(scores, decide(scores, self.gate.threshold))
 
     def _routed(self, *args: Any, **kwargs: Any) -> Any:
         """`generate` of the model, with the rows that the gate flags steered."""
         with self._lock:
             given, mask = _prompts(args, kwargs)
+            _check_mode(kwargs.get("generation_config") or self.model.generation_config, kwargs)
             (prompts,) = given.values()
             found = self._decide(given, mask)
             self.decisions = found
@@ -168,16 +231,41 @@ class Routed:
         return list(self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True))
 
 
-def attach(model: Any, tokenizer: Any, gate: Gate, log: Callable[[Decisions], None] | None = None) -> Routed:
+def attach(
+    model: Any, tokenizer: Any, gate: Gate, log: Callable[[Decisions], None] | str | Path | None = None
+) -> Routed:
     """Route a transformers model's `generate` by `gate`.
 
-    `log` is called with the decisions of every batch. The tokenizer's chat template gets the fixed date that the
-    workflow gives it, for `Routed.answer`. Raises `PolygateError` for a gate of another width or depth and for a model
-    that has a gate.
+    `log` is called with the decisions of every batch, or is a file that `Lines` appends them to. The tokenizer's chat
+    template gets the fixed date that the workflow gives it, for `Routed.answer`; without a tokenizer, token ids are
+    routed all the same. Raises `PolygateError` for a gate of another width or depth, for a model that has a gate, and
+    for a log that can't be written.
     """
-    if tokenizer is not None and isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = bind(tokenizer.chat_template, {})
-    return Routed(model, tokenizer, gate, log)
+    template = getattr(tokenizer, "chat_template", None)
+    # Templates are Jinja's: without it, transformers renders none either.
+    if isinstance(template, str) and find_spec("jinja2") is not None:
+        tokenizer.chat_template = bind(template, {})
+    routed = Routed(model, tokenizer, gate, None)
+    try:
+        routed.log = Lines(log, gate) if isinstance(log, str | Path) else log
+    except PolygateError:
+        routed.remove()
+        raise
+    return routed
+
+
+def _check_mode(config: Any, kwargs: Mapping[str, Any]) -> None:
+    """`PolygateError` where tokens would be guessed and checked together, by the call's arguments or the model's."""
+    names = ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
+    guessing = [name for name in names if kwargs.get(name, getattr(config, name, None))]
+    if kwargs.get("assistant_model") is not None or guessing:
+        raise PolygateError(
+            "a gate can't steer guessed tokens", do=f"generate without {', '.join(guessing) or 'an assistant model'}"
+        )
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise PolygateError("continuous batching would go past the gate", do="use generate, which takes batches")
 
 
 def _prompts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -186,8 +274,6 @@ def _prompts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, 
     found = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
     if found is None and embeddings is None:
         raise PolygateError("generate without prompts", do="give input_ids, or inputs_embeds")
-    if kwargs.get("assistant_model") is not None or kwargs.get("prompt_lookup_num_tokens"):
-        raise PolygateError("a gate can't steer guessed tokens", do="generate without an assistant model")
     mask: Tensor | None = kwargs.get("attention_mask")
     given: dict[str, Any] = {"input_ids": found} if embeddings is None else {"inputs_embeds": embeddings}
     return given, mask

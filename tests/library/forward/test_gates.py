@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -13,12 +14,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, TextStreamer, pipeline
+from transformers import AutoModelForCausalLM, GenerationConfig, TextIteratorStreamer, TextStreamer, pipeline
 
+from library.forward.gated import TEXTS, gate_for
 from library.forward.steered import single
-from library.forward.tiny import ARCHITECTURES, WORDS
+from library.forward.tiny import ARCHITECTURES
 from polygate import gates
-from polygate.decision.gate import Gate
 from polygate.errors import PolygateError
 from polygate.forward.capture import capture
 from polygate.forward.interventions import Intervention, Part
@@ -27,41 +28,13 @@ from polygate.forward.tokenising import tokenise
 from polygate.settings.types import Scope
 
 TOKENS = 8
-TEXTS = [" ".join(WORDS[(7 * i + k) % 50] for k in range(3 + i % 5)) for i in range(8)]
+WORKFLOW = {
+    *("pyarrow", "pandas", "pydantic", "snakemake", "sklearn", "scipy", "seaborn", "matplotlib", "openpyxl", "peft"),
+    *("langcodes", "sacrebleu", "threadpoolctl", "tenacity", "gguf", "accelerate"),
+}
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 Loader = Callable[[str], LoadedModel]
-
-
-def gate_for(loaded: LoadedModel, scope: Scope = "none", layer: int = 1) -> Gate:
-    """A gate of rank 2 that flags half of TEXTS, and steers hard enough to change them."""
-    random = np.random.default_rng(3)
-    x = capture(loaded, TEXTS, ("t_post_inst",)).tensors[layer, "t_post_inst"]
-    basis = random.normal(size=(loaded.width, 2)).astype(np.float32)
-    v = random.normal(size=loaded.width)
-    made = Gate(
-        basis=basis,
-        mean=np.zeros(2),
-        scale=np.ones(2),
-        weights=np.array([1.0, -0.5]),
-        bias=0.2,
-        threshold=0.0,
-        v=(v / np.linalg.norm(v)).astype(np.float32),
-        alpha=25.0,
-        scope=scope,
-        layer=layer,
-        position="t_post_inst",
-        solver="convex",
-        threshold_from="examples",
-        informative=True,
-        language="sw",
-        budget=4,
-        draw=0,
-        sources=("en",),
-        balance={"en": (4, 4)},
-    )
-    scores = made.score(x.float().numpy())
-    return replace(made, threshold=float(np.sort(scores)[3:5].mean()))
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -174,6 +147,78 @@ def test_pipelines_and_streamers_are_routed(loaded_model: Loader, capsys: pytest
     assert [bool(one.flagged[0]) for one in said[1:-1]] == said[0].flagged.tolist()
 
 
+def test_a_pipelines_batches_and_a_streamer_in_another_thread_are_routed(loaded_model: Loader) -> None:
+    loaded = loaded_model("llama")
+    talk = pipeline("text-generation", model=loaded.model, tokenizer=loaded.tokenizer)
+    loaded.tokenizer.padding_side = "left"
+    options = {"max_new_tokens": TOKENS, "do_sample": False, "return_full_text": False, "add_special_tokens": False}
+    chats = [[{"role": "user", "content": text}] for text in TEXTS]
+    streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=60)
+    with gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded)) as routed:
+        expected = routed.answer(TEXTS, TOKENS)
+        made = [found[0]["generated_text"] for found in talk(chats, batch_size=4, **options)]
+        given = batch(loaded, TEXTS[:1]) | {"streamer": streamer}
+        thread = threading.Thread(target=lambda: loaded.model.generate(**given))
+        thread.start()
+        streamed = "".join(streamer)
+        thread.join()
+    assert made == expected
+    assert streamed.strip() == expected[0]
+
+
+def test_decisions_are_logged_a_line_each_without_the_prompts(loaded_model: Loader, tmp_path: Path) -> None:
+    loaded = loaded_model("llama")
+    log = tmp_path / "decisions.jsonl"
+    with gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded), log=log) as routed:
+        found = []
+        for texts in (TEXTS, TEXTS[:1]):
+            routed.answer(texts, TOKENS)
+            assert routed.decisions is not None
+            found.append(routed.decisions)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["score"] for line in lines] == np.concatenate([one.scores for one in found]).tolist()
+    assert [line["flagged"] for line in lines] == np.concatenate([one.flagged for one in found]).tolist()
+    assert all(set(line) == {"at", "score", "threshold", "flagged", "gate"} for line in lines)
+    with pytest.raises(PolygateError, match="decisions can't be logged"):
+        gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded), log=tmp_path)
+    assert "generate" not in loaded.model.__dict__
+
+
+def test_what_would_go_past_the_gate_is_refused(loaded_model: Loader) -> None:
+    loaded = loaded_model("llama")
+    gate, given = gate_for(loaded), batch(loaded)
+    with gates.attach(loaded.model, loaded.tokenizer, gate):
+        config = GenerationConfig(max_new_tokens=2, prompt_lookup_num_tokens=3)
+        for more in ({"prompt_lookup_num_tokens": 3}, {"assistant_model": loaded.model}, {"generation_config": config}):
+            with pytest.raises(PolygateError, match="can't steer guessed tokens"):
+                loaded.model.generate(**(given | more))
+        with pytest.raises(PolygateError, match="continuous batching would go past the gate"):
+            loaded.model.generate_batch([[1, 5, 9]])
+    assert "generate_batch" not in loaded.model.__dict__
+    # Compared with a threshold, NaN is harmless.
+    broken = replace(gate, bias=float("nan"))
+    with gates.attach(loaded.model, loaded.tokenizer, broken), pytest.raises(PolygateError, match="is no number"):
+        loaded.model.generate(**given)
+
+
+def test_a_gate_that_was_removed_leaves_the_next_one_on(loaded_model: Loader) -> None:
+    loaded = loaded_model("llama")
+    first = gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded))
+    first.remove()
+    with gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded)) as second:
+        first.remove()
+        loaded.model.generate(**batch(loaded))
+        assert second.decisions is not None
+
+
+def test_a_folder_holds_its_gate(loaded_model: Loader, tmp_path: Path) -> None:
+    gate = gate_for(loaded_model("llama"))
+    with pytest.raises(PolygateError, match=r"no gate\.safetensors in this folder"):
+        gates.load(tmp_path)
+    gate.save(tmp_path / gates.FILE, {})
+    assert gates.load(tmp_path).threshold == gates.load(tmp_path / gates.FILE).threshold == gate.threshold
+
+
 def test_threads_wait_for_each_other(loaded_model: Loader) -> None:
     loaded = loaded_model("qwen2")
     with gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded)) as routed:
@@ -219,23 +264,33 @@ def test_what_does_not_fit_is_one_line(loaded_model: Loader) -> None:
             loaded.model.generate(max_new_tokens=1)
 
 
-def test_the_workflows_packages_are_not_needed(folders: dict[str, Path], loaded_model: Loader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("templates", [True, False])
+def test_the_workflows_packages_are_not_needed(
+    folders: dict[str, Path], loaded_model: Loader, tmp_path: Path, templates: bool
+) -> None:
+    """Nor is Jinja, where prompts are given as token ids."""
     gate_for(loaded_model("llama")).save(tmp_path / "gate.safetensors", {})
+    absent = WORKFLOW if templates else {*WORKFLOW, "jinja2"}
+    ids = [one.input_ids for one in tokenise(loaded_model("llama").tokenizer, ["w1 w2 w3"])]
     script = f"""
-import sys
+import sys, torch
 from importlib.machinery import PathFinder
 class Plain(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        absent = {{"pyarrow", "pandas", "pydantic", "snakemake", "sklearn", "scipy", "seaborn"}}
-        return None if name.split(".")[0] in absent else super().find_spec(name, path, target)
+        return None if name.split(".")[0] in {absent} else super().find_spec(name, path, target)
 sys.meta_path[:] = [Plain if finder is PathFinder else finder for finder in sys.meta_path]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from polygate import gates
 folder = {str(folders["llama"])!r}
 model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 with gates.attach(model, tokenizer, gates.load({str(tmp_path / "gate.safetensors")!r})) as routed:
-    print(routed.answer(["w1 w2 w3"], 4)[0])
+    if {templates}:
+        print(routed.answer(["w1 w2 w3"], 4)[0])
+    else:
+        ids = torch.tensor({ids})
+        written = model.generate(input_ids=ids, max_new_tokens=4, do_sample=False)
+        print(tokenizer.decode(written[0, ids.shape[1]:], skip_special_tokens=True))
 """
     found = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
