@@ -112,7 +112,7 @@ bench-forward: small ## forward passes beside hooks and generate as published, n
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 lock: ## refresh the requirements*.lock files from pyproject.toml
-	$(COMPILE) --extra workflow --extra dev --extra translation pyproject.toml -o requirements.lock
+	$(COMPILE) --extra workflow --extra dev --extra translation --extra serve pyproject.toml -o requirements.lock
 	$(COMPILE) --extra small --extra encoder --group small --no-deps --no-emit-package numpy \
 	  pyproject.toml -o requirements-small.lock
 	$(COMPILE) --extra encoder --group released --no-deps --no-emit-package numpy \
