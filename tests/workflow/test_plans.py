@@ -390,7 +390,12 @@ def test_what_a_cluster_is_asked_for_covers_what_the_demo_used(root: Path) -> No
         assert int(names["forward_mem"](wildcards, 1).removesuffix("GB")) * 1000 > 946
         assert names["choose_minutes"](wildcards, 1) * 60 > 17
         assert names["forward_threads"](wildcards) == 1
-    for rules, used in {"models": (888, 141), "probes": (299, 7), "recoverability": (231, 7), "calibration": (191, 7)}.items():
+    for rules, used in {
+        "models": (888, 141),
+        "probes": (299, 7),
+        "recoverability": (231, 7),
+        "calibration": (191, 7),
+    }.items():
         text = (root / f"workflow/rules/{rules}.smk").read_text()
         gigabytes = re.findall(r'f"\{(\d+) \* attempt\}GB"', text)
         minutes = re.findall(r"attempt: (\d+) \* attempt", text)

@@ -136,9 +136,7 @@ def test_each_environment_satisfies_every_import_of_the_rules_that_use_it(root: 
     for name, environment, path in rules:
         has = {*environments.GROUPS[environment][1], *environments.PIP.get(environment, ())}
         lacking |= {
-            (environment, package, name)
-            for package in needed(path)
-            if not {package, BROUGHT.get(package)} & has
+            (environment, package, name) for package in needed(path) if not {package, BROUGHT.get(package)} & has
         }
     assert not lacking
 
