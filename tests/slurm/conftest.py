@@ -123,7 +123,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) ->
 @pytest.fixture(scope="session")
 def finished(
     cluster: Cluster,
-    local: tuple[Checkout, Any],
+    local: tuple[Checkout, Any],  # noqa: ARG001 (it runs beside)
     tmp_path_factory: pytest.TempPathFactory,
     settings: dict[str, Any],
 ) -> tuple[Checkout, Submitted]:
