@@ -46,7 +46,7 @@ def interpreter():
 
 shell.prefix(interpreter())
 # What envs/*.post-deploy.sh builds into a new conda environment.
-os.environ["POLYGATE_SOURCE"] = str(PACKAGE.parent.parent)
+os.environ.update(POLYGATE_SOURCE=str(PACKAGE.parent.parent))
 # Its stages end when this process does.
 announce()
 
