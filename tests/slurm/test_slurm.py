@@ -58,8 +58,8 @@ def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any
     for name in ("x1", "x3"):
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     (folder / "x2.tsv").write_text("\n".join(lines[:-1]) + "\nno-such-prompt\ttest\tharmful\tx\n")
-    # What a full disk or a wrong mode would do: the job fails before it has begun.
-    (checkout.folder / "results/tiny/logs/qwen2/activations/organism/x3.log").mkdir()
+    # As on a disk that is not there: the job can't write its log, and fails before it has begun.
+    (checkout.folder / "results/tiny/logs/qwen2/activations/organism/x3.log").symlink_to(folder / "nowhere/x3.log")
     languages = {**settings["languages"], "low": ["l1", "x1", "x2", "x3"]}
     return {**settings, "languages": languages, "prompts": {**settings["prompts"], "extra": "mine"}}
 
