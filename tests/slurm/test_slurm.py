@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,16 @@ def test_small_jobs_of_a_language_and_all_tables_are_submitted_together(finished
 
 
 def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any]:
-    """Three low-resource languages: x1 as l1, x2 with a file that has too little, x3 to be damaged later."""
+    """Three low-resource languages: x1 as l1, x2 with a prompt twice in its file, x3 to be damaged later."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(checkout.folder / "results/tiny/prompts/organism/l1.parquet").to_pylist()
     folder = checkout.folder / "mine"
     folder.mkdir()
     columns = ("prompt_id", "split", "subset", "text")
-    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
-    for name in ("x1", "x3"):
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "x2.tsv").write_text("\n".join(lines[:-1]) + "\nno-such-prompt\ttest\tharmful\tx\n")
+    lines = [json.dumps({name: row[name] for name in columns}, ensure_ascii=False) for row in rows]
+    for name, own in {"x1": lines, "x2": [*lines[:-1], lines[0]], "x3": lines}.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(own) + "\n")
     languages = {**settings["languages"], "low": ["l1", "x1", "x2", "x3"]}
     return {**settings, "languages": languages, "prompts": {**settings["prompts"], "extra": "mine"}}
 
