@@ -26,7 +26,7 @@ HERE = (
     *("--seconds-between-status-checks", "1", "--latency-wait", "5"),
 )
 """What this cluster needs beside the profile: it keeps no accounts, and its jobs are short."""
-LONGEST = 400.0
+LONGEST = 220.0
 """Seconds that one call of Snakemake may take."""
 
 
@@ -43,8 +43,8 @@ class Submitted:
         return [job for job in self.jobs if job.name.startswith(beginnings)]
 
     def of_languages(self) -> set[str]:
-        """Languages of all jobs that were submitted, in groups or alone."""
-        return set(re.findall(r"wildcards: .*?language=(\w+)", self.output))
+        """Languages of all jobs, as their messages name them."""
+        return set(re.findall(r"^ *Job \d+: .*? (?:in|for) (\w+)", self.output, re.M))
 
 
 def start(checkout: Checkout, *arguments: str) -> subprocess.Popen[str]:
@@ -123,7 +123,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) ->
 @pytest.fixture(scope="session")
 def finished(
     cluster: Cluster,
-    local: tuple[Checkout, Any],
+    local: tuple[Checkout, Any],  # noqa: ARG001 (it runs beside)
     tmp_path_factory: pytest.TempPathFactory,
     settings: dict[str, Any],
 ) -> tuple[Checkout, Submitted]:

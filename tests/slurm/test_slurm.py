@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,16 @@ def test_small_jobs_of_a_language_and_all_tables_are_submitted_together(finished
 
 
 def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any]:
-    """Three low-resource languages: x1 as l1, x2 with a file that can't be read, x3 whose captures fail."""
+    """Three low-resource languages: x1 as l1, x2 with a prompt twice in its file, x3 to be damaged later."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(checkout.folder / "results/tiny/prompts/organism/l1.parquet").to_pylist()
     folder = checkout.folder / "mine"
     folder.mkdir()
     columns = ("prompt_id", "split", "subset", "text")
-    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
-    for name in ("x1", "x3"):
-        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "x2.tsv").write_text("\n".join(lines[:-1]) + "\nno-such-prompt\ttest\tharmful\tx\n")
-    # What a full disk or a wrong mode would do: the job fails before it has begun.
-    (checkout.folder / "results/tiny/logs/qwen2/activations/organism/x3.log").mkdir()
+    lines = [json.dumps({name: row[name] for name in columns}, ensure_ascii=False) for row in rows]
+    for name, own in {"x1": lines, "x2": [*lines[:-1], lines[0]], "x3": lines}.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(own) + "\n")
     languages = {**settings["languages"], "low": ["l1", "x1", "x2", "x3"]}
     return {**settings, "languages": languages, "prompts": {**settings["prompts"], "extra": "mine"}}
 
@@ -69,20 +67,22 @@ def test_a_new_language_submits_its_own_jobs_and_failing_ones_take_nothing_along
 ) -> None:
     checkout = finished[0]
     config = checkout.configure(add_languages(checkout, settings), "more.yaml")
+    damaged = "results/tiny/prompts/organism/x3.parquet"
+    checkout.snakemake("--configfile", config, "--", damaged)
+    (checkout.folder / damaged).write_bytes(b"PAR1 and no more")
     before = {path: path.stat().st_mtime_ns for path in (checkout.folder / "results/tiny/qwen2").rglob("l1.*")}
     targets = [JUDGED.format(language) for language in ("h1", "h2", "l1", "x1", "x2", "x3")]
     submitted = submit(cluster, checkout, "--configfile", config, "--", *targets)
     assert submitted.status != 0
     assert submitted.of_languages() == {"x1", "x2", "x3"}
+    assert len(submitted.named("prompts")) == 3
     made = {language for language in ("x1", "x2", "x3") if (checkout.folder / JUDGED.format(language)).is_file()}
     assert made == {"x1"}, submitted.output[-8000:]
     assert len(submitted.named("decided")) == len(submitted.named("judged")) == 1
     # Twice whole, since a failure may be one of memory; then each language alone, and the jobs of the failed one.
     assert [job.gpus for job in submitted.named("unsteered")] == [1] * 6
-    assert [job.state for job in submitted.named("unsteered")].count("COMPLETED") == 2
+    assert [job.state for job in submitted.named("unsteered")].count("COMPLETED") == 1
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    # The failed language loses what failed only.
-    assert (checkout.folder / "results/tiny/qwen2/completions/none/organism/x3.parquet").is_file()
 
 
 def test_a_job_killed_by_memory_is_retried_with_more(

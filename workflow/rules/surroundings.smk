@@ -45,6 +45,8 @@ def interpreter():
 
 
 shell.prefix(interpreter())
+# What envs/*.post-deploy.sh builds into a new conda environment.
+os.environ.update(POLYGATE_SOURCE=str(PACKAGE.parent.parent))
 # Its stages end when this process does.
 announce()
 

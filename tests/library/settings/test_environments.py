@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -11,23 +12,29 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polygate import provenance
 from polygate.errors import PolygateError
 from polygate.settings import environments
 
-IMPORTED_AS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "huggingface_hub": "transformers", "jinja2": "transformers"}
+IMPORTED_AS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+BROUGHT = {"huggingface-hub": "transformers", "jinja2": "transformers"}
+"""Packages that come with another one."""
 
 
 def test_every_file_is_in_step_with_pyproject(root: Path) -> None:
     documents = environments.documents(root / "pyproject.toml")
     for name, text in documents.items():
         assert (root / name).read_text() == text, "run `make docs`"
-    assert {path.name for path in (root / "envs").glob("*.yaml")} == {Path(name).name for name in documents}
+    written = {f"envs/{path.name}" for path in (root / "envs").iterdir() if path.suffix in (".yaml", ".sh")}
+    assert written == set(documents)
 
 
 def test_every_dependency_carries_the_range_of_pyproject(root: Path) -> None:
     known = environments.requirements(root / "pyproject.toml")
     pip_names = {conda: pip for pip, conda in environments.CONDA_NAMES.items()}
     for name, text in environments.documents(root / "pyproject.toml").items():
+        if not name.endswith(".yaml"):
+            continue
         content = yaml.safe_load(text)
         assert content["channels"][0] == "conda-forge"
         own = content["dependencies"][-1]
@@ -57,7 +64,81 @@ def test_everything_the_library_imports_is_in_an_environment(root: Path) -> None
     available |= {name for names in environments.PIP.values() for name in names}
     for path in sorted((root / "workflow" / "polygate").rglob("*.py")):
         for module in _imports(path):
-            assert IMPORTED_AS.get(module, module) in available, f"{path.name} imports {module}"
+            package = IMPORTED_AS.get(module, module)
+            assert {package, BROUGHT.get(package)} & available, f"{path.name} imports {module}"
+
+
+def _at_once(tree: ast.Module) -> list[ast.stmt]:
+    """What runs when a module is imported: nothing inside functions, nothing for type checkers only."""
+    waiting, found = list(tree.body), []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            waiting += node.body + getattr(node, "orelse", [])
+        else:
+            found.append(node)
+    return found
+
+
+def _named(nodes: list[ast.AST]) -> set[str]:
+    """Modules that import statements among `nodes` name, `from a import b` as both a and a.b."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def needed(path: Path) -> set[str]:
+    """Packages that a stage or script needs: its own imports, also inside functions, and those that run with them."""
+    waiting, seen, packages = _named(list(ast.walk(ast.parse(path.read_text())))), set(), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name.partition(".")[0] != "polygate":
+            packages.add(name.partition(".")[0])
+        elif (file := provenance._file_of(name)) is not None:
+            waiting |= _named(list(_at_once(ast.parse(file.read_text()))))
+    return {IMPORTED_AS.get(name, name) for name in packages - set(sys.stdlib_module_names) - {"snakemake"}}
+
+
+def rules_of(root: Path) -> list[tuple[str, str, Path]]:
+    """Rule, environment, and the stage or script that it runs."""
+    found = []
+    for file in sorted((root / "workflow/rules").glob("*.smk")):
+        for body in re.split(r"^ *rule\b", file.read_text(), flags=re.M)[1:]:
+            environment = re.search(r"envs/(\w+)\.yaml", body)
+            stage = re.search(r'"polygate ([a-z-]+)', body)
+            script = re.search(r'"\.\./scripts/(\w+\.py)"', body)
+            if environment is None:
+                continue
+            name = body.split(":")[0].strip() or "unnamed"
+            if stage:
+                ran = root / f"workflow/polygate/stages/{stage[1].replace('-', '_')}.py"
+            else:
+                assert script, name
+                ran = root / "workflow/scripts" / script[1]
+            found.append((name, environment[1], ran))
+    return found
+
+
+def test_each_environment_satisfies_every_import_of_the_rules_that_use_it(root: Path) -> None:
+    rules = rules_of(root)
+    assert len(rules) > 60
+    assert {environment for _, environment, _ in rules} == {"base", "model", "workflow"}
+    lacking = set()
+    for name, environment, path in rules:
+        has = {*environments.GROUPS[environment][1], *environments.PIP.get(environment, ())}
+        lacking |= {
+            (environment, package, name) for package in needed(path) if not {package, BROUGHT.get(package)} & has
+        }
+    assert not lacking
 
 
 def test_the_rules_name_environments_that_exist(root: Path) -> None:
@@ -88,3 +169,22 @@ def test_an_environment_that_wants_what_nobody_depends_on_is_refused(tmp_path: P
     )
     with pytest.raises(PolygateError, match="httpx2"):
         environments.documents(path)
+
+
+def test_each_environment_gets_the_library_and_its_kernels_once_it_is_made(root: Path, tmp_path: Path) -> None:
+    """Snakemake runs {environment}.post-deploy.sh in the new environment: it builds this checkout, nothing else."""
+    pip = tmp_path / "python"
+    pip.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\n')
+    pip.chmod(0o755)
+    for name in environments.GROUPS:
+        content = yaml.safe_load((root / f"envs/{name}.yaml").read_text())
+        packages = {line.split()[0] for line in content["dependencies"] if isinstance(line, str)}
+        assert {"pip", "maturin", "rust", "numpy"} <= packages
+        calls = tmp_path / name
+        surroundings = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(calls), "POLYGATE_SOURCE": str(root)}
+        script = root / f"envs/{name}.post-deploy.sh"
+        subprocess.run(["bash", str(script)], env=surroundings, check=True, cwd=tmp_path)
+        build, check = calls.read_text().splitlines()
+        assert build == f"-m pip install --quiet --no-deps --no-build-isolation {root}"
+        assert check == "-P -c import polygate.kernels"
+        subprocess.run([sys.executable, *check.split(" ", 2)[:2], "import polygate.kernels"], check=True, cwd=tmp_path)
