@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -192,5 +193,9 @@ def test_another_model_than_the_gates_is_not_served(placed: Path, capsys: pytest
     assert "the gate is of another model" in capsys.readouterr().err
     assert main(["serve", str(placed / "absent"), str(placed)]) == 1
     assert "no model" in capsys.readouterr().err
-    assert main(["serve", str(placed / "tiny"), str(placed), "--port", "99999"]) == 1
-    assert "can't listen" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port in (taken.getsockname()[1], 99999):
+            assert main(["serve", str(placed / "tiny"), str(placed), "--port", str(port)]) == 1
+            assert "can't listen" in capsys.readouterr().err

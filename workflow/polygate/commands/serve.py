@@ -96,13 +96,16 @@ def options_of(args: argparse.Namespace) -> Options:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        # The system would take it modulo that.
+        raise PolygateError(f"can't listen at port {port}", do="choose another --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         made.listen(128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise PolygateError(f"can't listen at {host}, port {port} ({error})", do="choose another --port") from None
     return made
 
@@ -195,6 +198,8 @@ class Checked:
         if not any(body.get(name) is not None for name in _LENGTHS):
             # transformers' own default is 1024, or more where the model says so.
             body["max_output_tokens" if "input" in body else "max_tokens"] = min(1024, self.longest)
+        # OpenAI's default; transformers' for responses is a stream.
+        body["stream"] = bool(body.get("stream"))
         try:
             return await self.handler.handle_request(body, request_id)
         except (PolygateError, TemplateError, KeyError, TypeError, ValueError, AttributeError) as error:
