@@ -60,6 +60,17 @@ def test_no_cell_is_a_formula_and_the_page_shows_the_text_as_it_is(tmp_path: Pat
     assert [row["prompt"] for row in read_rows(tmp_path / "samples.csv")] == texts
 
 
+def test_a_number_is_no_formula_whatever_its_sign(tmp_path: Path) -> None:
+    """Tables that are made from others pass their numbers on as text."""
+    texts = ["-0.159722", "+3", "-1e-05", "-.5", "'-5", "-5 or more", "-5+5"]
+    rows = [{**dict.fromkeys(samples.COLUMNS, "x"), "prompt": text} for text in texts]
+    tables.write(tmp_path / "samples.csv", samples.COLUMNS, rows)
+    with (tmp_path / "samples.csv").open(newline="", encoding="utf-8") as file:
+        cells = [row["prompt"] for row in csv.DictReader(file)]
+    assert cells == [*texts[:4], "''-5", "'-5 or more", "'-5+5"]
+    assert [row["prompt"] for row in read_rows(tmp_path / "samples.csv")] == texts
+
+
 def test_the_page_has_no_more_elements_than_without_rows(tmp_path: Path) -> None:
     samples.write(table(tmp_path, []), tmp_path / "empty.html")
     samples.write(table(tmp_path, HOSTILE), tmp_path / "full.html")

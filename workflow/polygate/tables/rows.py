@@ -11,6 +11,7 @@ from pathlib import Path
 from polygate import files
 
 Row = Mapping[str, str]
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 """What a spreadsheet takes for a formula, or for one that is kept from being one."""
 
@@ -19,13 +20,20 @@ csv.field_size_limit(2**31 - 1)
 
 
 def inert(text: str) -> str:
-    """`text` as a cell that no spreadsheet computes: an apostrophe before what looks like a formula (after OWASP)."""
-    return f"'{text}" if FORMULA.match(text) else text
+    """`text` as a cell that no spreadsheet computes: an apostrophe before what looks like a formula (after OWASP).
+
+    A number is none, whatever its sign.
+    """
+    return f"'{text}" if _computed(text) else text
+
+
+def _computed(text: str) -> bool:
+    return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
 
 
 def exact(cell: str) -> str:
     """The text that `inert` made a cell of."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
+    return cell[1:] if cell.startswith("'") and _computed(cell[1:]) else cell
 
 
 def read_rows(path: Path, *, tested: bool = False) -> list[Row]:
