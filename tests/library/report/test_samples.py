@@ -14,7 +14,7 @@ from polygate.report import samples
 from polygate.tables import writing as tables
 from polygate.tables.rows import read_rows
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''+1", "＝1", "- a list"]
+FORMULAS = ["=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''+1", "＝1", "- a list"]
 HOSTILE = ["</script><script>alert(1)</script>", "<!-- & &amp; -->", 'quote " and \\ and \u2028', "ቋንቋ, العربية", ""]
 
 
