@@ -162,8 +162,7 @@ def _fill(
     except Exception as error:
         failure = error
     pending = _Pending(job, plan, address, fingerprint)
-    other = job
-    while found := pending.next(other):
+    while found := pending.next():
         other, at = found
         try:
             make(other, at)
@@ -185,16 +184,18 @@ class _Pending:
         self.fingerprint = fingerprint
         self.jobs = [other for other in plan if other.shares_model_with(job)]
         self.settled = {address}
+        self._read = job.prompts
         self._addresses: dict[tuple[Job, tuple[int, ...]], str] = {}
 
-    def next(self, last: Job) -> tuple[Job, str] | None:
-        """A missing cell that some job waits for, one of the `last` job's prompts, which have just been read, or the
-        plan's first; each is given out once."""
+    def next(self) -> tuple[Job, str] | None:
+        """A missing cell that some job waits for, one of the prompts that have just been read, or the plan's first; each
+        is given out once."""
         missing = [(job, address) for job in self.jobs if (address := self._missing(job)) is not None]
-        missing.sort(key=lambda pair: (not _wanted(self.cache, pair[1]).exists(), pair[0].prompts != last.prompts))
+        missing.sort(key=lambda pair: (not _wanted(self.cache, pair[1]).exists(), pair[0].prompts != self._read))
         if not missing:
             return None
         self.settled.add(missing[0][1])
+        self._read = missing[0][0].prompts
         return missing[0]
 
     def _missing(self, job: Job) -> str | None:
