@@ -188,8 +188,10 @@ class _Pending:
         self._addresses: dict[tuple[Job, tuple[int, ...]], str] = {}
 
     def next(self) -> tuple[Job, str] | None:
-        """A missing cell that some job waits for, one of the prompts that have just been read, or the plan's first; each
-        is given out once."""
+        """A missing cell that some job waits for, one of prompts that have just been read, or the plan's first.
+
+        Each is given out once.
+        """
         missing = [(job, address) for job in self.jobs if (address := self._missing(job)) is not None]
         missing.sort(key=lambda pair: (not _wanted(self.cache, pair[1]).exists(), pair[0].prompts != self._read))
         if not missing:
