@@ -20,6 +20,7 @@ from polygate import files, gates
 from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.forward.options import Options
+from polygate.forward.tokenising import render
 
 ROUTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 OPEN = (*ROUTED, "/v1/models", "/health")
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("gate", type=Path, metavar="GATE", help="a gate's file, or the folder that calibrate wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    parser.add_argument("--name", help="what clients call the model; the folder's name when empty")
+    parser.add_argument("--name", help="what clients call the model; its folder's name when empty")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append every decision, a JSON object a line")
     parser.add_argument("--max-tokens", type=int, default=2048, help="the longest answer that a client may ask for")
     parser.add_argument("--revision", help="the model's, as the run's settings had it")
@@ -56,7 +57,9 @@ def run(args: argparse.Namespace) -> None:
     from polygate.forward.loading import load
 
     loaded = load(args.model, options)
-    name = args.name or args.model.resolve().name
+    folder = args.model.resolve()
+    # A run keeps a model that it made in {model}/weights.
+    name = args.name or (folder.parent.name if folder.name == "weights" else folder.name)
     with gates.attach(loaded.model, loaded.tokenizer, gate, log=args.log), listening:
         app = application(loaded.model, loaded.tokenizer, name, args.max_tokens)
         host, port = listening.getsockname()[:2]
@@ -159,6 +162,7 @@ def application(model: Any, tokenizer: Any, name: str, longest: int) -> Any:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    _leave_unknown_templates(model, tokenizer)
     manager, state = Only(model, tokenizer, name), GenerationState()
     kinds = {"chat": ChatCompletionHandler, "completion": CompletionHandler, "response": ResponseHandler}
     routed = {kind: Checked(made(manager, state), CHECKS[kind], longest) for kind, made in kinds.items()}
@@ -179,6 +183,22 @@ def application(model: Any, tokenizer: Any, name: str, longest: int) -> Any:
 
     app.middleware("http")(only_what_is_routed)
     return app
+
+
+def _leave_unknown_templates(model: Any, tokenizer: Any) -> None:
+    """Keep transformers from reading answers by markers that this chat template doesn't write.
+
+    It goes by the model's type, and where it doesn't find the marker of an answer's beginning it takes the prompt for
+    a part of the answer. Without them the text is answered as it is.
+    """
+    from transformers.cli.serving import utils
+
+    template = utils.get_response_template(tokenizer, model) or {}
+    anchors = template.get("start_anchor", [])
+    known = [anchors] if isinstance(anchors, str) else anchors
+    if known and not any(anchor in render(tokenizer, ["text"])[0] for anchor in known):
+        tokenizer.response_template = None
+        utils._RESPONSE_TEMPLATE_FALLBACKS = {}
 
 
 class Checked:
