@@ -62,6 +62,9 @@ def _imports(path: Path) -> set[str]:
 def test_everything_the_library_imports_is_in_an_environment(root: Path) -> None:
     available = {name for _, names in environments.GROUPS.values() for name in names}
     available |= {name for names in environments.PIP.values() for name in names}
+    # No rule serves a model: a person does, with an extra of its own.
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    available |= {re.split(r"[<>=\[]", line)[0] for line in project["optional-dependencies"]["serve"]}
     for path in sorted((root / "workflow" / "polygate").rglob("*.py")):
         for module in _imports(path):
             package = IMPORTED_AS.get(module, module)
