@@ -53,6 +53,7 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "sacrebleu",
             "safetensors",
             "tenacity",
+            "threadpoolctl",
             "tokenizers",
             "torch",
             "tqdm",
