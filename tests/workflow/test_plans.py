@@ -364,6 +364,7 @@ def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_fai
         assert profile["resources"] == {"gpu": 1, "slots": 2}
         assert profile["set-resource-scopes"] == {"gpu": "local", "slots": "local"}
         assert profile["default-resources"]["slots"] == 1
+        assert profile["group-components"] == profiles["slurm"]["group-components"]
         assert profile["keep-going"] is profile["rerun-incomplete"] is True
         assert profile["retries"] > 0
     wanted = set()
