@@ -65,7 +65,7 @@ run-released: released ## a small model as its makers released it, in fourteen l
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
 
-test: install lint test-rust test-python test-slurm ## everything that continuous integration checks
+test: install lint test-rust test-python ## everything that continuous integration checks
 
 lint: install ## formatting, types, linters of Python, Rust and Snakemake
 	$(BIN)/ruff check .
@@ -86,7 +86,7 @@ test-python: install ## library and kernels, then real small workflows and the r
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
 
 # RUNLEVEL=1: the packages' own services stay off, the tests start theirs.
-test-slurm: install ## the workflow on a real Slurm of two nodes on this machine (installs it where apt-get may)
+test-slurm: install ## not in `make test`: the workflow on a Slurm of two nodes here (installs it where apt-get may)
 	@PATH="$$PATH:/usr/sbin"; if ! command -v slurmctld munged >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null || echo "Slurm can't be installed here"; fi

@@ -149,48 +149,6 @@ def test_a_changed_setting_reruns_what_reads_it(finished: Checkout, tiny_setting
     assert planned - aggregates(planned) == Counter()
 
 
-def test_a_new_model_runs_its_own_jobs_and_the_aggregates_only(
-    finished: Checkout, tiny_settings: dict[str, Any]
-) -> None:
-    other = {"organism": "llama", "dtype": "float32", "parameters": 5.0e5}
-    config = finished.configure({**tiny_settings, "models": {**tiny_settings["models"], "other": other}}, "more.yaml")
-    planned = finished.planned("--configfile", config)
-    own = planned - aggregates(planned)
-    assert own["train_organism"] == own["choose"] == 1
-    assert own["means"] == own["directions"] == own["gates"] == own["judge"] == own["route"] == 4
-    assert (own["capture"], own["complete_unsteered"], own["complete_steered"]) == (12, 8, 8)
-    assert not {"prompts_organism", "prompts_dataset", "surface"} & set(own)
-
-
-def test_a_new_budget_refits_gates_and_routes_and_runs_no_model(
-    finished: Checkout, tiny_settings: dict[str, Any]
-) -> None:
-    gate = {**tiny_settings["gate"], "budgets": [0, 1, 2, 4]}
-    planned = finished.planned("--configfile", finished.configure({**tiny_settings, "gate": gate}, "more.yaml"))
-    assert planned["gates"] == planned["route"] == 4
-    forward = (
-        "capture",
-        "complete_unsteered",
-        "complete_steered",
-        "score_unsteered",
-        "score_steered",
-        "train_organism",
-    )
-    assert not set(forward) & set(planned)
-
-
-def test_a_new_judge_judges_and_runs_nothing_else(finished: Checkout, tiny_settings: dict[str, Any]) -> None:
-    judging = {"judges": ["rules", "other"], "apis": {"other": {"base_url": "http://127.0.0.1:9/v1", "budget": 1.0}}}
-    planned = finished.planned("--configfile", finished.configure({**tiny_settings, "judging": judging}, "more.yaml"))
-    # Three arms in four languages, and what was left unsteered of the data set that is only tested.
-    assert planned - aggregates(planned) == Counter({"judge_paid": 3 * 4 + 4, "route_judgements": 4})
-
-
-def test_a_changed_figure_is_drawn_again_and_nothing_else(finished: Checkout) -> None:
-    rules = edited(finished, "workflow/polygate/figures/gate_f1.py", "\n# edited\n")
-    assert rules - {"make_report", "default"} == {"figure_gate_f1"}
-
-
 def test_ones_own_phrases_rerun_the_judging_of_their_language_only(
     finished: Checkout, tiny_settings: dict[str, Any]
 ) -> None:

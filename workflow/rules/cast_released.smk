@@ -92,7 +92,7 @@ rule fit_cast_released:
     conda:
         "../../envs/base.yaml"
     resources:
-        mem="4GB",
+        mem=lambda wildcards, attempt: f"{4 * attempt}GB",
     params:
         settings=given("baselines"),
         of=of_model,

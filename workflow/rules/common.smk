@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from snakemake.settings.types import DeploymentMethod, GroupSettings
+from snakemake.settings.types import DeploymentMethod
 
 try:
     from polygate.errors import PolygateError
