@@ -400,6 +400,17 @@ def test_memory_and_time_of_forward_passes_follow_models_prompts_and_attempts(ro
     assert needed("gemma-2-9b")[2] < large[2] / 2
 
 
+def test_casts_own_data_is_larger_than_a_language(root: Path) -> None:
+    names = needs(root, Settings())
+    conditions, behaviours = (SimpleNamespace(model="gemma-2-9b", part=part) for part in ("conditions", "behaviours"))
+    assert [names["cast_texts"](one.part) for one in (conditions, behaviours)] == [9000, 20000]
+    # 20,000 texts at 42 layers of 3,584, in float32 at most.
+    assert int(names["cast_mem"](behaviours, 1).removesuffix("GB")) > 18 + 12
+    language = SimpleNamespace(model="gemma-2-9b", dataset="polyrefuse")
+    minutes = [names["cast_minutes"](one, 1) for one in (conditions, behaviours)]
+    assert names["capture_minutes"](language, 1) < minutes[0] < minutes[1] < 120
+
+
 def test_what_a_cluster_is_asked_for_covers_what_the_demo_used(root: Path) -> None:
     """Largest seconds and MB of a finished demo on two cores of an EPYC with AVX2, from its benchmark files."""
     demo = load_file(root / "config/demo.yaml")
@@ -428,7 +439,7 @@ def test_every_job_that_fails_asks_for_more_the_next_time(root: Path) -> None:
     for path in (root / "workflow/rules").glob("*.smk"):
         for kind, value in re.findall(r"^ +(mem|runtime)=(.*),$", path.read_text(), re.M):
             assert "attempt" in value or value.startswith(
-                ("forward_", "guard_", "capture_", "answer_", "score_", "choose_", "translation_")
+                ("forward_", "guard_", "capture_", "cast_", "answer_", "score_", "choose_", "translation_")
             ), f"{path.name}: {kind}={value}"
 
 

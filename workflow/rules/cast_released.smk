@@ -68,8 +68,8 @@ rule capture_cast:
     threads: forward_threads
     resources:
         gpu=1,
-        mem=forward_mem,
-        runtime=capture_minutes,
+        mem=cast_mem,
+        runtime=cast_minutes,
     params:
         job=lambda wildcards: json.dumps(cast_job(wildcards.model, wildcards.part), sort_keys=True),
         plan=str(PLAN),

@@ -58,6 +58,23 @@ def forward_mem(wildcards, attempt):
     return memory(settings.models[wildcards.model], prompts_of(dataset, *PROMPTS_OF_A_SPLIT), attempt)
 
 
+def cast_texts(part):
+    """Texts of a part of CAST's own data: of its 4,050 and 450 pairs, or questions with openings of both kinds."""
+    asked = settings.baselines.cast.released
+    if part == "conditions":
+        return 2 * sum(pairs if asked.pairs is None else min(asked.pairs, pairs) for pairs in (4050, 450))
+    return 2 * asked.questions * asked.openings
+
+
+def cast_mem(wildcards, attempt):
+    """Each text is read at one position, not at three."""
+    return memory(settings.models[wildcards.model], cast_texts(wildcards.part) / 3, attempt)
+
+
+def cast_minutes(wildcards, attempt):
+    return minutes(settings.models[wildcards.model], cast_texts(wildcards.part), 0, attempt)
+
+
 def forward_threads(wildcards):
     return threads_of(settings.models[wildcards.model])
 
