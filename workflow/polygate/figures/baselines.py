@@ -15,7 +15,7 @@ STYLES = {
     "adasteer": ("AdaSteer, adapted", "s", "#8C6BB1"),
     "adasteer-released": ("AdaSteer, released", "D", "#BFA5D8"),
     "cast": ("CAST, tuned on val", "P", "#B5651D"),
-    "cast-released": ("CAST, released", "^", "#E8C9A0"),
+    "cast-released": ("CAST, released", "^", "#7A4A1E"),
     "cast-b": ("CAST, tuned on {} + {}", "X", "#DDA46A"),
 }
 """Label, marker and colour of each baseline."""
