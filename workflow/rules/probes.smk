@@ -55,8 +55,8 @@ rule omniguard:
     threads: 2
     resources:
         gpu=1,
-        mem="8GB",
-        runtime=240,
+        mem=lambda wildcards, attempt: f"{8 * attempt}GB",
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=given("gate", "probes", "omniguard", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,

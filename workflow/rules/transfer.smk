@@ -19,8 +19,8 @@ rule transfer:
         "../../envs/base.yaml"
     threads: 2
     resources:
-        mem="4GB",
-        runtime=30,
+        mem=lambda wildcards, attempt: f"{4 * attempt}GB",
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings=given("gate", "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,

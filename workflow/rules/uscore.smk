@@ -17,8 +17,8 @@ rule uscore:
     conda:
         "../../envs/base.yaml"
     resources:
-        mem="4GB",
-        runtime=60,
+        mem=lambda wildcards, attempt: f"{4 * attempt}GB",
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         pivot=settings.pivot,
         languages=LANGUAGES,
