@@ -182,7 +182,12 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     others = {name: tier for tier, names in world.tiers.items() if tier != "high" for name in names}
     tables["transfer"] = [
         estimate(
-            **place, source=source, source_tier=others.get(source, ""), metric=metric, p_holm=p if source else None
+            **place,
+            source=source,
+            source_tier=others.get(source, ""),
+            rank=10,
+            metric=metric,
+            p_holm=p if source else None,
         )
         | {"within": str(source != "" and source == place["language"]).lower(), "surface": 0.4}
         for place in places

@@ -182,7 +182,9 @@ def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the
     data = drawn("demo")["decomposition"]
     for axes, (_, rows) in zip(panels(decomposition.plot(data)), data.groupby("model", sort=False), strict=True):
         bars = [bar for bars in axes.containers for bar in bars]
-        assert rounded((bar.get_x(), bar.get_width()) for bar in bars) == percent(rows, "left", "estimate")
+        drawn_bars = sorted((bar.get_x(), bar.get_width()) for bar in bars)
+        wanted = sorted(map(tuple, 100 * rows[["left", "estimate"]].to_numpy()))
+        np.testing.assert_allclose(drawn_bars, wanted, atol=1e-3)
         last = max(bar.get_x() + bar.get_width() for bar in bars)
         assert last == pytest.approx(100)
         assert axes.get_xlim() == (0, 100)
@@ -233,13 +235,13 @@ def test_cells_of_the_heat_maps_are_those_of_the_csv_and_say_what_differs(drawn:
     assert sources[:2] == ["surface", "none"]
     assert sources[2:] == languages
     metrics = ("f1", "auc", "balanced_accuracy")
-    shown = [axes for axes in transfer.plot(data).axes if axes.images]
+    shown = [axes for axes in transfer.plot(data).axes[:-1] if axes.collections]
     places = [(metric, model) for metric in metrics for model in reading.names(data, "model")]
     assert [label.get_text() for label in shown[-1].get_xticklabels()] == languages
     assert [label.get_text() for label in shown[0].get_yticklabels()] == sources
     for axes, (metric, model) in zip(shown, places, strict=True):
         rows = data[(data["metric"] == metric) & (data["model"] == model)].set_index(["source", "language"])
-        for (y, x), value in np.ndenumerate(axes.images[0].get_array()):
+        for (y, x), value in np.ndenumerate(axes.collections[0].get_array()):
             assert value == pytest.approx(rows.loc[(sources[y], languages[x]), "estimate"], abs=1e-5)
         framed = {(round(patch.get_x() + 0.5), round(patch.get_y() + 0.5)) for patch in axes.patches}
         assert framed == {(languages.index(name), sources.index(name)) for name in languages}
@@ -302,7 +304,8 @@ def test_every_language_has_its_panels_with_its_doses_and_their_numbers(drawn: D
     metrics = [("refused", "routed")] * 2 + [("auc", "f1")] * 2
     for axes, metric, language in zip(shown, metrics, ["l1", "l2"] * 2, strict=True):
         rows = data[(data["language"] == language) & data["metric"].isin(metric)]
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "2", "4", "8", "16"]
+        labels = ["0", "2", "4", "8", "16"] if "auc" in metric else []
+        assert [label.get_text() for label in axes.get_xticklabels()] == labels
         assert rounded([y] for line in axes.lines for y in line.get_ydata()) == rounded(rows[["estimate"]].to_numpy())
         means = rows[rows["model"] == ""]
         assert rounded(vertical(axes)) == rounded(means[["low", "high"]].to_numpy())
@@ -504,7 +507,9 @@ def test_a_recalibrated_threshold_looks_at_sixteen_prompts_per_class_and_languag
 
 def test_probes_are_drawn_from_high_resource_sources_with_the_threshold_of_their_budget(drawn: Drawn) -> None:
     data = drawn("demo")["probes"]
-    assert set(data["sources"]) == {"high", ""}
+    # OMNIGuard learns from the mid-resource languages too.
+    assert set(data["sources"]) == {"high", "", "high+mid"}
+    assert set(data.loc[data["sources"] == "high+mid", "probe"]) == {"omniguard"}
     own = data[data["probe"] != "surface"]
     assert set(own.loc[own["budget"] == 0, "threshold_from"]) == {"source"}
     assert set(own.loc[own["budget"] > 0, "threshold_from"]) == {"examples"}

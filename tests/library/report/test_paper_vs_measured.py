@@ -81,6 +81,7 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
         "routing": "selectivity" if row["quantity"] == "selectivity" else "refusal",
         "judge against people": "agreement" if row["quantity"] == "correlation" else None,
         "layer sweep": "sweeps",
+        "cross-lingual transfer": "transfer",
     }.get(row["experiment"])
     found = []
     extreme = {"lowest miss rate": min, "highest miss rate": max}.get(row["quantity"])
@@ -105,6 +106,9 @@ def slow(row: dict[str, str], folder: Path) -> list[dict[str, str]]:
             same = same and number(line["budget"]) == number(row["budget"])
         elif table == "sweeps":
             same = (line["kind"], line["direction"], line["dip"]) == ("layer", "v_hrl", "true")
+        elif table == "transfer":
+            of = (line["source"], line["metric"], line["rank"])
+            same = of == (row["source_language"], "f1", "10") and line["language"] != ""
         elif table == "agreement":
             same = (line["judge"], line["against"], line["measure"]) == ("rules", "people", "correlation")
         else:

@@ -61,6 +61,8 @@ def plot(data: pd.DataFrame) -> Figure:
         budgets = sorted(data["budget"].dropna().unique())
         languages = reading.names(data, "language")
         grid = style.panels(languages, rows=list(ROWS), width=2.0, height=1.9, sharex=True, sharey=True)
+        # The legend above the panels takes none of their room.
+        grid.figure.set_figheight(grid.figure.get_figheight() + 0.05 * len(_entries(budgets)))
         for (row, language), axes in grid.axes_dict.items():
             mine = data[data["language"] == language]
             curves: list[tuple[Line, float | None]] = [(line, None) for line in LINES if line.metric in ROWS[row]]
@@ -85,17 +87,18 @@ def plot(data: pd.DataFrame) -> Figure:
 
 def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, shift: float, *, filled: bool) -> None:
     each = rows[rows["model"] != ""]
-    axes.plot(
-        [doses.index(dose) + shift for dose in each["dose"]],
-        each["estimate"],
-        color=line.colour,
-        linestyle="none",
-        marker=".",
-        markersize=4,
-        alpha=0.45,
-        zorder=2.5,
-        clip_on=False,
-    )
+    if len(each):  # A line without points would count as one in the figure's corner, and push the panels away.
+        axes.plot(
+            [doses.index(dose) + shift for dose in each["dose"]],
+            each["estimate"],
+            color=line.colour,
+            linestyle="none",
+            marker=".",
+            markersize=4,
+            alpha=0.45,
+            zorder=2.5,
+            clip_on=False,
+        )
     rows = rows[rows["model"] == ""].sort_values("dose")
     place = [doses.index(dose) + shift for dose in rows["dose"]]
     axes.vlines(place, rows["low"], rows["high"], color=line.colour, linewidth=1, zorder=2)

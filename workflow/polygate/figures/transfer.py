@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from polygate.figures import reading, style
 
 if TYPE_CHECKING:
@@ -50,8 +52,10 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_title(model if name == next(iter(METRICS)) else "")
             axes.set_ylabel(metric if model == models[0] else "", fontweight="bold")
             axes.set_xlabel("tested in" if name == list(METRICS)[-1] else "")
-        bar = grid.figure.colorbar(grid.axes[0, 0].images[0], ax=grid.axes, location="bottom", shrink=0.6, aspect=40)
+        cells = grid.axes[0, 0].collections[0]
+        bar = grid.figure.colorbar(cells, ax=grid.axes, location="bottom", shrink=0.6, aspect=40)
         bar.outline.set_visible(False)
+        bar.solids.set_rasterized(False)
         entries = [
             style.Entry("tested in the language added", (style.mark(marker="s", filled=False),)),
             style.Entry("differs from none, p < .05 (Holm)", (style.mark(marker="."),)),
@@ -63,7 +67,10 @@ def _panel(axes: Axes, mine: pd.DataFrame, sources: list[str], languages: list[s
     from matplotlib.patches import Rectangle
 
     values = mine.pivot(index="source", columns="language", values="estimate").reindex(index=sources, columns=languages)
-    axes.imshow(values.to_numpy(float), cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")
+    # Squares rather than an image: they stay sharp, and are numbers that can be read off the file.
+    edges = [np.arange(count + 1) - 0.5 for count in (len(languages), len(sources))]
+    axes.pcolormesh(*edges, values.to_numpy(float), cmap="cividis", vmin=0, vmax=1, edgecolor="face", linewidth=0.1)
+    axes.set_ylim(len(sources) - 0.5, -0.5)
     for _, row in mine.iterrows():
         x, y = languages.index(row["language"]), sources.index(row["source"])
         if row["within"]:
