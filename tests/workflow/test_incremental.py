@@ -29,6 +29,9 @@ def aggregates(planned: Counter[str]) -> Counter[str]:
     """The part of a plan that belongs to no language: probes of all languages, tables, figures, report."""
     names = (
         "compare_probes",
+        "omniguard",
+        "transfer",
+        "uscore",
         "recoverability",
         "conformal",
         "table_",
