@@ -290,23 +290,30 @@ def _values(run: Run, model: str, what: What, language: str, test: Test) -> NDAr
     of = {"model": model, "tier": "", "language": language}
     if what.quantity == "auc":
         cell = run.cell(f"{model}/projections/{language}.parquet", **of)
-        return None if cell is None else _scores(cell, Choice.load(run.folder / model / "choices.parquet").layer, test)
+        if cell is None:
+            return None
+        return scores(cell, "v_hrl", Choice.load(run.folder / model / "choices.parquet").layer, test)
     if what.quantity == "f1":
         cell = run.cell(f"{model}/gate_scores/{what.dataset}/{language}.parquet", **of)
-        return None if cell is None else _flags(cell, run.gate.rank, what.budget, test)
+        return None if cell is None else flags(cell, run.gate.rank, what.budget, test)
     folder = what.arm if what.budget is None else f"{what.arm}-{what.budget}"
     path = f"{model}/judgements/{what.judge}/{folder}/{what.dataset}/{language}.parquet"
     cell = run.cell(path, **of, arm=what.arm, budget=what.budget, judge=what.judge, dataset=what.dataset)
     return None if cell is None else outcome_shares(cell, test)[[OUTCOMES.index("refused")]]
 
 
-def _scores(cell: Cell, layer: int, test: Test) -> NDArray[np.float64]:
-    found = test_split(read(cell, ["prompt_id", "split", "layer", "scorer", "score"]))
-    found = found.filter(pc.and_(pc.equal(found["layer"], layer), pc.equal(found["scorer"], "v_hrl")))
+def scores(cell: Cell, scorer: str, layer: int | None, test: Test) -> NDArray[np.float64]:
+    """What a scorer says of the test prompts, float64 [1, n], at `layer` (None: of none, as the surface's)."""
+    columns = ["prompt_id", "split", "scorer", "score", *([] if layer is None else ["layer"])]
+    found = test_split(read(cell, columns))
+    found = found.filter(pc.equal(found["scorer"], scorer))
+    if layer is not None:
+        found = found.filter(pc.equal(found["layer"], layer))
     return pivoted(found, [], "score", test, cell.path)[()].astype(np.float64)[None]
 
 
-def _flags(cell: Cell, rank: int, budget: int | None, test: Test) -> NDArray[np.float64]:
+def flags(cell: Cell, rank: int, budget: int | None, test: Test) -> NDArray[np.float64]:
+    """Which test prompts the gates of a rank and budget flag, float64 [draws, n]."""
     found = test_split(read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"]))
     used = clipped_rank(rank, max(found["rank"].to_pylist(), default=0))
     found = found.filter(pc.and_(pc.equal(found["rank"], used), pc.equal(found["budget"], budget)))

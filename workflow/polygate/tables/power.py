@@ -19,9 +19,8 @@ from polygate.measurement.power import SIMULATIONS, Pilot, Quantity, Spread, det
 from polygate.prompts import table
 from polygate.settings.types import TIERS
 from polygate.steering.choice import Choice
-from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import Cell, Test, pivoted, read
-from polygate.tables.comparison import Run
+from polygate.tables.comparison import Run, flags, scores
 from polygate.tables.samples import handful
 from polygate.tables.writing import write
 
@@ -99,12 +98,12 @@ def _values(run: Run, model: str, language: str, quantity: Quantity, test: Test)
         for folder, scorer, at in places:
             cell = run.cell(f"{folder}/{language}.parquet", model=model, tier="", language=language)
             if cell is not None:
-                yield _scores(cell, scorer, at, test)[None]
+                yield scores(cell, scorer, at, test)
     elif quantity == "f1":
         path = f"{model}/gate_scores/{run.main}/{language}.parquet"
         cell = run.cell(path, model=model, tier="", language=language)
         if cell is not None:
-            yield from (_flags(cell, run.gate.rank, b, test) for b in (0, budget))
+            yield from (flags(cell, run.gate.rank, b, test) for b in (0, budget))
     else:
         judge = next(iter(sorted(name for name, arm, _ in run.judged(model) if arm == "none")), "")
         for arm, folder in (("none", "none"), ("routed", f"routed-{budget}")):
@@ -112,23 +111,6 @@ def _values(run: Run, model: str, language: str, quantity: Quantity, test: Test)
             cell = run.cell(path, model=model, tier="", language=language, arm=arm, judge=judge)
             if cell is not None:
                 yield _refused(cell, test)
-
-
-def _scores(cell: Cell, scorer: str, layer: int | None, test: Test) -> NDArray[np.float64]:
-    columns = ["prompt_id", "split", "scorer", "score", *(["layer"] if layer is not None else [])]
-    found = read(cell, columns)
-    keep = pc.and_(pc.equal(found["split"], "test"), pc.equal(found["scorer"], scorer))
-    if layer is not None:
-        keep = pc.and_(keep, pc.equal(found["layer"], layer))
-    return pivoted(found.filter(keep), [], "score", test, cell.path)[()].astype(np.float64)
-
-
-def _flags(cell: Cell, rank: int, budget: int, test: Test) -> NDArray[np.float64]:
-    found = read(cell, ["prompt_id", "split", "rank", "budget", "draw", "flagged"])
-    used = clipped_rank(rank, max(found["rank"].to_pylist(), default=0))
-    keep = pc.and_(pc.equal(found["split"], "test"), pc.equal(found["rank"], used))
-    found = found.filter(pc.and_(keep, pc.equal(found["budget"], budget)))
-    return np.stack(list(pivoted(found, ["draw"], "flagged", test, cell.path).values())).astype(np.float64)
 
 
 def _refused(cell: Cell, test: Test) -> NDArray[np.float64]:
