@@ -60,9 +60,14 @@ def _kernel_files() -> set[Path]:
 
 
 def _file_of(module: str) -> Path | None:
+    return _found(PACKAGE, module)
+
+
+@cache
+def _found(package: Path, module: str) -> Path | None:
     if module != "polygate" and not module.startswith("polygate."):
         return None
-    base = PACKAGE.joinpath(*module.split(".")[1:])
+    base = package.joinpath(*module.split(".")[1:])
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
