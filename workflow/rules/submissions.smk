@@ -24,7 +24,7 @@ LAST = ("table_", "mark_", "figure_", "paper_vs_measured", "report_")
 """How the names of rules begin that make tables, figures and pages."""
 
 
-ELSEWHERE = ("--workflow-profile", "--profile", "--executor", "-e", "--group-components", "--slurm")
+ELSEWHERE = ("--workflow-profile", "--profile", "--executor", "-e", "--group-components")
 """Options that may send jobs to another machine."""
 
 
