@@ -8,28 +8,23 @@ Calls that came to no answer, though they may have been billed, are lines too: t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
 import threading
-import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from polygate import locks
+from polygate import append_only
 from polygate.errors import PolygateError
 
 FOLDER = Path("resources/answers")
 """Where answers lie, beside what else was fetched: shared by all runs, and none of them removes it."""
 LOST = "lost"
 """How a call ended that brought no answer."""
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,20 +70,12 @@ def read(path: Path) -> list[Answer]:
 
 
 def _parsed(line: bytes, number: int, path: Path) -> Answer:
+    again = "its question is asked again"
+    said = append_only.parsed(line, number, path, again)
     try:
-        said = json.loads(line)
-        checksum = said.pop("crc32")
-        answer = Answer(**said)
-        whole = checksum == _checksum(answer)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        whole = False
-    if not whole:
-        raise PolygateError(f"line {number} is damaged", where=path, do="remove that line: its question is asked again")
-    return answer
-
-
-def _checksum(answer: Answer) -> str:
-    return f"{zlib.crc32(json.dumps(asdict(answer), sort_keys=True).encode()):08x}"
+        return Answer(**said)
+    except TypeError:
+        raise PolygateError(f"line {number} is damaged", where=path, do=f"remove that line: {again}") from None
 
 
 def known(calls: list[Answer]) -> dict[str, Answer]:
@@ -108,19 +95,8 @@ class Store:
 
     def add(self, answer: Answer) -> None:
         """Write a call to the end of the file and to the disk; `PolygateError` when that can't be done."""
-        line = json.dumps({**asdict(answer), "crc32": _checksum(answer)}, sort_keys=True).encode() + b"\n"
         with self._writing:
-            try:
-                while line:
-                    line = line[os.write(self._handle, line) :]
-                os.fsync(self._handle)
-            except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                raise PolygateError(
-                    "no space left on the disk" if full else f"an answer can't be kept ({error.strerror})",
-                    where=self._path,
-                    do="mend that and run the same command again",
-                ) from error
+            append_only.add(self._handle, append_only.line(asdict(answer)), self._path, "an answer")
             self.spent += answer.cost
             if answer.finish != LOST:
                 self.known[answer.question] = answer
@@ -132,35 +108,5 @@ def opened(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[S
 
     Raises `PolygateError` for a damaged file, and for a folder that can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locks.take(path.with_suffix(".lock"))
-        if lock is None:
-            waiting()
-        while lock is None:
-            time.sleep(_POLL_SECONDS)
-            lock = locks.take(path.with_suffix(".lock"))
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except OSError:
-            lock.release()
-            raise
-    except OSError as error:
-        raise PolygateError(f"answers can't be kept ({error.strerror})", where=path.parent) from None
-    try:
-        _end_with_a_line(path, handle)
+    with append_only.opened(path, "answers", waiting) as handle:
         yield Store(path, handle, read(path))
-    finally:
-        os.close(handle)
-        lock.release()
-
-
-def _end_with_a_line(path: Path, handle: int) -> None:
-    """Remove what a killed writer left of its last line, and see to it that the file's name is on the disk."""
-    content = path.read_bytes()
-    os.ftruncate(handle, content.rfind(b"\n") + 1)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

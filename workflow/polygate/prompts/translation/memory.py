@@ -8,22 +8,16 @@ was, and the same text is never translated twice, whichever run asks for it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from polygate import locks
+from polygate import append_only
 from polygate.errors import PolygateError
-
-_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,28 +44,9 @@ class Memory:
 
     def add(self, found: Sequence[tuple[str, Translated]]) -> None:
         """Write a batch of keys and translations to the end and to the disk; `PolygateError` when that can't be."""
-        content = b"".join(_line(name, each) for name, each in found)
-        try:
-            while content:
-                content = content[os.write(self._handle, content) :]
-            os.fsync(self._handle)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise PolygateError(
-                "no space left on the disk" if full else f"translations can't be kept ({error.strerror})",
-                where=self._path,
-                do="mend that and run the same command again",
-            ) from error
+        content = b"".join(append_only.line({"key": name, **asdict(each)}) for name, each in found)
+        append_only.add(self._handle, content, self._path, "translations")
         self.known.update(found)
-
-
-def _line(name: str, found: Translated) -> bytes:
-    said = {"key": name, **asdict(found)}
-    return json.dumps({**said, "crc32": _checksum(said)}, sort_keys=True).encode() + b"\n"
-
-
-def _checksum(said: dict[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(said, sort_keys=True).encode()):08x}"
 
 
 @contextmanager
@@ -81,34 +56,15 @@ def opened(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[M
     What a killed writer left of its last line is removed. Raises `PolygateError` for a damaged line, and for a folder
     that can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locks.take(path.with_suffix(".lock"))
-        if lock is None:
-            waiting()
-        while lock is None:
-            time.sleep(_POLL_SECONDS)
-            lock = locks.take(path.with_suffix(".lock"))
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise PolygateError(f"translations can't be kept ({error.strerror})", where=path.parent) from None
-    try:
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        os.ftruncate(handle, whole)
-        lines = content[:whole].split(b"\n")[:-1]
+    with append_only.opened(path, "translations", waiting) as handle:
+        lines = path.read_bytes().split(b"\n")[:-1]
         yield Memory(path, handle, dict(_parsed(line, number, path) for number, line in enumerate(lines, 1)))
-    finally:
-        os.close(handle)
-        lock.release()
 
 
 def _parsed(line: bytes, number: int, path: Path) -> tuple[str, Translated]:
+    again = "its text is translated again"
+    said = append_only.parsed(line, number, path, again)
     try:
-        said = json.loads(line)
-        checksum = said.pop("crc32")
-        if checksum == _checksum(said):
-            return said.pop("key"), Translated(**said)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        pass
-    raise PolygateError(f"line {number} is damaged", where=path, do="remove that line: its text is translated again")
+        return said.pop("key"), Translated(**said)
+    except (TypeError, KeyError):
+        raise PolygateError(f"line {number} is damaged", where=path, do=f"remove that line: {again}") from None
