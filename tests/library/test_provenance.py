@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashes() -> tuple[str, str]:
-    provenance.code_hash.cache_clear()
-    provenance._imports.cache_clear()
+    for cached in (provenance.code_hash, provenance._digest, provenance._sources):
+        cached.cache_clear()
     return provenance.code_hash("polygate.a"), provenance.code_hash("polygate.c")
 
 
@@ -63,6 +64,17 @@ def test_every_stage_has_a_hash_of_its_own_sources() -> None:
         module = f"polygate.stages.{stage.replace('-', '_')}"
         names = {path.name for path in provenance._closure([module])}
         assert f"{stage.replace('-', '_')}.py" in names
+
+
+def test_imports_are_those_that_python_sees(root: Path) -> None:
+    for path in (root / "workflow/polygate").rglob("*.py"):
+        source, seen = path.read_text(), set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                seen |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                seen |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        assert {name for name in seen if name.split(".")[0] == "polygate"} <= provenance._imports(source), path
 
 
 def test_provenance_holds_no_time_and_no_path() -> None:

@@ -7,9 +7,9 @@ rule, so editing a module reruns what depends on it and nothing else.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import platform
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
@@ -19,6 +19,13 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 RUST = PACKAGE.parent.parent / "rust"
 KERNELS = "polygate.kernels"
+
+
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(polygate[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+(polygate[^\n]*))", re.M
+)
+"""An import within polygate. Parsing all sources would be a third of the time that reading the workflow takes; what
+this finds too much, as in a docstring, is at worst a module more in a hash."""
 
 
 @cache
@@ -31,23 +38,27 @@ def code_hash(*modules: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(_closure(modules)):
         digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+        digest.update(_digest(path))
     return digest.hexdigest()[:16]
 
 
+@cache
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
 def _closure(modules: Iterable[str]) -> set[Path]:
-    seen: dict[str, Path] = {}
+    seen: set[str] = set()
+    files: set[Path] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        path = _file_of(name)
-        if name in seen or path is None:
+        if name in seen:
             continue
-        seen[name] = path
-        waiting.extend(_imports(path, name))
-    files = set(seen.values())
-    for path in list(files):
-        files.update(p for p in path.parent.glob(f"{path.stem}.*") if p.suffix not in {".py", ".pyi", ".so"})
+        seen.add(name)
+        own, imported = _sources(PACKAGE, name)
+        files.update(own)
+        waiting.extend(imported)
     if KERNELS in seen:
         files.update(_kernel_files())
     return files
@@ -59,33 +70,26 @@ def _kernel_files() -> set[Path]:
     return set(PACKAGE.glob("_kernels*.so"))
 
 
-def _file_of(module: str) -> Path | None:
-    return _found(PACKAGE, module)
-
-
 @cache
-def _found(package: Path, module: str) -> Path | None:
-    if module != "polygate" and not module.startswith("polygate."):
-        return None
+def _sources(package: Path, module: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """A module's file with the data beside it, and what it imports within polygate; nothing for what is no module."""
     base = package.joinpath(*module.split(".")[1:])
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    path = next((found for found in (base.with_suffix(".py"), base / "__init__.py") if found.is_file()), None)
+    if path is None:
+        return (), ()
+    data = (found for found in path.parent.glob(f"{path.stem}.*") if found.suffix not in {".py", ".pyi", ".so"})
+    return (path, *data), tuple(_imports(path.read_text(encoding="utf-8")) | {module.rpartition(".")[0]} - {"polygate"})
 
 
-@cache
-def _imports(path: Path, module: str) -> tuple[str, ...]:
+def _imports(source: str) -> set[str]:
+    """Names the source imports within polygate, at any depth: of `from polygate.a import b`, polygate.a and ….a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    if module.startswith("polygate."):
-        names.add(module.rpartition(".")[0])
-    return tuple(sorted(name for name in names if name.startswith("polygate.")))
+    for package, taken, modules in IMPORT.findall(source):
+        if package:
+            names |= {package, *(f"{package}.{name}" for name in re.findall(r"\w+", taken))}
+        else:
+            names.update(re.findall(r"polygate[\w.]*", modules))
+    return names
 
 
 LIBRARIES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "scipy")

@@ -10,6 +10,9 @@ CHOOSING = [
 ]
 """Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
 
+FITTED = ("gate.rank", "gate.solver", "gate.objective")
+"""What a gate without examples is fitted by: another budget is no other choice."""
+
 OWN_PHRASES_OF_CHOOSING = [path for language in CHOOSING if (path := own_file(settings.judging.phrases, language))]
 """The user's own phrases of those languages."""
 
@@ -36,7 +39,7 @@ rule choose:
         mem=forward_mem,
         runtime=choose_minutes,
     params:
-        settings=given("model", "gate", "steering", "generation", "judging", "seed"),
+        settings=given("model", *FITTED, "steering", "generation", "judging", "seed"),
         languages=CHOOSING,
         sources=settings.languages.high,
         of=of_model,

@@ -106,11 +106,15 @@ def section(name, wildcards):
     return getattr(settings, name)
 
 
-def given(*sections):
-    """The named sections of the settings as JSON."""
+def given(*names):
+    """The named sections of the settings as JSON; `gate.rank` is that field of a section alone."""
+
+    def one(name, wildcards):
+        whole, _, field = name.partition(".")
+        return getattr(section(whole, wildcards), field) if field else section(whole, wildcards)
 
     def value(wildcards):
-        return dump({name: section(name, wildcards) for name in sections})
+        return dump({name: one(name, wildcards) for name in names})
 
     return value
 

@@ -21,7 +21,7 @@ rule table_decomposition:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("statistics", "seed", "gate"),
+        settings=given("statistics", "seed", "gate.rank"),
         judgements=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
         cells=model_cells(),
         languages=language_cells(),

@@ -40,7 +40,7 @@ rule directions:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("gate", "pivot"),
+        settings=given("gate.ranks", "pivot"),
         sources=sources,
         of=of_model,
         code=code("directions"),
@@ -69,7 +69,7 @@ rule table_separability:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("statistics", "seed", "gate"),
+        settings=given("statistics", "seed", "gate.rank"),
         cells=model_cells(),
         languages=language_cells(),
         encoded=semantic_cells(),

@@ -23,7 +23,7 @@ rule compare_probes:
         mem=lambda wildcards, attempt: f"{4 * attempt}GB",
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        settings=given("gate", "probes", "pivot", "seed"),
+        settings=given("gate.ranks", "gate.solver", "gate.objective", "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
         of=of_model,
@@ -58,7 +58,7 @@ rule omniguard:
         mem=lambda wildcards, attempt: f"{8 * attempt}GB",
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        settings=given("gate", "probes", "omniguard", "pivot", "seed"),
+        settings=given("gate.objective", "probes", "omniguard", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
         of=of_model,

@@ -23,7 +23,7 @@ rule recoverability:
         mem=lambda wildcards, attempt: f"{4 * attempt}GB",
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        settings=given("gate", "probes", "pivot", "seed"),
+        settings=given("gate.solver", "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
         of=of_model,

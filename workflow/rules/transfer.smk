@@ -22,7 +22,7 @@ rule transfer:
         mem=lambda wildcards, attempt: f"{4 * attempt}GB",
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        settings=given("gate", "probes", "pivot", "seed"),
+        settings=given(*FITTED, "probes", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
         of=of_model,

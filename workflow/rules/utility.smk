@@ -84,7 +84,7 @@ if TASKS:
         conda:
             "../../envs/base.yaml"
         params:
-            settings=given("gate", "statistics", "seed"),
+            settings=given("gate.rank", "gate.budgets", "statistics", "seed"),
             scored=scored_cells(),
             cells=task_cells(),
             asked=asked_cells(),

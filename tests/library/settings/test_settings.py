@@ -54,12 +54,22 @@ def test_a_stage_sees_only_the_sections_it_was_given() -> None:
         given.steering  # noqa: B018
 
 
+def test_a_field_of_a_section_comes_without_the_others() -> None:
+    given = stage_settings(dump({"gate.rank": 4, "gate.solver": "adamw"}))
+    assert (given.gate.rank, given.gate.solver) == (4, "adamw")
+    with pytest.raises(AttributeError):
+        given.gate.budgets  # noqa: B018
+    assert dump({"gate": given.gate}) == dump({"gate": {"solver": "adamw", "rank": 4}})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "not a JSON object of sections"),
         ("[1]", "not a JSON object of sections"),
         ('{"gaet": {}}', "there is no section 'gaet'"),
+        ('{"gate.rnak": 1}', "there is no section 'rnak'"),
+        ('{"gate.rank": 0}', r"gate\.rank = 0: Input should be greater than or equal to 1"),
         ('{"gate": {"rank": 0}}', r"gate\.rank = 0: Input should be greater than or equal to 1"),
         (
             '{"model": {"organism": "llama", "strength": NaN}}',

@@ -1275,6 +1275,8 @@ def dump(section: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, SimpleNamespace):
+        return vars(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
@@ -1284,16 +1286,22 @@ def stage_settings(text: str) -> SimpleNamespace:
     """The settings a stage was given on its command line, as validated sections.
 
     `text` is a JSON object whose keys are fields of `Settings`, `model` (one `Model`), `dataset`, `alignment` or
-    `adasteer`. What
-    the workflow did not pass is not there: reading it is an AttributeError, so a stage can't depend on a setting
-    that its rule does not declare. Raises `PolygateError` for what is no such JSON, as can be given by hand.
+    `adasteer`, or one field of a section, like `gate.rank`. What the workflow did not pass is not there: reading it is
+    an AttributeError, so a stage can't depend on a setting that its rule does not declare. Raises `PolygateError` for
+    what is no such JSON, as can be given by hand.
     """
     one: dict[str, Any] = {"model": Model, "alignment": Alignment, "adasteer": AdaSteer, "dataset": Dataset}
-    sections = {}
+    sections: dict[str, Any] = {}
     try:
         for key, value in json.loads(text).items():
-            annotation: Any = one[key] if key in one else Settings.model_fields[key].annotation
-            sections[key] = TypeAdapter(annotation).validate_python(value)
+            name, _, field = key.partition(".")
+            annotation: Any = one[name] if name in one else Settings.model_fields[name].annotation
+            if field:
+                asked = annotation.model_fields[field]
+                of_section = sections.setdefault(name, SimpleNamespace())
+                setattr(of_section, field, TypeAdapter(Annotated[asked.annotation, asked]).validate_python(value))
+            else:
+                sections[key] = TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (key, *first["loc"])))

@@ -26,7 +26,9 @@ from polygate.steering.validation import Case
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON: model, gate, steering, generation, judging, seed")
+    parser.add_argument(
+        "--settings", required=True, help="JSON: model, steering, generation, judging, seed; part of gate"
+    )
     parser.add_argument("--model-folder", required=True, help="Hugging Face folder")
     parser.add_argument("--languages", required=True, nargs="+", help="languages that choose, and all sources")
     parser.add_argument("--sources", required=True, nargs="+", help="the high-resource languages")
