@@ -120,6 +120,42 @@ def test_a_new_way_of_steering_runs_its_own_jobs_and_the_aggregates_only(
     assert planned - aggregates(planned) == Counter(expected)
 
 
+def test_a_new_model_runs_its_own_jobs_and_the_aggregates_only(
+    finished_tiny: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    models = {**tiny_settings["models"], "llama": {**tiny_settings["models"]["qwen2"], "organism": "llama"}}
+    config = finished_tiny.configure({**tiny_settings, "models": models}, "model.yaml")
+    planned = finished_tiny.planned("--configfile", config)
+    # Of two data sets beside in four languages one is answered in words, the other by its options.
+    words = dict.fromkeys(("capture", "complete_unsteered", "gate_scores", "judge_arm", "ood"), 4)
+    options = {"capture": 4, "gate_scores": 4, "intervene": 4, "score_unsteered": 4, "score_steered": 8}
+    expected = Counter({rule: 4 * n for rule, n in PER_LANGUAGE.items()}) + Counter(words) + Counter(options)
+    assert planned - aggregates(planned) == expected + Counter({"train_organism": 1, "choose": 1})
+
+
+def test_a_new_budget_fits_gates_and_routes_by_them_and_no_model_runs(
+    finished_tiny: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    gate = {**tiny_settings["gate"], "budgets": [0, 1, 2, 4]}
+    planned = finished_tiny.planned("--configfile", finished_tiny.configure({**tiny_settings, "gate": gate}, "b.yaml"))
+    expected = {"gates": 4, "surface": 4, "gate_scores": 8, "ood": 4, "route": 4}
+    assert planned - aggregates(planned) == Counter(expected)
+    assert not {"compare_probes", "omniguard", "transfer", "uscore", "recoverability"} & set(planned)
+
+
+def test_a_new_judge_is_asked_about_the_completions_that_are_there(
+    finished_tiny: Checkout, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    guards = {"guard": {"verdict": "(yes|no)", "folder": str(tmp_path), "languages": ["l1"]}}
+    judging = {"judges": ["rules", "guard"], "guards": guards}
+    config = finished_tiny.configure({**tiny_settings, "judging": judging}, "judge.yaml")
+    planned = finished_tiny.planned("--configfile", config)
+    # Three arms of one data set, and what the model answers to another left alone.
+    asked = dict.fromkeys(("guard_prompts", "guard_answers", "judge_guard"), 3 + 1)
+    assert planned - aggregates(planned) == Counter({"guard_framing": 1, **asked, "route_judgements": 1})
+
+
 def edited(checkout: Checkout, file: str, text: str) -> set[str]:
     """Rules planned after `text` was appended to a source file."""
     with (checkout.folder / file).open("a") as source:
@@ -143,6 +179,12 @@ def test_editing_the_surface_features_reruns_no_model(finished: Checkout) -> Non
     rules = edited(finished, "workflow/polygate/stages/surface.py", "\n# edited\n")
     assert "surface" in rules
     assert not rules & {"train_organism", "capture", "complete_unsteered", "complete_steered", "gates", "judge"}
+
+
+def test_editing_a_figure_redraws_it_alone(finished: Checkout) -> None:
+    rules = edited(finished, "workflow/polygate/figures/gate_f1.py", "\n# edited\n")
+    assert {rule for rule in rules if rule.startswith(("figure_", "table_"))} == {"figure_gate_f1"}
+    assert rules <= set(aggregates(Counter(rules)))
 
 
 def test_a_changed_setting_reruns_what_reads_it(finished: Checkout, tiny_settings: dict[str, Any]) -> None:

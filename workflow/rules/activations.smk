@@ -16,8 +16,6 @@ rule capture:
     log:
         "<logs>/{model}/activations/{dataset}/{language}.log",
     priority: 50
-    group:
-        "unsteered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -34,4 +32,4 @@ rule capture:
     message:
         "Activations of {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"

@@ -64,7 +64,7 @@ def baseline_cells():
 def arm_files(pattern):
     """`pattern` for the cells of `judged_cells`, in their order."""
     everywhere = [(arm, cell) for arm in [*ARMS, *ROUTED] for cell in model_cells()]
-    return [expand(pattern, arm=arm, **cell)[0] for arm, cell in everywhere + baseline_cells()]
+    return files_of(pattern, [{**cell, "arm": arm} for arm, cell in everywhere + baseline_cells()])
 
 
 def judgement_files():

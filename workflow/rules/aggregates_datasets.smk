@@ -48,8 +48,3 @@ def asked_cells():
         for dataset in TASKS
         for language in DATASETS[dataset]
     ]
-
-
-def files_of(pattern, cells):
-    """`pattern` for each of `cells`, in their order."""
-    return [path for cell in cells for path in expand(pattern, **cell)]

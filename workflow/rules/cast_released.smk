@@ -61,8 +61,6 @@ rule capture_cast:
     wildcard_constraints:
         part=any_of(CAST_PARTS),
     priority: 50
-    group:
-        "unsteered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -77,7 +75,7 @@ rule capture_cast:
     message:
         "Activations of {wildcards.model} on CAST's own {wildcards.part}"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 rule fit_cast_released:

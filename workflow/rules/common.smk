@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
@@ -116,6 +117,10 @@ def given(*names):
     def value(wildcards):
         return dump({name: one(name, wildcards) for name in names})
 
+    if not {"model", "judging"} & set(names):
+        same = value(None)
+        return lambda wildcards: same
+
     return value
 
 
@@ -128,15 +133,25 @@ def of_sources(pattern):
     """Input function: `pattern` for every source language of the job's language."""
 
     def value(wildcards):
-        return expand(pattern, **{**wildcards, "language": sources(wildcards)})
+        return files_of(pattern, [{**wildcards, "language": language} for language in sources(wildcards)])
 
     return value
 
 
+def files_of(pattern, cells):
+    """`pattern` for each of `cells`, in their order."""
+    return [pattern.format(**cell) for cell in cells]
+
+
 def of_model(wildcards):
     """The job's model, as JSON, for the stages that check whether files are of it."""
-    options = Options.of(settings.models[wildcards.model].model_dump(mode="json"))
-    described = {"model": asdict(options), "folder": folder_of(wildcards.model), "cache": "results/cells"}
+    return model_as_json(wildcards.model)
+
+
+@cache
+def model_as_json(name):
+    options = Options.of(settings.models[name].model_dump(mode="json"))
+    described = {"model": asdict(options), "folder": folder_of(name), "cache": "results/cells"}
     return json.dumps(described, sort_keys=True, default=str)
 
 

@@ -27,7 +27,7 @@ rule means:
 
 rule directions:
     input:
-        means=of_sources("<results>/{{model}}/means/{language}.safetensors"),
+        means=of_sources("<results>/{model}/means/{language}.safetensors"),
         own_means="<results>/{model}/means/{language}.safetensors",
         activations="<results>/{model}/activations/<main>/{language}.safetensors",
         prompts="<results>/prompts/<main>/{language}.parquet",

@@ -15,12 +15,18 @@ def forward_job(task, model, dataset, language, **more):
         "task": task,
         "dataset": dataset,
         "language": language,
-        "model": settings.models[model].model_dump(mode="json", exclude={"adasteer"}),
+        "model": model_of_jobs(model),
         "model_folder": folder_of(model),
         "prompts": f"{results}/prompts/{dataset}/{language}.parquet",
         "cache": "results/cells",
         **more,
     }
+
+
+@cache
+def model_of_jobs(name):
+    """A model's settings as its forward passes read them."""
+    return settings.models[name].model_dump(mode="json", exclude={"adasteer"})
 
 
 def capture_job(model, dataset, language):
@@ -107,7 +113,9 @@ PLANNED = []
 
 
 def write_plan():
-    """Write what `PLANNED` holds, where that isn't there yet."""
-    text = json.dumps(PLANNED, indent=1, sort_keys=True)
+    """Write what `PLANNED` holds, a line each, where that isn't there yet; the processes of jobs find it written."""
+    if not workflow.is_main_process and PLAN.exists():
+        return
+    text = "[\n" + ",\n".join(json.dumps(job, sort_keys=True) for job in PLANNED) + "\n]\n"
     if not PLAN.exists() or PLAN.read_text() != text:
         write_text(PLAN, text)

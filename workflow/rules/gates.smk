@@ -6,7 +6,7 @@ Needs: activations, directions and choices. What gates say of other data sets fo
 
 rule gates:
     input:
-        activations=of_sources("<results>/{{model}}/activations/<main>/{language}.safetensors"),
+        activations=of_sources("<results>/{model}/activations/<main>/{language}.safetensors"),
         prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
         own_activations="<results>/{model}/activations/<main>/{language}.safetensors",
         own_prompts="<results>/prompts/<main>/{language}.parquet",

@@ -79,8 +79,6 @@ rule guard_answers:
     log:
         "<logs>/{model}/guarded/{judge}/answers/{arm}/{dataset}/{language}.log",
     priority: 20
-    group:
-        "guard_{judge}"
     conda:
         "../../envs/model.yaml"
     threads: guard_threads
@@ -98,7 +96,7 @@ rule guard_answers:
     message:
         "Answers of {wildcards.judge} about {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 rule judge_guard:

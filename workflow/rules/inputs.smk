@@ -106,7 +106,7 @@ def of_choosing(pattern):
     """Input function: `pattern` for every language that takes part in choosing."""
 
     def value(wildcards):
-        return expand(pattern, **{**wildcards, "language": CHOOSING})
+        return files_of(pattern, [{**wildcards, "language": language} for language in CHOOSING])
 
     return value
 

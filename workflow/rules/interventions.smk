@@ -7,7 +7,7 @@ Needs: prompts, activations, directions and choices. Unsteered text has no inter
 rule intervene:
     input:
         prompts="<results>/prompts/{dataset}/{language}.parquet",
-        source_activations=of_sources("<results>/{{model}}/activations/<main>/{language}.safetensors"),
+        source_activations=of_sources("<results>/{model}/activations/<main>/{language}.safetensors"),
         source_prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
         directions="<results>/{model}/directions/{language}.safetensors",
         choices="<results>/{model}/choices.parquet",

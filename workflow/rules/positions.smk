@@ -26,7 +26,7 @@ rule position_means:
 
 rule positions:
     input:
-        means=of_sources("<results>/{{model}}/position_means/{language}.safetensors"),
+        means=of_sources("<results>/{model}/position_means/{language}.safetensors"),
         activations="<results>/{model}/activations/<main>/{language}.safetensors",
         prompts="<results>/prompts/<main>/{language}.parquet",
     output:

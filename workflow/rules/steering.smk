@@ -23,8 +23,6 @@ rule complete_unsteered:
     log:
         "<logs>/{model}/completions/none/{dataset}/{language}.log",
     priority: 40
-    group:
-        "unsteered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -41,7 +39,7 @@ rule complete_unsteered:
     message:
         "Completions of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, no steering"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 rule complete_steered:
@@ -56,8 +54,6 @@ rule complete_steered:
     wildcard_constraints:
         arm=any_of(STEERED + SWEPT + BASELINES),
     priority: 40
-    group:
-        "steered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -74,7 +70,7 @@ rule complete_steered:
     message:
         "Completions of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm} on every prompt"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 rule route:

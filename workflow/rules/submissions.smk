@@ -1,11 +1,14 @@
 """What a cluster gets as one submission, and what becomes of a submission that failed.
 
-Forward passes name their group in their rules: one submission with one GPU for each model and phase. Most other jobs
-work for less time than a cluster takes to start one, so those of one language follow one another in one submission,
-and so do all tables and figures. Where jobs run on this machine there are no groups.
+Forward passes are one submission with one GPU for each model and phase. Most other jobs work for less time than a
+cluster takes to start one, so those of one language follow one another in one submission, and so do all tables and
+figures. Where jobs run on this machine there are no groups.
 """
 
 TOGETHER = {
+    "unsteered_{model}": ["capture", "capture_cast", "complete_unsteered", "score_unsteered"],
+    "steered_{model}": ["complete_steered", "score_steered"],
+    "guard_{judge}": ["guard_answers"],
     "prompts_{language}": [
         *("prompts_polyrefuse", "prompts_organism", "prompts_extra", "prompts_translated", "prompts_dataset")
     ],
@@ -18,7 +21,7 @@ TOGETHER = {
     ],
     "judged_{model}_{language}": ["judge", "judge_arm", "route"],
 }
-"""Jobs of one language that are one submission, by the names of their rules. No job between two of them is elsewhere."""
+"""Jobs that are one submission, by the names of their rules. No job between two of them is elsewhere."""
 
 LAST = ("table_", "mark_", "figure_", "paper_vs_measured", "report_")
 """How the names of rules begin that make tables, figures and pages."""
@@ -28,10 +31,10 @@ ELSEWHERE = ("--workflow-profile", "--profile", "--executor", "-e", "--group-com
 """Options that may send jobs to another machine."""
 
 
-def group_small_jobs():
-    """Put small jobs into groups, once all rules are read; how many parts of each are joined, profiles say.
+def group_jobs():
+    """Put jobs into groups, once all rules are read; how many parts of each are joined, profiles say.
 
-    Not where nothing says that jobs go elsewhere: groups make a third of a plan's time.
+    Not where nothing says that jobs go elsewhere: groups make more than half of a plan's time.
     """
     said = {word.split("=")[0] for word in sys.argv}
     if not said & set(ELSEWHERE) and "SNAKEMAKE_PROFILE" not in os.environ:

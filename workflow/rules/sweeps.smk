@@ -10,7 +10,7 @@ if SWEPT:
     rule sweep:
         input:
             prompts="<results>/prompts/<main>/{language}.parquet",
-            source_activations=of_sources("<results>/{{model}}/activations/<main>/{language}.safetensors"),
+            source_activations=of_sources("<results>/{model}/activations/<main>/{language}.safetensors"),
             source_prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
             pivot_means=f"<results>/{{model}}/means/{settings.pivot}.safetensors",
             directions="<results>/{model}/directions/{language}.safetensors",

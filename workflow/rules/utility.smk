@@ -16,8 +16,6 @@ rule score_unsteered:
     log:
         "<logs>/{model}/scores/none/{dataset}/{language}.log",
     priority: 40
-    group:
-        "unsteered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -34,7 +32,7 @@ rule score_unsteered:
     message:
         "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, no steering"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 rule score_steered:
@@ -49,8 +47,6 @@ rule score_steered:
     wildcard_constraints:
         arm="|".join(STEERED),
     priority: 40
-    group:
-        "steered_{model}"
     conda:
         "../../envs/model.yaml"
     threads: forward_threads
@@ -67,7 +63,7 @@ rule score_steered:
     message:
         "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm} on every prompt"
     shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --output {output:q} 2> {log:q}"
+        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
 
 if TASKS:

@@ -572,6 +572,23 @@ def test_the_stage_writes_its_output_and_a_hit_imports_nothing_heavy(world: Worl
         forward.run(parser.parse_args(["--job", "{", *arguments[2:], "--output", str(again)]))
 
 
+def test_inputs_that_were_copied_elsewhere_are_read_there_and_so_are_those_of_the_plan(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    plan = [world.describe("generate", language, "ablation") for language in LANGUAGES]
+    Path("plan.json").write_text(json.dumps(plan).replace(f"{world.root}/", ""))
+    job = json.loads(Path("plan.json").read_text())[0]
+    parser = argparse.ArgumentParser()
+    forward.configure(parser)
+    prompts = ["--prompts", str(world.root / job["prompts"])]
+    forward.run(parser.parse_args(["--job", json.dumps(job), "--plan", "plan.json", *prompts, "--output", "made"]))
+    assert files.read_parquet("made").num_rows == 6
+    assert len(list(Path("cells").rglob("*.parquet"))) == len(LANGUAGES)
+
+
 def test_a_language_without_test_prompts_gives_an_empty_table(world: World) -> None:
     rows = [table.Prompt("harmful-train-0000", "w1 w2")]
     table.write(world.root / "prompts/h1.parquet", table.build("h1", rows, missing=["harmful test"]))

@@ -8,7 +8,7 @@ cell exists never needs torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ class Job:
         if (job.arm == UNSTEERED) != (job.intervention is None):
             raise PolygateError(f"a forward job of arm {job.arm} with intervention {job.intervention}")
         return job
+
+    def within(self, folder: Path) -> Job:
+        """The same job with its inputs in this folder; absolute paths stay."""
+        if folder == Path():
+            return self
+        intervention = None if self.intervention is None else folder / self.intervention
+        inputs = {"prompts": folder / self.prompts, "model_folder": folder / self.model_folder}
+        return replace(self, **inputs, intervention=intervention)
 
     def read(self, model: str | None = None) -> Inputs:
         """What is in the job's input files, read once: an input may be written anew while the model runs.

@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--job", required=True, help="the forward pass, a JSON object")
     parser.add_argument("--plan", required=True, type=Path, help="JSON list of all forward passes of the run")
+    parser.add_argument("--prompts", help="the job's prompts, where they lie now; all else of the run lies beside them")
     parser.add_argument("--output", required=True, type=Path)
 
 
@@ -26,4 +27,6 @@ def run(args: argparse.Namespace) -> None:
     except json.JSONDecodeError as error:
         raise PolygateError(f"--job is not valid JSON ({error})") from None
     plan = [Job.parse(item) for item in files.read_json(args.plan)]
-    cells.run(job, plan, args.output)
+    # Copies from object storage lie in a folder of Snakemake's.
+    folder = Path((args.prompts or "").removesuffix(str(job.prompts)))
+    cells.run(job.within(folder), [one.within(folder) for one in plan], args.output)
