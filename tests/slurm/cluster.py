@@ -7,6 +7,7 @@ machine that has a configuration of its own there is left alone.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -32,18 +33,27 @@ class NotStartedError(Exception):
     """Slurm is installed but can't be started here; the message says why."""
 
 
+def missing() -> str:
+    """The programs of Slurm that aren't installed."""
+    return ", ".join(name for name in PROGRAMS if shutil.which(name, path=_path()) is None)
+
+
 def obstacle() -> str | None:
-    """Why there can be no cluster on this machine; None when there can."""
-    if os.name != "posix" or os.geteuid() != 0:
+    """Why there must be no cluster on this machine though Slurm is installed; None when there may."""
+    if os.geteuid() != 0:
         return "slurmd needs root to start jobs"
-    missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
-    if missing:
-        return f"{', '.join(missing)} not installed (Debian: apt-get install slurm-wlm munge)"
-    for name in FILES:
-        file = SETTINGS / name
-        if file.exists():
+    if "SLURM_CONF" in os.environ:
+        return "SLURM_CONF is set: this machine has a Slurm of its own"
+    for file in (SETTINGS / name for name in FILES):
+        if file.exists() and not _left_over(file):
             return f"{file} is there: this machine has a Slurm of its own"
     return None
+
+
+def _left_over(file: Path) -> bool:
+    """Whether a killed test left this link: its controller ended with it."""
+    controller = file.resolve().parent / "slurmctld.pid"
+    return file.is_symlink() and not (controller.exists() and Path("/proc", controller.read_text().strip()).exists())
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,7 @@ def running(folder: Path) -> Iterator[Cluster]:
         SETTINGS.mkdir(exist_ok=True)
         for name in FILES:
             link = SETTINGS / name
+            link.unlink(missing_ok=True)
             link.symlink_to(folder / name)
             undo.callback(link.unlink, missing_ok=True)
         daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,9 +137,16 @@ def _start(name: str, command: list[str], folder: Path, undo: ExitStack) -> subp
             stdout=output,
             stderr=output,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     undo.callback(_stop, daemon)
     return daemon
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent does, however that ends."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(daemon: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""One cluster for all tests here, and the tiny workflow run on it: started once, stopped whatever happens."""
+"""One cluster for all tests here, and one small run that has ended on it: started once, stopped whatever happens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,18 @@ import yaml
 from checkout import Checkout
 
 from conftest import require
-from slurm.cluster import Cluster, Job, NotStartedError, obstacle, running
+from slurm.cluster import Cluster, Job, NotStartedError, missing, obstacle, running
 
 TINY = Path(__file__).resolve().parents[1] / "workflow/tiny.yaml"
 HERE = (
     *("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"),
-    *("--seconds-between-status-checks", "1", "--latency-wait", "5"),
+    *("--seconds-between-status-checks", "1", "--latency-wait", "2"),
 )
 """What this cluster needs beside the profile: it keeps no accounts, and its jobs are short."""
-LONGEST = 220.0
+LONGEST = 600.0
 """Seconds that one call of Snakemake may take."""
+TABLES = [f"results/tiny/tables/{name}.csv" for name in ("choices", "refusal", "selectivity")]
+"""What is made of everything from prompts to judgements."""
 
 
 @dataclass(frozen=True)
@@ -47,63 +49,9 @@ class Submitted:
         return set(re.findall(r"^ *Job \d+: .*? (?:in|for) (\w+)", self.output, re.M))
 
 
-def start(checkout: Checkout, *arguments: str) -> subprocess.Popen[str]:
-    """Snakemake as a user of a cluster would start it, in a session of its own."""
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *HERE, *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=checkout.folder,
-        env=checkout.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def submit(cluster: Cluster, checkout: Checkout, *arguments: str) -> Submitted:
-    """Run Snakemake to its end, or kill it when it takes too long."""
-    before = len(cluster.jobs())
-    process = start(checkout, *arguments)
-    try:
-        output, _ = process.communicate(timeout=LONGEST)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"Snakemake didn't end within {LONGEST:.0f} s\n{cluster.logs()}")
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return Submitted(process.returncode, output, cluster.jobs()[before:])
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes with two GPUs each; without Slurm its tests are skipped."""
-    reason = obstacle()
-    require(reason is None, f"no Slurm: {reason}", installable=False)
-    started = running(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster = started.__enter__()
-    except NotStartedError as error:
-        require(False, f"Slurm doesn't start here: {error}", installable=False)
-    try:
-        yield cluster
-    finally:
-        started.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="session")
-def settings() -> dict[str, Any]:
-    """The tiny run without what makes more jobs of the same kinds."""
-    tiny = yaml.safe_load(TINY.read_text())
-    return {**tiny, "languages": {"high": ["h1", "h2"], "mid": [], "low": ["l1"]}, "datasets": {}}
-
-
-@pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> Iterator[tuple[Checkout, Any]]:
-    """A checkout in which the same workflow runs on this machine meanwhile, and the process that does it."""
-    checkout = Checkout.fresh(tmp_path_factory.mktemp("local") / "checkout")
-    command = checkout.command("--configfile", checkout.configure(settings), cores=1)
+@contextmanager
+def begun(checkout: Checkout, command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs in a checkout, in a session of its own, and is killed when it isn't waited for."""
     with subprocess.Popen(
         command,
         cwd=checkout.folder,
@@ -114,21 +62,65 @@ def local(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) ->
         start_new_session=True,
     ) as process:
         try:
-            yield checkout, process
+            yield process
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+def submit(cluster: Cluster, checkout: Checkout, *arguments: str) -> Submitted:
+    """Run Snakemake to its end, as a user of a cluster would, or kill it when it takes too long."""
+    before = len(cluster.jobs())
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *HERE, *arguments]
+    with begun(checkout, command) as process:
+        try:
+            output, _ = process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"Snakemake didn't end within {LONGEST:.0f} s\n{cluster.logs()}")
+    return Submitted(process.returncode, output, cluster.jobs()[before:])
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes with two GPUs each; without Slurm its tests are skipped."""
+    require(not missing(), f"{missing()} not installed (Debian: apt-get install slurm-wlm munge)")
+    reason = obstacle()
+    require(reason is None, f"no Slurm: {reason}", installable=False)
+    started = running(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster = started.__enter__()
+    except NotStartedError as error:
+        require(False, f"Slurm doesn't start here: {error}")
+    try:
+        yield cluster
+    finally:
+        started.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def settings() -> dict[str, Any]:
+    """The tiny run with as few jobs as show every kind of submission."""
+    tiny = yaml.safe_load(TINY.read_text())
+    return {
+        **tiny,
+        "languages": {"high": ["h1", "h2"], "mid": [], "low": ["l1"]},
+        "datasets": {},
+        "gate": {"rank": 1, "ranks": [1], "budgets": [0, 1], "draws": 1},
+        "steering": {**tiny["steering"], "layers": [1]},
+    }
+
+
 @pytest.fixture(scope="session")
 def finished(
-    cluster: Cluster,
-    local: tuple[Checkout, Any],  # noqa: ARG001 (it runs beside)
-    tmp_path_factory: pytest.TempPathFactory,
-    settings: dict[str, Any],
-) -> tuple[Checkout, Submitted]:
-    """A checkout in which the workflow has ended on the cluster."""
-    checkout = Checkout.fresh(tmp_path_factory.mktemp("submitted") / "checkout")
-    submitted = submit(cluster, checkout, "--configfile", checkout.configure(settings))
-    assert submitted.status == 0, submitted.output[-6000:] + cluster.logs()
-    return checkout, submitted
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]
+) -> tuple[Checkout, Submitted, Checkout]:
+    """A checkout whose tables were made on the cluster, and one where they were made on this machine meanwhile."""
+    there, here = (Checkout.fresh(tmp_path_factory.mktemp(name) / "checkout") for name in ("submitted", "local"))
+    arguments = ("--configfile", there.configure(settings), "--", *TABLES)
+    here.configure(settings)
+    with begun(here, here.command(*arguments, cores=1)) as local:
+        submitted = submit(cluster, there, *arguments)
+        assert submitted.status == 0, submitted.output[-6000:] + cluster.logs()
+        output, _ = local.communicate(timeout=LONGEST)
+        assert local.returncode == 0, output[-6000:]
+    return there, submitted, here

@@ -11,25 +11,19 @@ import pytest
 from checkout import Checkout
 
 from slurm.cluster import Cluster
-from slurm.conftest import Submitted, submit
+from slurm.conftest import TABLES, Submitted, submit
 
-JUDGED = "results/tiny/qwen2/judgements/rules/routed-1/organism/{}.parquet"
-
-
-def test_the_tables_are_those_of_a_local_run_byte_for_byte(
-    finished: tuple[Checkout, Submitted], local: tuple[Checkout, Any]
-) -> None:
-    here, process = local
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output[-6000:]
-    ours, theirs = (checkout.tables("tiny") for checkout in (finished[0], here))
-    assert len([name for name in ours if name.endswith(".csv")]) > 10
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if ours[name] != theirs[name]] == []
-    assert (finished[0].folder / "reports/report.html").is_file()
+OF_A_LANGUAGE = ("results/tiny/qwen2/completions/none/organism/{}.parquet", "results/tiny/qwen2/projections/{}.parquet")
+"""The end of a model's first phase in a language, and what follows from it."""
 
 
-def test_each_phase_of_a_model_is_one_submission_with_one_gpu(finished: tuple[Checkout, Submitted]) -> None:
+def test_the_tables_are_those_of_a_local_run_byte_for_byte(finished: tuple[Checkout, Submitted, Checkout]) -> None:
+    ours, theirs = (checkout.tables("tiny") for checkout in (finished[0], finished[2]))
+    assert {Path(table).name for table in TABLES} <= ours.keys()
+    assert ours == theirs
+
+
+def test_each_phase_of_a_model_is_one_submission_with_one_gpu(finished: tuple[Checkout, Submitted, Checkout]) -> None:
     submitted = finished[1]
     assert [(job.name.split("_")[0], job.gpus) for job in submitted.jobs if job.gpus] == [
         ("unsteered", 1),
@@ -39,9 +33,11 @@ def test_each_phase_of_a_model_is_one_submission_with_one_gpu(finished: tuple[Ch
     assert {job.state for job in submitted.jobs} == {"COMPLETED"}
 
 
-def test_small_jobs_of_a_language_and_all_tables_are_submitted_together(finished: tuple[Checkout, Submitted]) -> None:
+def test_small_jobs_of_a_language_and_all_tables_are_submitted_together(
+    finished: tuple[Checkout, Submitted, Checkout],
+) -> None:
     submitted = finished[1]
-    for group in ("prompts", "surface", "means_qwen2", "directions_qwen2", "decided_qwen2", "judged_qwen2"):
+    for group in ("prompts", "means_qwen2", "directions_qwen2", "decided_qwen2", "judged_qwen2"):
         assert len(submitted.named(f"{group}_")) == 3
     assert len(submitted.named("tables")) == 1
     assert not submitted.named("table_", "figure_")
@@ -63,7 +59,7 @@ def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any
 
 
 def test_a_new_language_submits_its_own_jobs_and_failing_ones_take_nothing_along(
-    cluster: Cluster, finished: tuple[Checkout, Submitted], settings: dict[str, Any]
+    cluster: Cluster, finished: tuple[Checkout, Submitted, Checkout], settings: dict[str, Any]
 ) -> None:
     checkout = finished[0]
     config = checkout.configure(add_languages(checkout, settings), "more.yaml")
@@ -71,14 +67,15 @@ def test_a_new_language_submits_its_own_jobs_and_failing_ones_take_nothing_along
     checkout.snakemake("--configfile", config, "--", damaged)
     (checkout.folder / damaged).write_bytes(b"PAR1 and no more")
     before = {path: path.stat().st_mtime_ns for path in (checkout.folder / "results/tiny/qwen2").rglob("l1.*")}
-    targets = [JUDGED.format(language) for language in ("h1", "h2", "l1", "x1", "x2", "x3")]
+    targets = [name.format(language) for language in ("h1", "h2", "l1", "x1", "x2", "x3") for name in OF_A_LANGUAGE]
     submitted = submit(cluster, checkout, "--configfile", config, "--", *targets)
     assert submitted.status != 0
     assert submitted.of_languages() == {"x1", "x2", "x3"}
     assert len(submitted.named("prompts")) == 3
-    made = {language for language in ("x1", "x2", "x3") if (checkout.folder / JUDGED.format(language)).is_file()}
-    assert made == {"x1"}, submitted.output[-8000:]
-    assert len(submitted.named("decided")) == len(submitted.named("judged")) == 1
+    for name in OF_A_LANGUAGE:
+        made = {language for language in ("x1", "x2", "x3") if (checkout.folder / name.format(language)).is_file()}
+        assert made == {"x1"}, submitted.output[-8000:]
+    assert len(submitted.named("means")) == len(submitted.named("directions")) == 1
     # Twice whole, since a failure may be one of memory; then each language alone, and the jobs of the failed one.
     assert [job.gpus for job in submitted.named("unsteered")] == [1] * 6
     assert [job.state for job in submitted.named("unsteered")].count("COMPLETED") == 1
@@ -86,14 +83,13 @@ def test_a_new_language_submits_its_own_jobs_and_failing_ones_take_nothing_along
 
 
 def test_a_job_killed_by_memory_is_retried_with_more(
-    cluster: Cluster, finished: tuple[Checkout, Submitted], tmp_path: Path
+    cluster: Cluster, finished: tuple[Checkout, Submitted, Checkout]
 ) -> None:
-    checkout = finished[0].copy(tmp_path / "checkout")
-    target = "results/tiny/surface/l1.parquet"
-    little = ("--set-resources", "surface:mem_mb=60 if attempt == 1 else 2000", "--force")
-    submitted = submit(cluster, checkout, "--configfile", "settings.yaml", *little, "--", target)
+    target = "results/tiny/qwen2/means/l1.safetensors"
+    little = ("--set-resources", "means:mem_mb=60 if attempt == 1 else 2000", "--force")
+    submitted = submit(cluster, finished[0], "--configfile", "settings.yaml", *little, "--", target)
     assert submitted.status == 0, submitted.output[-6000:] + cluster.logs()
-    first, second = submitted.named("surface")
+    first, second = submitted.named("means")
     assert first.state in {"OUT_OF_MEMORY", "FAILED", "CANCELLED"}
     assert second.state == "COMPLETED"
     assert (first.memory, second.memory) == ("60M", "2000M")
