@@ -26,6 +26,13 @@ HERE = (
     *("--seconds-between-status-checks", "1", "--latency-wait", "2"),
 )
 """What this cluster needs beside the profile: it keeps no accounts, and its jobs are short."""
+LOOKING_OFTEN = """
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+RemoteExecutor.next_seconds_between_status_checks = property(lambda _: 1, lambda *_: None)
+main()
+"""
+"""Snakemake, where it looks for jobs that have ended every second; else each look in vain makes the next 10 s later."""
 LONGEST = 600.0
 """Seconds that one call of Snakemake may take."""
 TABLES = [f"results/tiny/tables/{name}.csv" for name in ("choices", "refusal", "selectivity")]
@@ -71,7 +78,7 @@ def begun(checkout: Checkout, command: list[str]) -> Iterator[subprocess.Popen[s
 def submit(cluster: Cluster, checkout: Checkout, *arguments: str) -> Submitted:
     """Run Snakemake to its end, as a user of a cluster would, or kill it when it takes too long."""
     before = len(cluster.jobs())
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *HERE, *arguments]
+    command = [sys.executable, "-c", LOOKING_OFTEN, "--workflow-profile", "profiles/slurm", *HERE, *arguments]
     with begun(checkout, command) as process:
         try:
             output, _ = process.communicate(timeout=LONGEST)

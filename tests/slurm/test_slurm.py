@@ -50,7 +50,7 @@ def add_languages(checkout: Checkout, settings: dict[str, Any]) -> dict[str, Any
     rows = pq.read_table(checkout.folder / "results/tiny/prompts/organism/l1.parquet").to_pylist()
     folder = checkout.folder / "mine"
     folder.mkdir()
-    columns = ("prompt_id", "split", "subset", "text")
+    columns = ("prompt_id", "split", "subset", "category", "reference", "text")
     lines = [json.dumps({name: row[name] for name in columns}, ensure_ascii=False) for row in rows]
     for name, own in {"x1": lines, "x2": [*lines[:-1], lines[0]], "x3": lines}.items():
         (folder / f"{name}.jsonl").write_text("\n".join(own) + "\n")
