@@ -75,9 +75,12 @@ class Job:
         """The same job with its inputs in this folder; absolute paths stay."""
         if folder == Path():
             return self
-        intervention = None if self.intervention is None else folder / self.intervention
-        inputs = {"prompts": folder / self.prompts, "model_folder": folder / self.model_folder}
-        return replace(self, **inputs, intervention=intervention)
+        return replace(
+            self,
+            prompts=folder / self.prompts,
+            model_folder=folder / self.model_folder,
+            intervention=None if self.intervention is None else folder / self.intervention,
+        )
 
     def read(self, model: str | None = None) -> Inputs:
         """What is in the job's input files, read once: an input may be written anew while the model runs.

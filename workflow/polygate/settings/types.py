@@ -1298,8 +1298,9 @@ def stage_settings(text: str) -> SimpleNamespace:
             annotation: Any = one[name] if name in one else Settings.model_fields[name].annotation
             if field:
                 asked = annotation.model_fields[field]
+                checked: Any = Annotated[asked.annotation, asked]
                 of_section = sections.setdefault(name, SimpleNamespace())
-                setattr(of_section, field, TypeAdapter(Annotated[asked.annotation, asked]).validate_python(value))
+                setattr(of_section, field, TypeAdapter(checked).validate_python(value))
             else:
                 sections[key] = TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
