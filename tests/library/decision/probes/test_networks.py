@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from polygate.decision.probes import networks
-from polygate.decision.probes.networks import BATCH, DECAY, DROPOUT, Networks, Rows, Schedule, side_by_side, train, tune
+from polygate.decision.probes.networks import (
+    BATCH,
+    DECAY,
+    DROPOUT,
+    AdamW,
+    Networks,
+    Rows,
+    Schedule,
+    side_by_side,
+    train,
+    tune,
+)
 
 HIDDEN, WIDTH, COUNT = [6, 4], 5, 300
 SCHEDULE = Schedule(3, 1e-2)
@@ -84,6 +97,33 @@ def test_every_network_is_what_a_loop_in_numpy_makes_of_its_rows(rows: Rows) -> 
         for layer in range(3):
             np.testing.assert_allclose(found.weights[layer][one], weights[layer], atol=2e-4)
             np.testing.assert_allclose(found.biases[layer][one], biases[layer], atol=2e-4)
+
+
+def test_its_optimiser_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((2, 5, 3), (2, 1, 3))]
+    expected = [part.clone().requires_grad_() for part in start]
+    theirs, ours = torch.optim.AdamW(expected, lr=1e-2, weight_decay=0.1), AdamW(start, 1e-2, 0.1)
+    for _ in range(20):
+        for part, gradient in zip(expected, ours.gradients, strict=True):
+            part.grad = torch.randn(part.shape, generator=generator)
+            gradient.copy_(part.grad)
+        theirs.step()
+        ours.step()
+    for part, own, first in zip(expected, ours.parameters, start, strict=True):
+        np.testing.assert_allclose(own.numpy(), part.detach().numpy(), rtol=1e-6, atol=1e-7)
+        assert (own - first).abs().max() > 1e-2
+
+
+def test_a_small_network_is_trained_without_torchs_compiler() -> None:
+    program = (
+        "import sys, numpy as np, torch\n"
+        "from polygate.decision.probes.networks import Rows, Schedule, train\n"
+        "rows = Rows.of(np.eye(8, dtype=np.float32), np.arange(8) < 4, torch.device('cpu'))\n"
+        "train(rows, np.arange(8)[None], [3], [[0]], Schedule(2, 1e-3)).scores(rows.values)\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_who_else_is_trained_changes_nothing(rows: Rows) -> None:

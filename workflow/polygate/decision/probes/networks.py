@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 BATCH, DROPOUT, DECAY = 256, 0.1, 1e-3
 SIDE_BY_SIDE = 32
@@ -69,7 +68,8 @@ class Networks:
         found = []
         for one in range(len(self)):
             alone = self.pick([one])
-            found.append(_forward(alone, ((values - alone.mean[0]) / alone.scale[0])[None], None)[0].double().cpu())
+            logits = _forward(alone, ((values - alone.mean[0]) / alone.scale[0])[None])[-1]
+            found.append(logits[0, :, 0].double().cpu())
         return np.stack([np.asarray(score) for score in found])
 
 
@@ -116,13 +116,13 @@ def tune(
     return _trained(start, rows, at, [_stream(seed, rows.values.device) for seed in seeds], schedule)
 
 
+@torch.inference_mode()
 def _trained(
     start: Networks, rows: Rows, members: Tensor, streams: Sequence[torch.Generator], schedule: Schedule
 ) -> Networks:
-    parameters = [part.clone().requires_grad_() for part in (*start.weights, *start.biases)]
+    trained = AdamW((*start.weights, *start.biases), schedule.rate, DECAY)
     layers = len(start.weights)
-    networks = Networks(start.mean, start.scale, tuple(parameters[:layers]), tuple(parameters[layers:]))
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=DECAY, foreach=True)
+    networks = Networks(start.mean, start.scale, trained.parameters[:layers], trained.parameters[layers:])
     labels = rows.harmful[members]
     positives = labels.sum(dim=1, keepdim=True)
     balance = (labels.shape[1] - positives) / positives
@@ -130,34 +130,71 @@ def _trained(
         order = torch.stack([torch.randperm(members.shape[1], generator=s, device=s.device) for s in streams])
         for batch in torch.split(order, BATCH, dim=1):
             harmful = labels.gather(1, batch)
-            features = (rows.values[members.gather(1, batch)] - start.mean) / start.scale
-            logits = _forward(networks, features, streams)
-            loss = functional.binary_cross_entropy_with_logits(
-                logits, harmful.float(), weight=torch.where(harmful, balance, 1.0), reduction="none"
-            )
-            optimiser.zero_grad()
-            # The networks share nothing, so the gradient of the sum is each one's own.
-            torch.autograd.backward(loss.mean(dim=1).sum())
-            optimiser.step()
-    return Networks(
-        start.mean,
-        start.scale,
-        tuple(part.detach() for part in networks.weights),
-        tuple(part.detach() for part in networks.biases),
-    )
+            features = rows.values.index_select(0, members.gather(1, batch).flatten()).view(*batch.shape, -1)
+            values = _forward(networks, features.sub_(start.mean).div_(start.scale), streams)
+            weight = torch.where(harmful, balance, 1.0) / batch.shape[1]
+            slope = (values.pop()[:, :, 0].sigmoid() - harmful.float()) * weight
+            _backward(networks, values, slope[:, :, None], trained.gradients)
+            trained.step()
+    return networks
 
 
-def _forward(networks: Networks, features: Tensor, streams: Sequence[torch.Generator] | None) -> Tensor:
-    """Logits [k, n] of `features` [k, n, d]; with `streams`, units are dropped."""
-    values = features
+class AdamW:
+    """AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW` does it, on `parameters` that lie in one tensor.
+
+    Fill `gradients`, of the same shapes, then `step`. Torch's own brings in its compiler, which takes longer to import
+    than small networks to train.
+    """
+
+    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, parameters: Sequence[Tensor], rate: float, decay: float) -> None:
+        self.rate, self.decay, self.steps = rate, decay, 0
+        self._flat = torch.cat([part.flatten() for part in parameters])
+        self._slope, self._first, self._second = (torch.zeros_like(self._flat) for _ in range(3))
+        self.parameters, self.gradients = (_like(parameters, flat) for flat in (self._flat, self._slope))
+
+    def step(self) -> None:
+        """Move the parameters against the gradients."""
+        self.steps += 1
+        self._flat.mul_(1 - self.rate * self.decay)
+        self._first.lerp_(self._slope, 1 - self.BETA1)
+        self._second.mul_(self.BETA2).addcmul_(self._slope, self._slope, value=1 - self.BETA2)
+        root = self._second.sqrt().div_((1 - self.BETA2**self.steps) ** 0.5).add_(self.EPSILON)
+        self._flat.addcdiv_(self._first, root, value=-self.rate / (1 - self.BETA1**self.steps))
+
+
+def _like(parts: Sequence[Tensor], flat: Tensor) -> tuple[Tensor, ...]:
+    """Views of a tensor of all their numbers, in the shapes of `parts`."""
+    views = torch.split(flat, [part.numel() for part in parts])
+    return tuple(view.view(part.shape) for view, part in zip(views, parts, strict=True))
+
+
+def _forward(networks: Networks, features: Tensor, streams: Sequence[torch.Generator] | None = None) -> list[Tensor]:
+    """What each layer reads, `features` [k, n, d] first, then logits [k, n, 1]; with `streams`, units are dropped."""
+    values = [features]
     for layer, (weight, bias) in enumerate(zip(networks.weights, networks.biases, strict=True)):
-        values = torch.baddbmm(bias, values, weight)
+        found = torch.baddbmm(bias, values[-1], weight)
         if layer < len(networks.weights) - 1:
-            values = values.relu()
+            found.relu_()
             if streams is not None:
-                kept = torch.stack([torch.rand(values.shape[1:], generator=s, device=s.device) for s in streams])
-                values = values * ((kept >= DROPOUT) / (1 - DROPOUT))
-    return values[:, :, 0]
+                drawn = torch.empty_like(found)
+                for own, stream in zip(drawn, streams, strict=True):
+                    own.uniform_(generator=stream)
+                found.mul_(drawn >= DROPOUT).mul_(1 / (1 - DROPOUT))
+        values.append(found)
+    return values
+
+
+def _backward(networks: Networks, values: Sequence[Tensor], slope: Tensor, gradients: Sequence[Tensor]) -> None:
+    """Write the gradients of weights, then biases, from what each layer read and the slope [k, n, 1] at the logits."""
+    layers = len(networks.weights)
+    for layer in reversed(range(layers)):
+        torch.bmm(values[layer].mT, slope, out=gradients[layer])
+        torch.sum(slope, dim=1, keepdim=True, out=gradients[layers + layer])
+        if layer:
+            # A unit that says nothing is one below zero or one dropped: neither passes anything on.
+            slope = torch.bmm(slope, networks.weights[layer].mT).mul_(values[layer] > 0).mul_(1 / (1 - DROPOUT))
 
 
 def _standard(values: Tensor) -> tuple[Tensor, Tensor]:
