@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from library.commands.placed import Placed
-from library.tables.run import read
-from polygate import cli
+from library.tables.run import JUDGE, read
+from polygate import cli, files
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,26 @@ def test_every_tier_and_quantity_has_its_rows_and_more_prompts_show_less(
     assert "Differences that are found in 80 % of experiments (two-sided, p < 0.05), in points:" in said
     assert "- harmful prompts refused, mean over 2 low-resource languages, 3 draws: " in said
     assert (tmp_path / "power.svg").read_text().startswith("<?xml")
+
+
+def test_refusals_are_those_of_the_runs_first_judge(tmp_path: Path) -> None:
+    def rows(name: str, **given: Any) -> list[dict[str, str]]:
+        made = Placed(tmp_path / name, models=("alpha",), acts={"high": 0.9, "mid": 0.8, "low": 0.3}, **given).finish()
+        # Another judge, first in the alphabet and second in the settings, finds no refusal at all.
+        for path in made.folder.glob(f"alpha/judgements/{JUDGE}/*/*/*.parquet"):
+            table = files.read_parquet(path)
+            none = pa.array(["complied"] * table.num_rows)
+            other = Path(str(path).replace(f"/{JUDGE}/", "/a judge/"))
+            files.write_parquet(other, table.set_column(table.column_names.index("outcome"), "outcome", none), {})
+        output = tmp_path / f"{name} power"
+        assert cli.main(["power", str(made.folder), "--prompts", "50", "--output", str(output)]) == 0
+        return [row for row in read(output / "power.csv") if row["quantity"] in ("refused", "selectivity")]
+
+    found = rows("first", settings={"judging": {"judges": [JUDGE, "a judge"]}})
+    assert any(row["detectable"] for row in found)
+    assert rows("alone") == found
+    other = rows("other", settings={"judging": {"judges": ["a judge", JUDGE]}})
+    assert not any(row["detectable"] for row in other)
 
 
 @pytest.mark.parametrize(

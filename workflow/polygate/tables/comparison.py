@@ -44,7 +44,7 @@ from polygate.measurement.statistics import (
 )
 from polygate.prompts import table
 from polygate.settings.check import read_yaml
-from polygate.settings.types import TIERS, Gate, Languages, Settings, Statistics
+from polygate.settings.types import TIERS, Gate, Judging, Languages, Settings, Statistics
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
 from polygate.tables.cells import ROUTED, Cell, Test, pivoted, read, test_split
@@ -121,6 +121,12 @@ class Run:
     def main(self) -> str:
         """Name of the data set that everything is fitted on."""
         return str(self.settings.get("prompts", {}).get("source", "polyrefuse"))
+
+    @property
+    def judge(self) -> str:
+        """The judge that headlines use: the first of the settings."""
+        judges: list[str] = self.settings.get("judging", {}).get("judges") or Judging().judges
+        return judges[0]
 
     def models(self) -> list[str]:
         """Models that have results, in the order of the settings where these name them."""

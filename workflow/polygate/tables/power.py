@@ -105,10 +105,9 @@ def _values(run: Run, model: str, language: str, quantity: Quantity, test: Test)
         if cell is not None:
             yield from (flags(cell, run.gate.rank, b, test) for b in (0, budget))
     else:
-        judge = next(iter(sorted(name for name, arm, _ in run.judged(model) if arm == "none")), "")
         for arm, folder in (("none", "none"), ("routed", f"routed-{budget}")):
-            path = f"{model}/judgements/{judge}/{folder}/{run.main}/{language}.parquet"
-            cell = run.cell(path, model=model, tier="", language=language, arm=arm, judge=judge)
+            path = f"{model}/judgements/{run.judge}/{folder}/{run.main}/{language}.parquet"
+            cell = run.cell(path, model=model, tier="", language=language, arm=arm, judge=run.judge)
             if cell is not None:
                 yield _refused(cell, test)
 
