@@ -11,10 +11,9 @@ import pyarrow as pa
 from polygate import files
 from polygate.decision import guarantees
 from polygate.decision.guarantees import Evaluation, Language
-from polygate.forward import identity
 from polygate.provenance import provenance
 from polygate.settings.types import dump, stage_settings
-from polygate.steering.choice import Choice
+from polygate.stages import recoverability
 
 SCHEMA = pa.schema(
     [
@@ -36,21 +35,14 @@ of its prompt table, whose fingerprint is `prompts`. α is empty for rules that 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with gate, calibration, pivot and seed")
-    parser.add_argument("--tiers", required=True, nargs="+", help="tier of each language")
-    parser.add_argument("--languages", required=True, nargs="+", help="the languages")
-    parser.add_argument("--activations", required=True, nargs="+", help="activation store of each language")
-    parser.add_argument("--prompts", required=True, nargs="+", help="prompt table of each language")
-    parser.add_argument("--choices", required=True, help="choices of the model")
+    recoverability.of_all_languages(parser, "gate, calibration, pivot and seed")
     parser.add_argument("--output", required=True, help="parquet")
-    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, evaluate, write."""
     settings = stage_settings(args.settings)
-    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
-    layer = Choice.load(args.choices, model=model).layer
+    model, layer = recoverability.model_and_layer(args)
     seen = guarantees.load(args.tiers, args.languages, args.prompts, args.activations, layer, model)
     rows: list[dict[str, Any]] = []
     for scorer, languages in seen.items():

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 
 from polygate import files
-from polygate.forward import identity
 from polygate.provenance import provenance
 from polygate.settings.types import stage_settings
 from polygate.stages import recoverability
-from polygate.steering.choice import Choice
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +26,11 @@ def run(args: argparse.Namespace) -> None:
     from polygate.representation import uscore
 
     settings = stage_settings(args.settings)
-    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
+    model, chosen = recoverability.model_and_layer(args)
     scores = files.read_parquet(args.uscores)
     files.expect(args.uscores, files.parquet_metadata(scores), model=model, pivot=settings.pivot)
     best = uscore.best_layer(scores, dict(zip(args.languages, args.tiers, strict=True)))
-    layer = Choice.load(args.choices, model=model).layer if best is None else best
+    layer = chosen if best is None else best
     languages = rows.load_all(
         *(args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model),
         position=uscore.POSITION,

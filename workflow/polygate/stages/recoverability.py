@@ -18,15 +18,26 @@ from polygate.steering.choice import Choice
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage, and of the comparison of probes."""
-    parser.add_argument("--settings", required=True, help="JSON with gate, probes, pivot and seed")
+    of_all_languages(parser, "gate, probes, pivot and seed")
+    parser.add_argument("--draws", required=True, help="output, parquet: every fit")
+    parser.add_argument("--means", required=True, help="output, parquet: means over draws")
+
+
+def of_all_languages(parser: argparse.ArgumentParser, settings: str) -> None:
+    """Arguments of a stage that reads all languages of a model and these sections of the `settings`."""
+    parser.add_argument("--settings", required=True, help=f"JSON with {settings}")
     parser.add_argument("--tiers", required=True, nargs="+", help="tier of each language")
+    parser.add_argument("--languages", required=True, nargs="+", help="the languages that the files must be of")
     parser.add_argument("--activations", required=True, nargs="+", help="activation store of each language")
     parser.add_argument("--prompts", required=True, nargs="+", help="prompt table of each language")
     parser.add_argument("--choices", required=True, help="choices of the model")
-    parser.add_argument("--draws", required=True, help="output, parquet: every fit")
-    parser.add_argument("--means", required=True, help="output, parquet: means over draws")
-    parser.add_argument("--languages", nargs="+", help="the languages, where given: what the files must be of")
     parser.add_argument("--of", help=identity.HELP)
+
+
+def model_and_layer(args: argparse.Namespace) -> tuple[str, int]:
+    """Which model the files of such a stage must be of, and its chosen layer."""
+    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
+    return model, Choice.load(args.choices, model=model).layer
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,8 +57,7 @@ def write(
 ) -> None:
     """Load the languages, compute, and write both tables."""
     settings = stage_settings(args.settings)
-    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
-    layer = Choice.load(args.choices, model=model).layer
+    model, layer = model_and_layer(args)
     languages = rows.load_all(
         args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model
     )

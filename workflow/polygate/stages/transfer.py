@@ -5,22 +5,15 @@ from __future__ import annotations
 import argparse
 
 from polygate import files
-from polygate.forward import identity
 from polygate.provenance import provenance
 from polygate.settings.types import stage_settings
-from polygate.steering.choice import Choice
+from polygate.stages import recoverability
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with gate, probes, pivot and seed")
-    parser.add_argument("--tiers", required=True, nargs="+", help="tier of each language")
-    parser.add_argument("--activations", required=True, nargs="+", help="activation store of each language")
-    parser.add_argument("--prompts", required=True, nargs="+", help="prompt table of each language")
-    parser.add_argument("--languages", required=True, nargs="+", help="the languages that the files must be of")
-    parser.add_argument("--choices", required=True, help="choices of the model")
+    recoverability.of_all_languages(parser, "gate, probes, pivot and seed")
     parser.add_argument("--output", required=True, help="parquet")
-    parser.add_argument("--of", help=identity.HELP)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,8 +22,7 @@ def run(args: argparse.Namespace) -> None:
     from polygate.decision.probes.transfer import transfer
 
     settings = stage_settings(args.settings)
-    model = identity.asked_for(args.of, files.safetensors_metadata(args.activations[0]))
-    layer = Choice.load(args.choices, model=model).layer
+    model, layer = recoverability.model_and_layer(args)
     languages = rows.load_all(
         args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model
     )

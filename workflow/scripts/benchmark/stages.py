@@ -71,7 +71,7 @@ def comparison(made: World, languages: Sequence[Language], folder: Path) -> Row:
     own, peak = run(
         [
             *(sys.executable, "-m", "polygate.cli", "compare-probes", "--settings", json.dumps(settings)),
-            *("--tiers", *made.tiers, "--choices", str(made.choices)),
+            *("--tiers", *made.tiers, "--languages", *made.languages, "--choices", str(made.choices)),
             *("--activations", *map(str, made.activations), "--prompts", *map(str, made.prompts)),
             *("--draws", str(outputs[0]), "--means", str(outputs[1])),
         ]

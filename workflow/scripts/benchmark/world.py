@@ -31,8 +31,9 @@ SHIFT = -0.7
 
 @dataclass(frozen=True)
 class World:
-    """The files of a made-up model: activation stores and prompt tables in the order of `tiers`, and its choices."""
+    """The files of a made-up model: stores and prompt tables in the order of `languages`, and its choices."""
 
+    languages: tuple[str, ...]
     tiers: tuple[Tier, ...]
     activations: tuple[Path, ...]
     prompts: tuple[Path, ...]
@@ -70,8 +71,9 @@ def make(folder: Path, width: int = WIDTH) -> World:
         write_store(stores[-1], {(0, "t_post_inst"): values}, prompts.ids, np.full(n, 10), name)
         table.write(tables[-1], prompts)
     Choice(0, 1.0, "layer", ("layer", "strength", "ablation")).save(folder / "choices.parquet", {})
-    tiers = tuple(languages.tier(name) for name in languages.all())
-    return World(tiers, tuple(stores), tuple(tables), folder / "choices.parquet")
+    names = tuple(languages.all())
+    tiers = tuple(languages.tier(name) for name in names)
+    return World(names, tiers, tuple(stores), tuple(tables), folder / "choices.parquet")
 
 
 def _unit(random: np.random.Generator, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         given = {
             "settings": [json.dumps(settings)],
             "tiers": list(TIERS.values()),
+            "languages": list(TIERS),
             "activations": [str(store) for store, _ in written],
             "prompts": [str(prompts) for _, prompts in written],
             "choices": [str(folder / "choices.parquet")],
