@@ -119,6 +119,11 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
         for (judge, against), place in product(pairs, [*places, *pooled])
         for measure in ("both", "kappa", "correlation")
     ]
+    tables["agreement"] += [
+        estimate(**place, judge="rules", against="other", measure="lead")
+        | {"estimate": -0.1 if place["tier"] == "low" else 0.1, "p_holm": 0.5 if place["tier"] == "mid" else 0.01}
+        for place in [*places, *pooled]
+    ]
     # The models are alignments with growing doses of one another; the highest one's has two more, of other seeds.
     taught = list(zip(world.models, (0, 2, 4, 8, 16), strict=False))
     more = [(f"{taught[-1][0]}{seed}", taught[-1][1], seed) for seed in (1, 2)] if len(taught) > 1 else []

@@ -178,6 +178,20 @@ def test_marks_and_intervals_are_those_of_the_csv(drawn: Drawn, name: str, scale
         assert rounded(horizontal(axes)) == rounded(scale * rows[["low", "high"]].to_numpy())
 
 
+def test_a_ring_is_around_the_judge_that_is_nearest_to_people(drawn: Drawn) -> None:
+    data = drawn("demo")["agreement"]
+    ahead = data[data["ahead"].astype(str).str.lower() == "true"]
+    # The first judge is ahead by 0.1 in high-resource languages, the other in low-resource ones; in between p is .5.
+    assert set(zip(ahead["tier"], ahead["series"], strict=True)) == {
+        ("high", "rules / people"),
+        ("low", "other / people"),
+    }
+    assert len(ahead) == len(data[(data["series"] == "rules / people") & (data["tier"] != "mid")])
+    for axes, (_, rows) in zip(panels(agreement.plot(data)), ahead.groupby("model", sort=False), strict=True):
+        rings = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o"]  # type: ignore[arg-type, index]
+        assert rounded([x] for x in rings) == rounded(rows[["estimate"]].to_numpy())
+
+
 def test_bars_of_the_decomposition_fill_a_hundred_percent_with_the_shares_of_the_csv(drawn: Drawn) -> None:
     data = drawn("demo")["decomposition"]
     for axes, (_, rows) in zip(panels(decomposition.plot(data)), data.groupby("model", sort=False), strict=True):

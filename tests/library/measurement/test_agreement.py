@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from polygate.measurement.agreement import CELLS, Rated, agreement, corrected, correlation, kappa
+from polygate.measurement.agreement import CELLS, Rated, agreement, corrected, correlation, kappa, lead
 from polygate.measurement.statistics import Resampling
 
 DRAWN = Resampling(resamples=400)
@@ -64,6 +64,56 @@ def test_raters_that_always_agree_have_an_interval_and_those_that_never_vary_no_
     assert constant.counts[CELLS.index("neither")] == 30
     with pytest.raises(ValueError, match="no items"):
         agreement(half[:0], half[:0], [], DRAWN)
+
+
+def judged(random: np.random.Generator, truth: NDArray[np.bool_], errs: float) -> NDArray[np.bool_]:
+    return truth ^ (random.random(len(truth)) < errs)
+
+
+def test_a_lead_is_the_difference_of_two_kappas_and_pairs_them() -> None:
+    random = np.random.default_rng(3)
+    people = random.random(300) < 0.4
+    good, bad = judged(random, people, 0.05), judged(random, people, 0.25)
+    ids = [f"p{i}" for i in range(300)]
+    found, p = lead(good, bad, people, ids, DRAWN)
+    expected = cohen_kappa_score(good, people) - cohen_kappa_score(bad, people)
+    assert found.estimate == pytest.approx(expected)
+    assert 0 < found.low < found.estimate < found.high
+    assert p < 0.05
+    turned, same = lead(bad, good, people, ids, DRAWN)
+    assert (turned.estimate, turned.low, turned.high) == pytest.approx((-found.estimate, -found.high, -found.low))
+    assert same == pytest.approx(p)
+    # Two judges that err together differ by less than their own intervals would say.
+    near = good.copy()
+    near[:4] = ~near[:4]
+    apart, _ = lead(good, near, people, ids, DRAWN)
+    alone = agreement(good, people, ids, DRAWN).kappa
+    assert apart.high - apart.low < 0.5 * (alone.high - alone.low)
+
+
+def test_judges_of_equal_worth_are_told_apart_no_more_often_than_the_level_says() -> None:
+    random = np.random.default_rng(4)
+    told = []
+    for _ in range(200):
+        people = random.random(80) < 0.4
+        pair = (judged(random, people, 0.15) for _ in range(2))
+        told.append(lead(*pair, people, [f"p{i}" for i in range(80)], Resampling(resamples=300))[1] < 0.05)
+    assert np.mean(told) <= 0.09
+
+
+def test_a_lead_needs_two_kappas_and_prompts_enough() -> None:
+    ids = [f"p{i}" for i in range(30)]
+    half, none = np.arange(30) % 2 == 0, np.zeros(30, bool)
+    found, p = lead(half, none, none, ids, DRAWN)
+    assert (found.method, np.isnan(found.estimate), np.isnan(p)) == ("undefined", True, True)
+    same, p = lead(half, half, half, ids, DRAWN)
+    assert (same.estimate, p) == (0.0, 1.0)
+    assert same.low < 0 < same.high
+    few, p = lead(half[:5], ~half[:5], half[:5], ids[:5], DRAWN)
+    assert few.estimate == pytest.approx(1 - kappa(np.array([0, 0.4, 0.6, 0])))
+    assert np.isnan(p)
+    with pytest.raises(ValueError, match="no items"):
+        lead(half[:0], half[:0], half[:0], [], DRAWN)
 
 
 def world(random: np.random.Generator, languages: int, n: int, asked: int) -> list[Rated]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from library.tables.run import JUDGE, STATISTICS, Rows, Run, make, read
 from polygate import files
@@ -93,7 +94,7 @@ def test_confusions_are_counted_over_arms_and_pooled_over_a_tier(
     counts = dict.fromkeys(agreement.CELLS, 0)
     for key in shared:
         counts[agreement.CELLS[2 * (not first[key]) + (not other[key])]] += 1
-    rows = select(read(tables[0]), **what, judge=JUDGE, against="other")
+    rows = [row for row in select(read(tables[0]), **what, judge=JUDGE, against="other") if row["measure"] != "lead"]
     assert {row["measure"]: int(row["count"]) for row in rows if row["count"]} == counts
     assert {int(row["n"]) for row in rows} == {len(shared)}
     (share,) = select(rows, measure="both")
@@ -103,7 +104,7 @@ def test_confusions_are_counted_over_arms_and_pooled_over_a_tier(
 
 def test_a_language_that_a_judge_does_not_judge_is_empty(tables: tuple[Path, Path]) -> None:
     rows = select(read(tables[0]), model="alpha", language="h2", against="other")
-    assert len(rows) == len(agreement.MEASURES)
+    assert [row["measure"] for row in rows] == [*agreement.MEASURES, "lead"]
     assert {(row["estimate"], row["n"], row["method"]) for row in rows} == {("", "0", "not judged")}
 
 
@@ -118,6 +119,28 @@ def test_people_are_a_rater_where_they_were_asked(cells: list[Cell], tables: tup
     frame = read_table(tables[0], found.needs())
     whole = frame[(frame["model"] == "") & (frame["tier"] == "low") & (frame["against"] == "people")]
     assert len(whole[whole["measure"] == "correlation"]) == 1
+
+
+def test_a_lead_is_between_judges_of_the_same_completions_and_corrected(
+    cells: list[Cell], tables: tuple[Path, Path], labels: Labels
+) -> None:
+    rows = select(read(tables[0]), measure="lead")
+    (row,) = select(rows, model="alpha", language="l1", judge=JUDGE, against="other")
+    first, other = (verdicts(cells, judge, model="alpha", language="l1") for judge in (JUDGE, "other"))
+    shared = [key for key in labels if key in first and key in other]
+    people = [labels[key] for key in shared]
+    kappas = [cohen_kappa_score([said[key] for key in shared], people) for said in (first, other)]
+    assert float(row["estimate"]) == pytest.approx(kappas[0] - kappas[1], abs=1e-6)
+    assert int(row["n"]) == len(shared)
+    assert float(row["low"]) < float(row["estimate"]) < float(row["high"])
+    assert float(row["p"]) <= float(row["p_holm"]) <= 1
+    # Nobody was asked about any other language or model.
+    assert {(one["model"], one["tier"], one["language"]) for one in rows if one["p"]} == {
+        ("alpha", "low", "l1"),
+        ("alpha", "low", ""),
+        ("", "low", ""),
+    }
+    assert {one["method"] for one in rows if not one["p"]} == {"not judged"}
 
 
 def test_rates_are_corrected_where_people_were_asked_and_stand_beside_the_raw_ones(

@@ -21,9 +21,11 @@ from polygate.measurement.statistics import (
     Part,
     Replicates,
     Resampling,
+    difference_interval,
     few,
     logit_ends,
     logit_interval,
+    paired_p,
     replicate,
     share_interval,
 )
@@ -57,12 +59,8 @@ def agreement(
 
     ValueError without items.
     """
-    if not len(ids):
-        raise ValueError("no items")
-    cells = np.stack([first & second, first & ~second, ~first & second, ~first & ~second])
-    same = cells[0] | cells[3]
-    panel = Panel.stack([Part("", list(ids), np.zeros(len(ids), bool))])
-    found = replicate("rate", np.concatenate([cells, same[None]]).astype(np.float64), panel, resampling)
+    cells = _cells(first, second)
+    found = _drawn(np.concatenate([cells, cells[[0]] | cells[[3]]]), ids, resampling)
     items = len(set(ids))
     shares, drawn = found.estimate[:4, 0], np.moveaxis(found.values[:, :4, 0], 1, 0)
     return Agreement(
@@ -72,6 +70,44 @@ def agreement(
         _coefficient(kappa(shares), kappa(drawn), items, resampling),
         _coefficient(correlation(shares), correlation(drawn), items, resampling),
     )
+
+
+def lead(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    people: NDArray[np.bool_],
+    ids: Sequence[str],
+    resampling: Resampling,
+) -> tuple[Interval, float]:
+    """κ of a first rater with people less that of a second, on the same n items (bool [n] each), and its p.
+
+    Items of one id in `ids` are resampled together, for both raters alike; resamples in which either κ is undefined
+    are left out. "undefined", and no p, where one is. ValueError without items.
+    """
+    cells = np.concatenate([_cells(first, people), _cells(second, people)])
+    found = _drawn(cells, ids, resampling)
+    estimate = np.array([[kappa(found.estimate[rows, 0])] for rows in (slice(0, 4), slice(4, 8))])
+    if np.isnan(estimate).any():
+        return Interval(np.nan, np.nan, np.nan, UNDEFINED), float("nan")
+    values = np.stack([kappa(np.moveaxis(found.values[:, rows, 0], 1, 0)) for rows in (slice(0, 4), slice(4, 8))], 1)
+    kappas = Replicates(estimate, values[:, :, None], resampling.confidence)
+    items = len(set(ids))
+    parts = [_coefficient(estimate[rater, 0], values[:, rater], items, resampling) for rater in (0, 1)]
+    apart = kappas.pick([0]).minus(kappas.pick([1]))
+    return difference_interval(apart, 0, 0, (parts[0], parts[1])), paired_p(apart, 0, 0, items)
+
+
+def _cells(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of `CELLS` each item lies in, bool [4, n]."""
+    return np.stack([first & second, first & ~second, ~first & second, ~first & ~second])
+
+
+def _drawn(cells: NDArray[np.bool_], ids: Sequence[str], resampling: Resampling) -> Replicates:
+    """Shares of items in cells [m, n], with their bootstrap by id; ValueError without items."""
+    if not len(ids):
+        raise ValueError("no items")
+    panel = Panel.stack([Part("", list(ids), np.zeros(len(ids), bool))])
+    return replicate("rate", cells.astype(np.float64), panel, resampling)
 
 
 def kappa(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,10 @@ per pair of raters, for each `measure`: the four cells of the confusion of refus
 arms, about which both say something; `count` is how many of them a cell holds. A language that one of the two doesn't
 judge has rows without numbers, `method` "not judged".
 
+Where people were asked, each pair of judges has a measure more, `lead`: κ of `judge` with people less κ of `against`
+with people, on the completions about which all three say something, paired by prompt. `p_holm` is corrected over the
+pairs and languages of a model, over its tiers, and over the tiers of all models.
+
 corrected.csv has, per arm and class, the share refused as the judge says of all completions (`raw`) and corrected by
 people's labels of some of them (`estimate`); see `polygate.measurement.agreement`.
 """
@@ -22,16 +26,27 @@ from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
 from polygate.judges.labels import Labels
-from polygate.measurement.agreement import CELLS, Agreement, Rated, agreement, corrected
-from polygate.measurement.statistics import Interval, Panel, Part, Resampling, replicate, share_interval
+from polygate.measurement.agreement import CELLS, Agreement, Rated, agreement, corrected, lead
+from polygate.measurement.statistics import (
+    Interval,
+    Panel,
+    Part,
+    Resampling,
+    replicate,
+    resolving,
+    share_interval,
+)
 from polygate.prompts.table import SUBSETS
 from polygate.settings.types import TIERS, Statistics
+from polygate.tables import writing
 from polygate.tables.cells import Cell, read, test_rows
 from polygate.tables.writing import interval, write
 
 PEOPLE = "people"
 NOT_JUDGED = "not judged"
 MEASURES = (*CELLS, "agreement", "kappa", "correlation")
+LEAD = "lead"
+"""The paired difference of two judges' κ with people."""
 COLUMNS = (
     "model",
     "tier",
@@ -45,6 +60,8 @@ COLUMNS = (
     "n",
     "count",
     "method",
+    "p",
+    "p_holm",
 )
 CORRECTED = (
     *("model", "tier", "language", "arm", "judge", "subset", "estimate", "low", "high", "n", "method"),
@@ -105,6 +122,14 @@ def build(
     for pair in combinations(raters, 2):
         for place, found in _places(items, models, tiers):
             rows += [{**place, **row} for row in _pair(found, pair, resampling)]
+    if labels:
+        pairs = list(combinations(judges, 2))
+        family = resolving(resampling, len(pairs) * len(tiers))
+        leads = [
+            {**place, **_lead(found, pair, family)} for pair in pairs for place, found in _places(items, models, tiers)
+        ]
+        writing.corrected(leads, ("model", "measure"))
+        rows += leads
     order = {rater: number for number, rater in enumerate(raters)}
     rows.sort(key=lambda row: (order[row["judge"]], order[row["against"]]))
     write(output, COLUMNS, rows)
@@ -148,12 +173,29 @@ def _pair(found: Sequence[_Items], pair: tuple[str, str], resampling: Resampling
     yield from ({**named, "n": told.n, **row} for row in _measures(told))
 
 
+def _lead(found: Sequence[_Items], pair: tuple[str, str], resampling: Resampling) -> dict[str, Any]:
+    """The row that compares a pair of judges by what people say."""
+    said = np.stack([np.concatenate([one.said[rater] for one in found]) for rater in (*pair, PEOPLE)])
+    ids = np.concatenate([one.ids for one in found])
+    kept = ~np.isnan(said).any(axis=0)
+    row = {"judge": pair[0], "against": pair[1], "measure": LEAD, "n": int(kept.sum())}
+    if not kept.any():
+        return {**row, "method": NOT_JUDGED}
+    first, second, people = said[:, kept] == 1
+    apart, p = lead(first, second, people, ids[kept].tolist(), resampling)
+    return {**row, **_numbers(apart), "p": p}
+
+
 def _measures(told: Agreement) -> Iterator[dict[str, Any]]:
     for name, share, count in zip(CELLS, told.confusion, told.counts, strict=True):
         yield {"measure": name, "count": count, **interval(share)}
     for name in ("agreement", "kappa", "correlation"):
-        found = interval(getattr(told, name))
-        yield {"measure": name, **{key: None if value != value else value for key, value in found.items()}}
+        yield {"measure": name, **_numbers(getattr(told, name))}
+
+
+def _numbers(found: Interval) -> dict[str, Any]:
+    """An interval as its columns, empty where there is no number."""
+    return {key: None if value != value else value for key, value in interval(found).items()}
 
 
 def _corrections(
