@@ -1,6 +1,6 @@
-"""At which token is it read? Harmfulness, and refusal, by position and layer, beside the surface.
+"""At which token is it read? Harmfulness, and refusal, by position and layer, beside the surface and a small encoder.
 
-Needs: activations, the chosen layer, surface baselines, judgements of unsteered completions.
+Needs: activations, the chosen layer, surface (and semantic) baselines, judgements of unsteered completions.
 """
 
 
@@ -52,6 +52,7 @@ rule table_positions:
     input:
         scores=expand("<results>/{model}/positions/{language}.parquet", model=MODELS, language=LANGUAGES),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        semantics=semantic_files(),
         judgements=expand(
             f"<results>/{{model}}/judgements/{JUDGE}/none/<main>/{{language}}.parquet",
             model=MODELS,
@@ -70,6 +71,7 @@ rule table_positions:
         settings=given("statistics", "seed"),
         cells=model_cells(),
         languages=language_cells(),
+        encoded=semantic_cells(),
         judgements=[{**cell, "arm": "none", "judge": JUDGE} for cell in model_cells()],
         models=whole_models(),
         high=TIERS["high"],

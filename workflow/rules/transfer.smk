@@ -1,6 +1,6 @@
 """Does one more whole language help the others? Gates of the high-resource languages and one mid- or low-resource one.
 
-Needs: activations and the chosen layer, of all languages of a model; surface baselines.
+Needs: activations and the chosen layer, of all languages of a model; surface baselines and, where there is an encoder, the semantic one.
 """
 
 
@@ -39,6 +39,7 @@ rule table_transfer:
     input:
         transfers=expand("<results>/{model}/probes/transfer.parquet", model=MODELS),
         surfaces=expand("<results>/surface/{language}.parquet", language=LANGUAGES),
+        semantics=semantic_files(),
     output:
         as_table("transfer", "Cross-lingual transfer"),
     log:
@@ -51,6 +52,7 @@ rule table_transfer:
         settings=given("statistics", "seed"),
         models=whole_models(),
         languages=language_cells(),
+        encoded=semantic_cells(),
         code=table_code("transfer"),
     message:
         "Cross-lingual transfer"

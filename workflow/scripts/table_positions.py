@@ -1,4 +1,4 @@
-"""positions.csv from scores by position, surface baselines and unsteered judgements of every model and language."""
+"""positions.csv from scores by position, both baselines and unsteered judgements of every model and language."""
 
 from polygate import scripting
 
@@ -20,4 +20,5 @@ positions.build(
     high=snakemake.params.high,
     statistics=settings.statistics,
     seed=settings.seed,
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

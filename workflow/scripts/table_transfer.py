@@ -1,4 +1,4 @@
-"""transfer.csv from the transferred gates of every model and the surface baselines."""
+"""transfer.csv from the transferred gates of every model and the surface and semantic baselines."""
 
 from polygate import scripting
 
@@ -17,4 +17,5 @@ transfer.build(
     Path(snakemake.output[0]),
     statistics=settings.statistics,
     seed=settings.seed,
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

@@ -18,7 +18,7 @@ BASELINES = ("adasteer", "adasteer-released", "cast", "cast-released", "cast-b32
 LAYERS = (0, 1)
 METRICS = ("auc", "f1", "balanced_accuracy")
 DOSE_SERIES = (
-    *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None)),
+    *(("refused", "", None), ("auc", "v_hrl", None), ("auc", "surface", None), ("auc", "semantic", None)),
     *(("f1", "gate", 0), ("routed", "", 0), ("f1", "gate", 64), ("routed", "", 64)),
 )
 
@@ -141,7 +141,7 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     ]
     read = {"t_inst": 1, "t_post_inst": 0, "mean": 1}
     tables["positions"] = [
-        estimate(**place, position=position, layer=layer, direction=direction, target=target, surface=0.6)
+        estimate(**place, position=position, layer=layer, direction=direction, target=target, surface=0.6, semantic=0.7)
         | {"chosen": str(layer == 1).lower(), "read": str(layer == read[position]).lower()}
         for place, position, layer in product(places, read, LAYERS)
         for direction, target in product(("v_hrl", "v_hrl_pooled"), ("harmful", "refused"))
@@ -194,7 +194,7 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
             metric=metric,
             p_holm=p if source else None,
         )
-        | {"within": str(source != "" and source == place["language"]).lower(), "surface": 0.4}
+        | {"within": str(source != "" and source == place["language"]).lower(), "surface": 0.4, "semantic": 0.3}
         for place in places
         if place["tier"] != "high"
         for (source, p), metric in product(zip(["", *others], (1.0, 0.2, 0.01) * 5, strict=False), METRICS)

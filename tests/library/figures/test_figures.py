@@ -246,8 +246,8 @@ def test_cells_of_the_heat_maps_are_those_of_the_csv_and_say_what_differs(drawn:
     data = drawn(run)["transfer"]
     data["within"] = data["within"].astype(str).str.lower() == "true"
     sources, languages = reading.names(data, "source"), reading.names(data, "language")
-    assert sources[:2] == ["surface", "none"]
-    assert sources[2:] == languages
+    assert sources[:3] == ["surface", "encoder", "none"]
+    assert sources[3:] == languages
     metrics = ("f1", "auc", "balanced_accuracy")
     shown = [axes for axes in transfer.plot(data).axes[:-1] if axes.collections]
     places = [(metric, model) for metric in metrics for model in reading.names(data, "model")]
@@ -352,6 +352,8 @@ def test_lines_of_positions_are_those_of_the_csv_and_marks_where_each_is_read(dr
         bands = [path.vertices for band in axes.collections for path in band.get_paths()]
         ends = {round(float(y), 2) for vertices in bands for _, y in vertices}
         assert {round(float(y), 2) for y in rows[["low", "high"]].to_numpy().ravel()} <= ends
+        levels = {line.get_color(): line.get_ydata()[0] for line in axes.lines if len({*line.get_ydata()}) == 1}  # type: ignore[arg-type, index, misc]
+        assert (levels[style.BASELINE], levels[style.ENCODER]) == (0.6, 0.7)
 
 
 def test_the_first_figure_draws_every_number_of_its_csv(drawn: Drawn) -> None:
@@ -524,15 +526,33 @@ def test_probes_are_drawn_from_high_resource_sources_with_the_threshold_of_their
     # OMNIGuard learns from the mid-resource languages too.
     assert set(data["sources"]) == {"high", "", "high+mid"}
     assert set(data.loc[data["sources"] == "high+mid", "probe"]) == {"omniguard"}
-    own = data[data["probe"] != "surface"]
+    own = data[~data["probe"].isin(["surface", "semantic"])]
     assert set(own.loc[own["budget"] == 0, "threshold_from"]) == {"source"}
     assert set(own.loc[own["budget"] > 0, "threshold_from"]) == {"examples"}
     assert set(own.loc[own["probe"] == "subspace", "rank"]) == {2.0}
-    assert set(data.loc[data["probe"] == "surface", "budget"]) == set(own["budget"])
+    for control in ("surface", "semantic"):
+        assert set(data.loc[data["probe"] == control, "budget"]) == set(own["budget"])
     places = panels(probes.plot(data))
     assert len(places) == 9
     for axes, (_, rows) in zip(places, data.groupby(["tier", "model"], sort=False), strict=False):
         assert len(vertical(axes)) == len(rows)
+
+
+def test_a_run_without_an_encoder_has_neither_its_marks_nor_their_names(world: Make) -> None:
+    table = {name: reading.read_table(world(FIVE).table(name), ("model",)) for name in ("dose", "positions", "gates")}
+    table["transfer"] = reading.read_table(world(FIVE).table("transfer"), transfer.COLUMNS)
+    bare = {name: rows.assign(semantic=np.nan) for name, rows in table.items()}
+    figures = {
+        "dose": dose.plot(dose.select(table["dose"][table["dose"]["scorer"] != "semantic"])),
+        "positions": positions.plot(positions.select(bare["positions"])),
+        "transfer": transfer.plot(transfer.select(bare["transfer"])),
+    }
+    own = reading.read_table(world(FIVE).table("probes"), ("model",))
+    gates = table["gates"][table["gates"]["scorer"] != "semantic"]
+    figures["probes"] = probes.plot(probes.select(own, gates, 2))
+    for figure in figures.values():
+        assert not [text for text in figure.findobj(Text) if "encoder" in text.get_text()]  # type: ignore[attr-defined]
+        assert style.ENCODER not in {line.get_color() for axes in figure.axes for line in axes.lines}
 
 
 def test_levels_are_lines_across_and_budgets_points(drawn: Drawn) -> None:
@@ -593,6 +613,8 @@ def test_without_an_encoder_every_figure_has_room_for_its_panels(
         frame = pd.read_csv(path, keep_default_na=False)
         if "scorer" in frame.columns:
             frame[frame["scorer"] != "semantic"].to_csv(path, index=False)
+        if "semantic" in frame.columns:
+            frame.assign(semantic="").to_csv(path, index=False)
     changed = set()
 
     def lay_out(data: pd.DataFrame, plot: Callable[[pd.DataFrame], Figure], svg: Path, *_: object) -> None:
@@ -605,4 +627,4 @@ def test_without_an_encoder_every_figure_has_room_for_its_panels(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         draw_all(world, tmp_path)
-    assert {"answers", "decomposition", "gate_f1", "separability"} <= changed
+    assert {"answers", "decomposition", "dose", "gate_f1", "probes", "separability", "transfer"} <= changed

@@ -357,6 +357,7 @@ def make(run: Run, name: str, output: Path) -> Path:
             high=run.languages["high"],
             statistics=STATISTICS,
             seed=0,
+            semantics=run.semantics(),
         )
     elif name == "calibration":
         calibration.build(

@@ -53,6 +53,23 @@ def test_its_numbers_are_those_of_the_tables_by_language_and_dose(tmp_path: Path
     assert told == {(model, str(b)): f1[model, str(b)] for model in (first, second) for b in (budgets[0], budgets[-1])}
 
 
+def test_a_small_encoder_stands_beside_the_surface(tmp_path: Path) -> None:
+    languages = {"high": ["h1", "h2"], "low": ["l1"]}
+    run = Run(tmp_path / "run", models=("alpha",), languages=languages, encoder=True).write()
+    paths = {name: make(run, name, tmp_path / f"{name}.csv") for name in INPUTS}
+    doses = [{"model": "alpha", "language": "l1", "dose": 4, "seed": 0, "alike": "alpha"}]
+    dose.build(doses, tmp_path / "dose.csv", **paths, rank=1, budgets=[0], confidence=0.95)
+    told = {row["scorer"]: row["estimate"] for row in read(tmp_path / "dose.csv") if row["metric"] == "auc"}
+    known = {
+        row["scorer"]: row["estimate"]
+        for row in read(paths["separability"])
+        if (row["language"], row["prompts"], row["metric"]) == ("l1", "all", "auc")
+    }
+    assert {name: told[name] for name in ("surface", "semantic")} == {
+        name: known[name] for name in ("surface", "semantic")
+    }
+
+
 def _beside(rows: list[Row]) -> Iterator[tuple[Row, Row]]:
     """Every mean with the alignment that it is of, where each dose has one."""
     for mean in rows:

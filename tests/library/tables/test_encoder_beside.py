@@ -16,7 +16,7 @@ from library.tables.test_findings import found
 from polygate import files
 from polygate.tables.diagnosis import FAILURES
 
-NAMES = ("separability", "gates", "decomposition", "diagnosis")
+NAMES = ("separability", "gates", "decomposition", "diagnosis", "positions")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,26 @@ def test_its_gates_and_its_division_of_failures_are_those_of_its_flags(knowing: 
     assert diagnosis["semantic_verdict"] == "not beyond a small encoder"
 
 
+def test_positions_are_read_beside_it_and_the_difference_is_paired(knowing: Made) -> None:
+    rows = pick(knowing.tables["positions"], target="harmful", direction="v_hrl", read="true")
+    for _, language in knowing.run.all():
+        what = {"language": language, "scorer": "semantic", "prompts": "all", "metric": "auc"}
+        (own,) = pick(knowing.tables["separability"], **what)
+        for row in pick(rows, language=language):
+            assert [row["semantic"], row["semantic_low"], row["semantic_high"]] == [
+                own["estimate"],
+                own["low"],
+                own["high"],
+            ]
+            apart = float(row["estimate"]) - float(row["semantic"])
+            assert float(row["semantic_difference"]) == pytest.approx(apart, abs=2e-6)
+            assert float(row["semantic_p_holm"]) >= float(row["semantic_p"])
+            assert row["semantic_verdict"] == "not beyond a small encoder"
+    whole = [row for row in rows if not row["language"]]
+    assert whole
+    assert all(row["semantic"] and not row["semantic_verdict"] for row in whole)
+
+
 def test_the_diagnosis_is_the_same_with_and_without_it(ignorant: Made, without: Made) -> None:
     same = [name for name in ignorant.tables["diagnosis"][0] if not name.startswith("semantic_")]
     first, second = ([[row[name] for name in same] for row in one.tables["diagnosis"]] for one in (ignorant, without))
@@ -145,9 +165,10 @@ def test_the_diagnosis_is_the_same_with_and_without_it(ignorant: Made, without: 
 
 
 def test_without_an_encoder_cells_are_empty_and_it_is_said(without: Made) -> None:
-    for name in ("separability", "diagnosis"):
+    for name in ("separability", "diagnosis", "positions"):
         columns = [column for column in without.tables[name][0] if column.startswith("semantic_")]
         assert len(columns) >= len(FAILURES)
+        columns += ["semantic"] if name == "positions" else []
         assert not any(row[column] for row in without.tables[name] for column in columns)
     assert not any(pick(without.tables[name], scorer="semantic") for name in NAMES[:3])
     assert without.answers["missing_controls"] == ["semantic"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from polygate.decision.probes.transfer import SCHEMA
 from polygate.prompts.table import prompt_id
 from polygate.settings.types import Statistics
 from polygate.tables import transfer
-from polygate.tables.cells import SURFACE_GATE, Cell
+from polygate.tables.cells import SEMANTIC, SEMANTIC_GATE, SURFACE_GATE, Cell
 
 TIERS = {"h": "high", "m": "mid", "t": "low", "u": "low"}
 HARMFUL, HARMLESS = 24, 20
@@ -40,12 +41,14 @@ def scores() -> pa.Table:
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
 
 
-def surface(language: str) -> pa.Table:
+def surface(language: str, gate: str = SURFACE_GATE) -> pa.Table:
+    """What a control tells: the surface, or with the encoder's scorer of gates the encoder."""
     rows = []
-    random = np.random.default_rng([9, *language.encode()])
+    scorer_alone = SCORERS[0] if gate == SURFACE_GATE else SEMANTIC
+    random = np.random.default_rng([len(gate), *language.encode()])
     for subset, n in PROMPTS:
         score = float(random.normal() + (subset == "harmful"))
-        for scorer, budget in [(SCORERS[0], None), (SURFACE_GATE, 0), (SURFACE_GATE, 4)]:
+        for scorer, budget in [(scorer_alone, None), (gate, 0), (gate, 4)]:
             shown = score if budget != 4 else -score
             known = {"prompt_id": prompt_id(subset, "test", n), "split": "test", "scorer": scorer}  # type: ignore[arg-type]
             rows.append({**known, "budget": budget, "score": shown, "flagged": shown > 0.5})
@@ -58,14 +61,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, list[dict[
     return scores(), built(folder, scores())
 
 
-def built(folder: Path, table: pa.Table) -> list[dict[str, str]]:
+def built(folder: Path, table: pa.Table, *, encoder: bool = True) -> list[dict[str, str]]:
     files.write_parquet(folder / "model.parquet", table, {}, {"model": ""})
-    cells = []
-    for language, tier in TIERS.items():
-        files.write_parquet(folder / f"{language}.parquet", surface(language), {}, {"language": language})
-        cells.append(Cell("", tier, language, folder / f"{language}.parquet"))
+    cells: dict[str, list[Cell]] = {SURFACE_GATE: [], SEMANTIC_GATE: []}
+    for (language, tier), gate in product(TIERS.items(), cells):
+        path = folder / f"{gate}-{language}.parquet"
+        files.write_parquet(path, surface(language, gate), {}, {"language": language})
+        cells[gate].append(Cell("", tier, language, path))
     whole = [Cell("qwen", "", "", folder / "model.parquet")]
-    transfer.build(whole, cells, folder / "transfer.csv", statistics=Statistics(resamples=300), seed=0)
+    beside = cells[SEMANTIC_GATE] if encoder else []
+    transfer.build(
+        *(whole, cells[SURFACE_GATE], folder / "transfer.csv"),
+        statistics=Statistics(resamples=300),
+        seed=0,
+        semantics=beside,
+    )
     return read(folder / "transfer.csv")
 
 
@@ -98,12 +108,15 @@ def test_a_tiers_mean_leaves_the_source_out(made: tuple[pa.Table, list[dict[str,
     assert not where(rows, tier="mid", source="m", language=None)
 
 
-def test_the_surface_stands_beside_in_the_same_protocol(made: tuple[pa.Table, list[dict[str, str]]]) -> None:
+@pytest.mark.parametrize(("control", "scorer"), [("surface", SURFACE_GATE), ("semantic", SEMANTIC_GATE)])
+def test_the_controls_stand_beside_in_the_same_protocol(
+    made: tuple[pa.Table, list[dict[str, str]]], control: str, scorer: str
+) -> None:
     _, rows = made
     for language in ("m", "t", "u"):
-        frame = surface(language).to_pandas()
-        own = frame[frame["scorer"] == SCORERS[0]]
-        gate = frame[(frame["scorer"] == SURFACE_GATE) & (frame["budget"] == 0)]
+        frame = surface(language, scorer).to_pandas()
+        own = frame[frame["scorer"] == control]
+        gate = frame[(frame["scorer"] == scorer) & (frame["budget"] == 0)]
         harmful = own["prompt_id"].str.startswith("harmful").to_numpy()
         expected = {
             "auc": roc_auc_score(harmful, own["score"]),
@@ -111,8 +124,18 @@ def test_the_surface_stands_beside_in_the_same_protocol(made: tuple[pa.Table, li
             "balanced_accuracy": balanced_accuracy_score(harmful, gate["flagged"].astype(bool)),
         }
         for metric, value in expected.items():
-            found = {row["surface"] for row in where(rows, language=language, metric=metric)}
+            found = {row[control] for row in where(rows, language=language, metric=metric)}
             assert [float(one) for one in found] == pytest.approx([value], abs=1e-6)
+    assert all(float(row[f"{control}_low"]) <= float(row[control]) <= float(row[f"{control}_high"]) for row in rows)
+
+
+def test_without_an_encoder_its_columns_are_empty_and_the_rest_is_the_same(
+    made: tuple[pa.Table, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    bare = built(tmp_path, scores(), encoder=False)
+    assert {row[f"semantic{end}"] for row in bare for end in ("", "_low", "_high")} == {""}
+    kept = [name for name in bare[0] if not name.startswith("semantic")]
+    assert [[row[name] for name in kept] for row in bare] == [[row[name] for name in kept] for row in made[1]]
 
 
 def test_differences_are_to_the_gate_without_a_further_language(made: tuple[pa.Table, list[dict[str, str]]]) -> None:

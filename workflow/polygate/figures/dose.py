@@ -37,6 +37,7 @@ LINES = (
     Line("refused", "", "harmful refused, unsteered", "D", style.PART_COLOURS["action"]),
     Line("auc", "v_hrl", "AUC of v_HRL", "o", style.PART_COLOURS["representation"]),
     Line("auc", "surface", "AUC of the surface alone", "X", style.BASELINE, ":"),
+    Line("auc", "semantic", "AUC of a small encoder", "P", style.ENCODER, ":"),
 )
 BY_BUDGET = (
     Line("f1", "gate", "F1 of the gate", "s", style.PART_COLOURS["calibration"]),
@@ -60,12 +61,15 @@ def plot(data: pd.DataFrame) -> Figure:
         doses = sorted(data["dose"].unique())
         budgets = sorted(data["budget"].dropna().unique())
         languages = reading.names(data, "language")
+        # A line without points would count as one in the figure's corner, and push the panels away.
+        lines = [line for line in LINES if (data["scorer"] == line.scorer).any()]
+        entries = _entries(lines, budgets)
         grid = style.panels(languages, rows=list(ROWS), width=2.0, height=1.9, sharex=True, sharey=True)
         # The legend above the panels takes none of their room.
-        grid.figure.set_figheight(grid.figure.get_figheight() + 0.05 * len(_entries(budgets)))
+        grid.figure.set_figheight(grid.figure.get_figheight() + 0.05 * len(entries))
         for (row, language), axes in grid.axes_dict.items():
             mine = data[data["language"] == language]
-            curves: list[tuple[Line, float | None]] = [(line, None) for line in LINES if line.metric in ROWS[row]]
+            curves: list[tuple[Line, float | None]] = [(line, None) for line in lines if line.metric in ROWS[row]]
             curves += [pair for pair in product(BY_BUDGET, budgets) if pair[0].metric in ROWS[row]]
             for number, (line, budget) in enumerate(curves):
                 rows = mine[(mine["metric"] == line.metric) & (mine["scorer"] == line.scorer)]
@@ -82,12 +86,12 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.grid(axis="y")
             axes.set_axisbelow(True)
             axes.set_ylabel(row if language == languages[0] else "")
-        return style.head(grid, "What safety data a language needs", _entries(budgets))
+        return style.head(grid, "What safety data a language needs", entries)
 
 
 def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, shift: float, *, filled: bool) -> None:
     each = rows[rows["model"] != ""]
-    if len(each):  # A line without points would count as one in the figure's corner, and push the panels away.
+    if len(each):
         axes.plot(
             [doses.index(dose) + shift for dose in each["dose"]],
             each["estimate"],
@@ -116,8 +120,8 @@ def _line(axes: Axes, rows: pd.DataFrame, doses: Sequence[float], line: Line, sh
     )
 
 
-def _entries(budgets: Sequence[float]) -> list[style.Entry]:
-    entries = [style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour),)) for line in LINES]
+def _entries(lines: Sequence[Line], budgets: Sequence[float]) -> list[style.Entry]:
+    entries = [style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour),)) for line in lines]
     for line, budget in product(BY_BUDGET, budgets):
         mark = style.mark(marker=line.marker, colour=line.colour, filled=budget == budgets[-1])
         examples = f"{budget:.0f} + {budget:.0f} examples" if budget else "no example"

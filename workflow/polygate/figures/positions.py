@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polygate.figures import reading, style
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("model", "tier", "language", "position", "layer", "direction", "target", "estimate", "low", "high", "n"),
-    *("chosen", "read", "surface"),
+    *("chosen", "read", "surface", "semantic"),
 )
 DRAWN = "v_hrl"
 
@@ -35,14 +35,19 @@ LOOKS: Mapping[str, Look] = {
 OTHER = Look(style.INK, "^")
 NAMES = {"t_inst": "last token of the instruction", "t_post_inst": "last of the prompt", "mean": "mean of all tokens"}
 LINES = {"harmful": "-", "refused": "--"}
+CONTROLS: Mapping[str, tuple[str, str, Any]] = {
+    "surface": ("surface alone", style.BASELINE, "-."),
+    "semantic": ("a small encoder", style.ENCODER, (0, (5, 1, 1, 1, 1, 1))),
+}
+"""Label, colour and line of what no model takes part in, for harmful prompts."""
 
 
 def select(positions: pd.DataFrame) -> pd.DataFrame:
-    """Means over the languages of a tier along v_HRL (pc1_of_diffs), both targets, the surface beside each."""
+    """Means over the languages of a tier along v_HRL (pc1_of_diffs), both targets, the controls beside each."""
     rows = positions[(positions["language"] == "") & (positions["direction"] == DRAWN)]
     rows = rows.assign(**{name: rows[name].astype(str).str.lower() == "true" for name in ("chosen", "read")})
     columns = ["model", "tier", "target", "position", "layer", "estimate", "low", "high", "n", "chosen", "read"]
-    return rows[[*columns, "surface"]].reset_index(drop=True)
+    return rows[[*columns, *CONTROLS]].reset_index(drop=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
@@ -68,9 +73,10 @@ def _panel(axes: Axes, mine: pd.DataFrame) -> None:
     axes.axhline(0.5, color=style.INK, linewidth=0.9, linestyle=":", zorder=1)
     for layer in mine.loc[mine["chosen"].astype(bool), "layer"].unique():
         axes.axvline(layer, color=style.FAINT, linewidth=4, zorder=0)
-    surface = mine[mine["target"] == "harmful"]
-    if surface["surface"].notna().any():
-        axes.axhline(surface["surface"].iloc[0], color=style.BASELINE, linestyle="-.", linewidth=1.1, zorder=2)
+    for control, (_, colour, line) in CONTROLS.items():
+        level = mine.loc[mine["target"] == "harmful", control].dropna()
+        if len(level):
+            axes.axhline(level.iloc[0], color=colour, linestyle=line, linewidth=1.3, zorder=2)
     for (target, position), rows in mine.groupby(["target", "position"], sort=False):
         look, rows = LOOKS.get(str(position), OTHER), rows.sort_values("layer")
         harmful = target == "harmful"
@@ -99,10 +105,9 @@ def _entries(data: pd.DataFrame) -> list[style.Entry]:
     entries.append(style.Entry("harmful from harmless prompts", (style.mark(line="-"),)))
     if (data["target"] == "refused").any():
         entries.append(style.Entry("refused from answered harmful", (style.mark(filled=False, line="--"),)))
-    if data["surface"].notna().any():
-        entries.append(
-            style.Entry("harmful, surface alone", (style.mark(marker="", colour=style.BASELINE, line="-."),))
-        )
+    for control, (label, colour, line) in CONTROLS.items():
+        if data[control].notna().any():
+            entries.append(style.Entry(f"harmful, {label}", (style.mark(marker="", colour=colour, line=line),)))
     entries.append(style.Entry("chosen layer", (style.mark(marker="s", colour=style.FAINT),)))
     return entries
 

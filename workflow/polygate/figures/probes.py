@@ -21,6 +21,7 @@ LINES = {
     "target": Line("own examples alone", style.PROBE_COLOURS[5], "P"),
     "omniguard": Line("OMNIGuard, high and mid", style.PROBE_COLOURS[6], "<"),
     "surface": Line("surface features, logistic", style.INK, "*", "-."),
+    "semantic": Line("a small encoder, logistic", style.ENCODER, "X", "-."),
     "random_subspace": Line("random subspace, logistic", style.BASELINE, "+", "--"),
     "random": Line("random direction", style.BASELINE, "x", ":"),
 }
@@ -29,8 +30,8 @@ LINES = {
 def select(table: pd.DataFrame, gates: pd.DataFrame, rank: int) -> pd.DataFrame:
     """Tier means of F1 of probes with high-resource sources or none, and OMNIGuard, of the largest rank up to `rank`.
 
-    The threshold is the sources' at budget 0, the examples' above it. Gates on the surface of the prompts, fitted and
-    calibrated in the same way, stand beside them at the budgets that both have.
+    The threshold is the sources' at budget 0, the examples' above it. Gates on the surface of the prompts and on
+    a small encoder, fitted and calibrated in the same way, stand beside them at the budgets that both have.
     """
     import pandas as pd
 
@@ -41,10 +42,10 @@ def select(table: pd.DataFrame, gates: pd.DataFrame, rank: int) -> pd.DataFrame:
     usable = rows["rank"].where(rows["rank"] <= rank)
     largest = usable.groupby([rows["model"], rows["tier"], rows["probe"]]).transform("max")
     rows = rows[rows["rank"].isna() | (rows["rank"] == largest)]
-    surface = gates[(gates["scorer"] == "surface") & (gates["metric"] == "f1") & (gates["language"] == "")]
-    surface = surface[surface["draw"].isna() & surface["budget"].isin(rows["budget"].unique())]
-    surface = surface.assign(probe="surface", sources="high")
-    return pd.concat([rows[list(budgets.KEPT)], surface[list(budgets.KEPT)]], ignore_index=True)
+    beside = gates[gates["scorer"].isin(gate_f1.CONTROLS) & (gates["metric"] == "f1") & (gates["language"] == "")]
+    beside = beside[beside["draw"].isna() & beside["budget"].isin(rows["budget"].unique())]
+    beside = beside.assign(probe=beside["scorer"], sources="high")
+    return pd.concat([rows[list(budgets.KEPT)], beside[list(budgets.KEPT)]], ignore_index=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:

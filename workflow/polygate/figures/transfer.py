@@ -16,23 +16,29 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("model", "tier", "source", "source_tier", "language", "within", "metric", "estimate", "low", "high", "n"),
-    *("surface", "p_holm"),
+    *("surface", "semantic", "p_holm"),
 )
 METRICS = {"f1": "F1", "auc": "AUC", "balanced_accuracy": "balanced accuracy"}
-NONE, SURFACE = "none", "surface"
-"""Rows of the gate of the high-resource languages alone, and of the surface of the prompts."""
+NONE = "none"
+"""Row of the gate of the high-resource languages alone."""
+CONTROLS = {"surface": "surface", "semantic": "encoder"}
+"""Columns and rows of what no model takes part in."""
 
 
 def select(table: pd.DataFrame) -> pd.DataFrame:
-    """Every gate in every language; what the surface gives stands as a row of its own."""
+    """Every gate in every language; what the surface gives, and a small encoder, stand as rows of their own."""
     import pandas as pd
 
     rows = table[table["language"] != ""]
     rows = rows.assign(within=rows["within"].astype(str).str.lower() == "true")
     bare = rows[rows["source"] == ""]
-    beside = bare.assign(source=SURFACE, estimate=bare["surface"], low=None, high=None)
-    found = pd.concat([beside, bare.assign(source=NONE), rows[rows["source"] != ""]])
-    return found[[*COLUMNS[:-2], "p_holm"]].reset_index(drop=True)
+    beside = [
+        bare.assign(source=label, estimate=bare[name], low=None, high=None)
+        for name, label in CONTROLS.items()
+        if bare[name].notna().any()
+    ]
+    found = pd.concat([*beside, bare.assign(source=NONE), rows[rows["source"] != ""]])
+    return found[[*COLUMNS[: -len(CONTROLS) - 1], "p_holm"]].reset_index(drop=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:

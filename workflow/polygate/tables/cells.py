@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate import files
+from polygate.controls.surface import LABEL_FREE
 from polygate.errors import PolygateError
+from polygate.measurement.statistics import ENCODER, SURFACE
 from polygate.settings.types import TIERS
 
 ROUTED = "routed"
@@ -24,6 +26,8 @@ SEMANTIC = "semantic"
 """Scorer of the probe on a small encoder's embeddings, in a cell of the semantic baseline."""
 SEMANTIC_GATE = "semantic_gate"
 """Scorer of the gates there."""
+CONTROLS: Mapping[str, Sequence[str]] = {SURFACE: LABEL_FREE, ENCODER: (SEMANTIC,)}
+"""What a direction is compared with, and by which scorers."""
 
 
 @dataclass(frozen=True)

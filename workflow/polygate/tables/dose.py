@@ -12,7 +12,7 @@ from typing import Any
 
 from polygate.measurement.repeats import over_trainings
 from polygate.measurement.statistics import Interval
-from polygate.tables.cells import ROUTED
+from polygate.tables.cells import ROUTED, SEMANTIC
 from polygate.tables.rows import Row, read_rows, select
 from polygate.tables.writing import interval, write
 
@@ -49,9 +49,9 @@ def build(
     `doses` are pairs of model and language with their dose (harmful examples in the alignment), its seed and `alike`,
     the same for models that differ in their seed alone; means over these, with intervals at `confidence`
     (`over_trainings`), have an empty `model` and `seed`, and `alignments` says over how many. Metrics: "refused", the
-    share of harmful prompts refused without steering; "auc" of v_HRL at the chosen layer and of the surface; "f1" of
-    the gate of `rank` at the first and the last of `budgets`, and "routed", the share of harmful prompts refused when
-    it routes them. Rows by language, then dose, alignments before their mean.
+    share of harmful prompts refused without steering; "auc" of v_HRL at the chosen layer, of the surface and, where
+    there is one, of a small encoder; "f1" of the gate of `rank` at the first and the last of `budgets`, and "routed",
+    the share of harmful prompts refused when it routes them. Rows by language, then dose, alignments before their mean.
     """
     tables = _Tables(*(read_rows(path) for path in (refusal, separability, choices, gates)))
     setups = list(dict.fromkeys((budgets[0], budgets[-1])))
@@ -97,7 +97,7 @@ def _rows(tables: _Tables, model: str, language: str, rank: int, budgets: Sequen
     found: list[tuple[dict[str, Any], list[Row]]] = [
         ({"metric": "refused"}, select(refused, arm="none")),
         ({"metric": "auc", "scorer": "v_hrl"}, select(auc, scorer="v_hrl", layer=layer)),
-        ({"metric": "auc", "scorer": "surface"}, select(auc, scorer="surface")),
+        *(({"metric": "auc", "scorer": name}, select(auc, scorer=name)) for name in ("surface", SEMANTIC)),
     ]
     for budget in budgets:
         of_gate = select(tables.gates, **place, metric="f1", scorer="gate", rank=rank, budget=budget, draw=None)

@@ -1,24 +1,26 @@
-"""positions.csv: at which token, and at which layer, harmfulness and refusal are read, beside the surface.
+"""positions.csv: at which token, and at which layer, harmfulness and refusal are read, beside the controls.
 
 Every row is an AUC on test prompts along a direction that was fitted on the source languages at that `position` and
 `layer`: `v_hrl` (pc1_of_diffs) or `v_hrl_pooled` (pooled_dim). `target` says what is told apart: `harmful` from
 harmless prompts, or, among harmful ones, `refused` from complied with by the unsteered model (strict), where a
 language has at least six of each. `positive` of the n prompts are harmful, or refused; a tier's mean is over so many
-`languages`. `surface`: the AUC of the eleven surface features, fitted on the sources, for the same target and prompts.
+`languages`. `surface`: the AUC of the eleven surface features, fitted on the sources, for the same target and prompts;
+`semantic`: that of the probe on a small encoder's embeddings, empty where the run has none.
 
 `chosen` marks the model's chosen layer, `read` the layer at which a position is read: the one where v_hrl's AUC for
 harmful prompts of the validation split is highest on average over the languages that choose (the high-resource ones
 where all is fixed in the settings), the layer nearest to the chosen one among equals. No test prompt takes part.
 
-On the rows of v_hrl at that layer stand two paired comparisons. With the surface, as in separability.csv, per language:
-`difference` to the stronger `baseline`, Holm-corrected over the languages and positions of a model and target. With the
+On the rows of v_hrl at that layer stand paired comparisons. With the surface, as in separability.csv, per language:
+`difference` to the stronger `baseline`, Holm-corrected over the languages and positions of a model and target; the
+columns `semantic_…` hold the same with the encoder, another family of tests. With the
 other positions, each at its own layer: `ahead` of the strongest of them, the `rival`; a position must beat all of them,
 so p is the largest of theirs; Holm-corrected over languages and positions, and over tiers and positions for the means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +31,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate import kernels
-from polygate.controls.surface import LABEL_FREE
 from polygate.measurement.statistics import (
     FEWEST,
     Panel,
@@ -47,8 +48,8 @@ from polygate.measurement.statistics import (
 from polygate.representation.directions import ESTIMATORS
 from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
-from polygate.tables.cells import Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, spelt, told, write
+from polygate.tables.cells import CONTROLS, SEMANTIC, Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
+from polygate.tables.writing import SEMANTIC_COLUMNS, interval, spelt, told, write
 
 COLUMNS = (
     "model",
@@ -71,6 +72,9 @@ COLUMNS = (
     "surface",
     "surface_low",
     "surface_high",
+    "semantic",
+    "semantic_low",
+    "semantic_high",
     "baseline",
     "difference",
     "difference_low",
@@ -78,6 +82,7 @@ COLUMNS = (
     "p",
     "p_holm",
     "verdict",
+    *SEMANTIC_COLUMNS,
     "rival",
     "ahead",
     "ahead_low",
@@ -88,6 +93,8 @@ COLUMNS = (
 )
 READ = "v_hrl"
 """The direction that is compared, at each position's own layer."""
+SCORERS = tuple(name for names in CONTROLS.values() for name in names)
+"""The controls' scorers."""
 
 Target = Literal["harmful", "refused"]
 TARGETS: tuple[Target, ...] = ("harmful", "refused")
@@ -97,12 +104,12 @@ Place = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Sheet:
-    """Scores of one language's test prompts: `places` and `surface` float64 [n] each; `outcome` [n], text."""
+    """Scores of one language's test prompts: `places` and `controls` float64 [n] each; `outcome` [n], text."""
 
     language: str
     test: Test
     places: Mapping[Place, NDArray[np.float64]]
-    surface: Mapping[str, NDArray[np.float64]]
+    controls: Mapping[str, NDArray[np.float64]]
     outcome: NDArray[np.str_]
 
     def labels(self, target: Target) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -137,13 +144,13 @@ class Scores:
     def of(cls, sheets: Sequence[Sheet], target: Target) -> Scores:
         """Of the languages of `sheets`, all of which have the target."""
         places = [place for place in sheets[0].places if all(place in sheet.places for sheet in sheets)]
-        baselines = [name for name in LABEL_FREE if all(name in sheet.surface for sheet in sheets)]
+        baselines = [name for name in SCORERS if all(name in sheet.controls for sheet in sheets)]
         parts, values = [], []
         for sheet in sheets:
             rows, positive = sheet.labels(target)
             ids = [f"{sheet.test.ids[row]} {int(label)}" for row, label in zip(rows, positive, strict=True)]
             parts.append(Part(sheet.language, ids, positive))
-            scores = [*(sheet.places[place] for place in places), *(sheet.surface[name] for name in baselines)]
+            scores = [*(sheet.places[place] for place in places), *(sheet.controls[name] for name in baselines)]
             values.append(np.stack(scores)[:, rows])
         return cls(target, Panel.stack(parts), places, baselines, np.concatenate(values, axis=1))
 
@@ -164,11 +171,12 @@ def build(
     high: Sequence[str],
     statistics: Statistics,
     seed: int,
+    semantics: Sequence[Cell] = (),
 ) -> None:
     """Write the table.
 
-    `scores` and `judgements` (of the unsteered model): one cell per model and language; `surfaces`: one per language;
-    `choices`: one per model; `high`: the high-resource languages.
+    `scores` and `judgements` (of the unsteered model): one cell per model and language; `surfaces`, and with an encoder
+    `semantics`: one per language; `choices`: one per model; `high`: the high-resource languages.
     """
     resampling = Resampling.of(statistics, seed)
     chosen = {cell.model: Choice.load(cell.path) for cell in choices}
@@ -176,7 +184,7 @@ def build(
     rows: list[dict[str, Any]] = []
     for (model, tier), cells in by_tier(scores):
         own = [cell for cell in judgements if cell.model == model]
-        sheets = [_sheet(cell, surfaces, own) for cell in cells]
+        sheets = [_sheet(cell, [*surfaces, *semantics], own) for cell in cells]
         places = [(position, layer, READ) for position, layer in layers[model].items()]
         family = resolving(resampling, len(places) * len({cell.language for cell in scores}))
         for target in TARGETS:
@@ -233,11 +241,8 @@ def _direction(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["direction"], READ))
 
 
-def _sheet(cell: Cell, surfaces: Sequence[Cell], judgements: Sequence[Cell]) -> Sheet:
+def _sheet(cell: Cell, controls: Sequence[Cell], judgements: Sequence[Cell]) -> Sheet:
     table = test_split(read(cell, ["prompt_id", "split", "subset", "position", "layer", "direction", "score"]))
-    surface = only(surfaces, language=cell.language)
-    baselines = read(surface, ["prompt_id", "scorer", "score"])
-    baselines = baselines.filter(pc.is_in(baselines["scorer"], value_set=pa.array(LABEL_FREE, pa.string())))
     judged = only(judgements, language=cell.language)
     said = read(judged, ["prompt_id", "subset", "outcome"])
     test = test_rows(said)
@@ -246,13 +251,20 @@ def _sheet(cell: Cell, surfaces: Sequence[Cell], judgements: Sequence[Cell]) -> 
         cell.language,
         test,
         {(position, int(layer), name): values for (position, layer, name), values in places.items()},
-        {name: values for (name,), values in pivoted(baselines, ["scorer"], "score", test, surface.path).items()},
+        {name: values for one in controls if one.language == cell.language for name, values in _told(one, test)},
         pivoted(said, [], "outcome", test, judged.path)[()],
     )
 
 
+def _told(control: Cell, test: Test) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Scorer and scores of a control that take part."""
+    told = read(control, ["prompt_id", "scorer", "score"])
+    told = told.filter(pc.is_in(told["scorer"], value_set=pa.array(SCORERS, pa.string())))
+    yield from ((name, values) for (name,), values in pivoted(told, ["scorer"], "score", test, control.path).items())
+
+
 def _rows(scores: Scores, resampling: Resampling) -> list[dict[str, Any]]:
-    """Every place's AUC, the surface's beside it, per language and over the tier."""
+    """Every place's AUC, the controls' beside it, per language and over the tier."""
     panel, found = scores.panel, replicate("auc", scores.values, scores.panel, resampling)
     counts = panel.counts()
     positive = np.bincount(panel.languages[panel.harmful], minlength=len(panel.names))
@@ -261,9 +273,9 @@ def _rows(scores: Scores, resampling: Resampling) -> list[dict[str, Any]]:
         column = slice(None) if language == "" else slice(at, at + 1)
         common: dict[str, Any] = {"language": language, "n": int(counts[column].sum())}
         common |= {"positive": int(positive[column].sum()), "languages": len(counts[column])}
-        if "surface" in scores.baselines:
-            beside = share_interval(source, len(scores.places) + scores.baselines.index("surface"), at, items)
-            common |= {"surface": beside.estimate, "surface_low": beside.low, "surface_high": beside.high}
+        for control in [name for name in ("surface", SEMANTIC) if name in scores.baselines]:
+            beside = share_interval(source, len(scores.places) + scores.baselines.index(control), at, items)
+            common |= {control: beside.estimate, f"{control}_low": beside.low, f"{control}_high": beside.high}
         for method, (position, layer, direction) in enumerate(scores.places):
             place = {"position": position, "layer": layer, "direction": direction}
             rows.append({**common, **place, **interval(share_interval(source, method, at, items))})
@@ -277,7 +289,7 @@ def _wheres(panel: Panel, found: Replicates) -> list[tuple[str, Replicates, int,
 
 
 def _compare(rows: list[dict[str, Any]], scores: Scores, resampling: Resampling) -> None:
-    """Attach to the rows of each position's own layer how it does beside the surface and the other positions."""
+    """Attach to the rows of each position's own layer how it does beside the controls and the other positions."""
     found = replicate("auc", scores.values, scores.panel, resampling)
     at = {place: number for number, place in enumerate(scores.places)}
     baselines = {name: found.pick([len(at) + number]) for number, name in enumerate(scores.baselines)}
@@ -287,8 +299,9 @@ def _compare(rows: list[dict[str, Any]], scores: Scores, resampling: Resampling)
         if method is None:
             continue
         _, source, column, items = wheres[row["language"]]
-        if baselines and row["language"]:
-            row["beside surface"] = against_surface(found.pick([method]), baselines, column)
+        for control, names in CONTROLS.items() if row["language"] else ():
+            if beside := {name: baselines[name] for name in names if name in baselines}:
+                row[control] = against_surface(found.pick([method]), beside, column)
         if len(at) > 1:
             rivals = {place[0]: source.pick([other]) for place, other in at.items() if other != method}
             row["beside positions"] = against_every(source.pick([method]), rivals, column, items)
@@ -298,10 +311,11 @@ def _correct(rows: list[dict[str, Any]], confidence: float) -> None:
     """Holm's corrections, within each model and target, and the comparisons spelt out in their rows."""
     for model, target in dict.fromkeys((row["model"], row["target"]) for row in rows):
         mine = [row for row in rows if (row["model"], row["target"]) == (model, target)]
-        compared = [row for row in mine if "beside surface" in row]
-        verdicts = with_verdicts([row["beside surface"] for row in compared], confidence)
-        for row, found in zip(compared, verdicts, strict=True):
-            row |= spelt(found)
+        for control in CONTROLS:
+            compared = [row for row in mine if control in row]
+            verdicts = with_verdicts([row[control] for row in compared], confidence, control)
+            for row, found in zip(compared, verdicts, strict=True):
+                row |= spelt(found, control)
         for family in (True, False):
             compared = [row for row in mine if "beside positions" in row and bool(row["language"]) == family]
             adjusted = holm([row["beside positions"].p for row in compared])

@@ -16,7 +16,7 @@ small encoder", or not. They are empty where there is no encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,11 +28,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polygate.controls.matching import CALIPER, Matched, caliper_auc, close_pairs, match, strata
-from polygate.controls.surface import FINAL_CLASSES, LABEL_FREE, SCORERS
+from polygate.controls.surface import FINAL_CLASSES, SCORERS
 from polygate.errors import PolygateError
 from polygate.measurement.statistics import (
-    ENCODER,
-    SURFACE,
     Panel,
     Part,
     Replicates,
@@ -47,12 +45,9 @@ from polygate.representation.directions import ESTIMATORS
 from polygate.settings.types import Statistics
 from polygate.steering.choice import Choice
 from polygate.steering.conditional import clipped_rank
-from polygate.tables.cells import SEMANTIC, Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
-from polygate.tables.writing import interval, spelt, tested, write
+from polygate.tables.cells import CONTROLS, SEMANTIC, Cell, Test, by_tier, only, pivoted, read, test_rows, test_split
+from polygate.tables.writing import SEMANTIC_COLUMNS, interval, spelt, write
 
-SEMANTIC_COLUMNS = tuple(
-    f"semantic_{name}" for name in ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
-)
 COLUMNS = (
     "model",
     "tier",
@@ -81,8 +76,6 @@ COLUMNS = (
     *SEMANTIC_COLUMNS,
 )
 DIRECTIONS = ("v_hrl", "local")
-CONTROLS: Mapping[str, Sequence[str]] = {SURFACE: LABEL_FREE, ENCODER: (SEMANTIC,)}
-"""What v_hrl is compared with, and by which scorers."""
 METRICS = ("auc", "average_precision")
 FEWEST_PAIRS = 100
 """Below this many close pairs in a language their AUC says little; the column `overlap` says so."""
@@ -323,4 +316,4 @@ def _verdicts(rows: list[dict[str, Any]], confidence: float) -> None:
         for row, found in zip(
             compared, with_verdicts([row[control] for row in compared], confidence, control), strict=True
         ):
-            row |= spelt(found) if control == SURFACE else {f"semantic_{k}": v for k, v in tested(found).items()}
+            row |= spelt(found, control)

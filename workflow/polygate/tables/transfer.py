@@ -3,7 +3,8 @@
 A row is a metric of one gate on the test prompts of a `language`, or (language "") its mean over the languages of a
 tier, the source left out. `source` is empty for the gate without a further language. `within` marks gates tested on
 unseen prompts of their own source: no transfer, and in no mean. `surface` is what the surface of the prompts gives
-without any model: for the AUC eleven features, for F1 and balanced accuracy the gate on them of budget 0.
+without any model: for the AUC eleven features, for F1 and balanced accuracy the gate on them of budget 0; `semantic` is
+the same of a small encoder's embeddings, empty where the run has no encoder.
 
 `difference`: to the gate without a further language, paired over prompts, `p` of it Holm-corrected over the sources
 and languages of a model and metric, and over sources and tiers for the means.
@@ -36,55 +37,88 @@ from polygate.measurement.statistics import (
     share_interval,
 )
 from polygate.settings.types import Statistics
-from polygate.tables.cells import Cell, Test, control_gates, only, pivoted, read, test_rows, test_split
+from polygate.tables.cells import (
+    SEMANTIC,
+    SEMANTIC_GATE,
+    SURFACE_GATE,
+    Cell,
+    Test,
+    control_gates,
+    only,
+    pivoted,
+    read,
+    test_rows,
+    test_split,
+)
 from polygate.tables.writing import interval, told, write
 
 COLUMNS = (
     *("model", "tier", "source", "source_tier", "language", "within", "rank", "metric"),
-    *("estimate", "low", "high", "n", "method", "surface", "surface_low", "surface_high"),
+    *("estimate", "low", "high", "n", "method"),
+    *(f"{control}{end}" for control in ("surface", SEMANTIC) for end in ("", "_low", "_high")),
     *("difference", "difference_low", "difference_high", "p", "p_holm"),
 )
 METRICS: Mapping[Statistic, str] = {"auc": "score", "f1": "flagged", "balanced_accuracy": "flagged"}
 """Metric → the column that it is computed from."""
-SURFACE = LABEL_FREE[0]
+GATES = {LABEL_FREE[0]: SURFACE_GATE, SEMANTIC: SEMANTIC_GATE}
+"""Scorer of a control → that of its gates."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The gates of one model in one language, source → values [n] by column; the surface's beside them."""
+    """The gates of one model in one language: values [n] by source, or control, and column."""
 
     language: str
     tier: str
     test: Test
     values: Mapping[tuple[str, str], NDArray[np.float64]]
-    surface: Mapping[str, NDArray[np.float64]]
+    controls: Mapping[tuple[str, str], NDArray[np.float64]]
 
 
 def build(
-    transfers: Sequence[Cell], surfaces: Sequence[Cell], output: Path, *, statistics: Statistics, seed: int
+    transfers: Sequence[Cell],
+    surfaces: Sequence[Cell],
+    output: Path,
+    *,
+    statistics: Statistics,
+    seed: int,
+    semantics: Sequence[Cell] = (),
 ) -> None:
-    """Write the table. `transfers`: one cell per model; `surfaces`: one per language, with its tier."""
+    """Write the table.
+
+    `transfers`: one cell per model; `surfaces`, and with an encoder `semantics`: one per language, with its tier.
+    """
     resampling = Resampling.of(statistics, seed)
     rows: list[dict[str, Any]] = []
     for cell in transfers:
         table = read(cell, ["source", "language", "prompt_id", "subset", "rank", "score", "flagged"])
         if table.num_rows:
-            rows += [{"model": cell.model, **row} for row in _rows(cell, table, surfaces, resampling)]
+            rows += [{"model": cell.model, **row} for row in _rows(cell, table, surfaces, semantics, resampling)]
     write(output, COLUMNS, rows)
 
 
-def _rows(cell: Cell, table: pa.Table, surfaces: Sequence[Cell], resampling: Resampling) -> Iterator[dict[str, Any]]:
+def _rows(
+    cell: Cell, table: pa.Table, surfaces: Sequence[Cell], semantics: Sequence[Cell], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
     sources = pc.unique(table["source"]).to_pylist()
     tiers = {one.language: one.tier for one in surfaces}
     ranks = dict(zip(table["source"].to_pylist(), table["rank"].to_pylist(), strict=True))
-    targets = [_target(cell, table, only(surfaces, language=name)) for name in pc.unique(table["language"]).to_pylist()]
+    beside = {control: given for control, given in zip(GATES, (surfaces, semantics), strict=True) if given}
+    targets = [
+        _target(cell, table, {control: only(given, language=name) for control, given in beside.items()})
+        for name in pc.unique(table["language"]).to_pylist()
+    ]
     panel = Panel.stack([Part(target.language, target.test.ids, target.test.harmful) for target in targets])
     for metric, column in METRICS.items():
         values = np.concatenate(
-            [np.stack([*(t.values[source, column] for source in sources), t.surface[column]]) for t in targets], axis=1
+            [
+                np.stack([*(t.values[source, column] for source in sources), *(t.controls[c, column] for c in beside)])
+                for t in targets
+            ],
+            axis=1,
         )
         family = resolving(resampling, len(sources) * len(targets))
-        found = _Metric(sources, targets, replicate(metric, values, panel, family), panel)
+        found = _Metric(sources, list(beside), targets, replicate(metric, values, panel, family), panel)
         for family_rows in (found.languages(), found.means()):
             adjusted = holm([row["p"] for row in family_rows])
             for row, p in zip(family_rows, adjusted, strict=True):
@@ -94,9 +128,10 @@ def _rows(cell: Cell, table: pa.Table, surfaces: Sequence[Cell], resampling: Res
 
 @dataclass(frozen=True)
 class _Metric:
-    """A metric of the gates of `sources` in `targets`, and (last) of the surface: `found` [sources + 1, targets]."""
+    """A metric of gates in `targets`: `found` [sources + controls, targets]."""
 
     sources: Sequence[str]
+    controls: Sequence[str]
     targets: Sequence[Target]
     found: Replicates
     panel: Panel
@@ -125,9 +160,11 @@ class _Metric:
         rows = np.isin(self.panel.languages, list(columns))
         items = min(self.panel.only(rows).items())
         method, base = self.sources.index(source), self.sources.index("")
-        beside = share_interval(here, len(self.sources), 0, items)
         row = {"source": source, "n": int(rows.sum()), **interval(share_interval(here, method, 0, items))}
-        row |= {"surface": beside.estimate, "surface_low": beside.low, "surface_high": beside.high, "p": float("nan")}
+        for place, control in enumerate(self.controls, len(self.sources)):
+            beside = share_interval(here, place, 0, items)
+            row |= {control: beside.estimate, f"{control}_low": beside.low, f"{control}_high": beside.high}
+        row["p"] = float("nan")
         if source:
             differences = here.minus(here.pick([base]))
             parts = share_interval(here, method, 0, items), share_interval(here, base, 0, items)
@@ -137,7 +174,8 @@ class _Metric:
         return row
 
 
-def _target(cell: Cell, table: pa.Table, surface: Cell) -> Target:
+def _target(cell: Cell, table: pa.Table, controls: Mapping[str, Cell]) -> Target:
+    surface = controls[LABEL_FREE[0]]
     mine = table.filter(pc.equal(table["language"], surface.language))
     test = test_rows(mine.filter(pc.equal(mine["source"], mine["source"][0])))
     values = {
@@ -145,16 +183,18 @@ def _target(cell: Cell, table: pa.Table, surface: Cell) -> Target:
         for column in dict.fromkeys(METRICS.values())
         for (source,), found in pivoted(mine, ["source"], column, test, cell.path).items()
     }
-    return Target(surface.language, surface.tier, test, values, _surface(surface, test))
+    beside = {
+        (control, column): found for control, own in controls.items() for column, found in _told(control, own, test)
+    }
+    return Target(surface.language, surface.tier, test, values, beside)
 
 
-def _surface(cell: Cell, test: Test) -> dict[str, NDArray[np.float64]]:
-    """The surface's score and its gate's decision at budget 0, by column."""
+def _told(control: str, cell: Cell, test: Test) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """A control's score and its gate's decision at budget 0, by column."""
     scores = test_split(read(cell, ["prompt_id", "split", "scorer", "score"]))
-    scores = scores.filter(pc.equal(scores["scorer"], SURFACE))
-    gates = control_gates(cell, ["prompt_id", "budget", "flagged"])
-    found = {"score": pivoted(scores, [], "score", test, cell.path)[()]}
+    scores = scores.filter(pc.equal(scores["scorer"], control))
+    yield "score", pivoted(scores, [], "score", test, cell.path)[()]
+    gates = control_gates(cell, ["prompt_id", "budget", "flagged"], GATES[control])
     if gates is not None:
         gates = gates.filter(pc.equal(gates["budget"], 0))
-        found["flagged"] = pivoted(gates, [], "flagged", test, cell.path)[()].astype(np.float64)
-    return found
+        yield "flagged", pivoted(gates, [], "flagged", test, cell.path)[()].astype(np.float64)

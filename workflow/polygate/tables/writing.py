@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polygate import files
-from polygate.measurement.statistics import Comparison, Interval, holm
+from polygate.measurement.statistics import SURFACE, Comparison, Interval, holm
 from polygate.tables.rows import inert
 
 
@@ -50,9 +50,17 @@ def interval(found: Interval) -> dict[str, Any]:
     return {"estimate": found.estimate, "low": found.low, "high": found.high, "method": found.method}
 
 
-def spelt(comparison: Comparison) -> dict[str, Any]:
-    """A comparison with the surface as its columns."""
-    return {"baseline": comparison.baseline, **tested(comparison)}
+SEMANTIC_COLUMNS = tuple(
+    f"semantic_{name}" for name in ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
+)
+"""The comparison with a small encoder."""
+
+
+def spelt(comparison: Comparison, control: str = SURFACE) -> dict[str, Any]:
+    """A comparison with a control as its columns; with the encoder, `SEMANTIC_COLUMNS`."""
+    if control == SURFACE:
+        return {"baseline": comparison.baseline, **tested(comparison)}
+    return {f"semantic_{name}": value for name, value in tested(comparison).items()}
 
 
 def tested(comparison: Comparison) -> dict[str, Any]:
