@@ -90,7 +90,8 @@ def _rings(axes: Axes, ahead: pd.DataFrame, rows: Sequence[forest.Row], series: 
     place = {(row.tier, row.language): row.position + series.offset for row in rows}
     for row in ahead.itertuples():
         at = place[str(row.tier), str(row.language)]
-        axes.plot(row.estimate, at, "o", color=style.INK, markerfacecolor="none", markersize=7, markeredgewidth=0.9)
+        size = 7 if row.language else 9
+        axes.plot(row.estimate, at, "o", color=style.INK, markerfacecolor="none", markersize=size, markeredgewidth=0.9)
 
 
 def draw(agreement: Path | str, svg: Path | str, data: Path | str) -> None:
