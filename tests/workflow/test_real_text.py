@@ -128,6 +128,7 @@ def test_an_encoder_stands_beside_the_surface_in_every_table(finished_real: Chec
     for table in ("separability", "gates", "decomposition"):
         found = {row["language"] for row in rows(finished_real, table) if row["scorer"] == "semantic"}
         assert found == {"", "en", "de", "fr", "ar", "yo"}, table
+    assert all(row["semantic"] for table in ("positions", "transfer") for row in rows(finished_real, table))
     diagnosis = rows(finished_real, "diagnosis")
     assert all(row["semantic_auc"] and row["semantic_verdict"] for row in diagnosis)
     findings = json.loads((finished_real.folder / "results/real/tables/findings.json").read_text())
