@@ -54,7 +54,7 @@ rule omniguard:
         "../../envs/model.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=1,  # The demo needs none; at the paper's size a model's networks are 60 hours of one CPU core.
         mem=lambda wildcards, attempt: f"{8 * attempt}GB",
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
