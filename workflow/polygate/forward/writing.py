@@ -28,7 +28,7 @@ from polygate.forward.tokenising import Tokenised
 
 _REFILL_AT = 0.75
 """Below this share of rows still being written, finished ones leave and others take their places."""
-_MOST_ROWS = {"cpu": 64, "cuda": 512}
+_MOST_ROWS = {"cpu": 256, "cuda": 512}
 
 
 @dataclass
