@@ -164,6 +164,19 @@ def test_tuning_goes_on_from_where_a_network_is_and_leaves_it(rows: Rows) -> Non
     assert torch.equal(moved.mean, start.mean)
 
 
+def test_small_networks_take_one_thread_and_large_ones_as_many_as_there_are() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with networks.enough_threads([96, 32, 16]):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+        with networks.enough_threads([96, 512, 256]):
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_networks_with_as_many_rows_go_together_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "SIDE_BY_SIDE", 2)
     assert side_by_side([np.arange(n) for n in (3, 5, 3, 3, 5)]) == [[0, 2], [3], [1, 4]]

@@ -8,7 +8,8 @@ there, for each has random numbers of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +21,23 @@ from torch import Tensor
 BATCH, DROPOUT, DECAY = 256, 0.1, 1e-3
 SIDE_BY_SIDE = 32
 """At most so many networks are trained at once: with their moments they must fit the device."""
+
+
+SMALL = 1e7
+"""Products of a batch in a network's widest layer. Below it threads of torch wait for each other busily, and longer
+than they work: on two busy cores the demo's networks took ten times the CPU seconds of a single thread."""
+
+
+@contextmanager
+def enough_threads(sizes: Sequence[int]) -> Iterator[None]:
+    """One thread of torch, within the context, where networks with layers of these `sizes` are small."""
+    before = torch.get_num_threads()
+    if BATCH * max(a * b for a, b in pairwise(sizes)) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

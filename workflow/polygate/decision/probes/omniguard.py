@@ -28,7 +28,16 @@ from polygate.decision.calibration import Objective
 from polygate.decision.probes.calibrated import Scored, cells
 from polygate.decision.probes.estimates import Collector, Probe
 from polygate.decision.probes.features import Group
-from polygate.decision.probes.networks import Networks, Rows, Schedule, joined, side_by_side, train, tune
+from polygate.decision.probes.networks import (
+    Networks,
+    Rows,
+    Schedule,
+    enough_threads,
+    joined,
+    side_by_side,
+    train,
+    tune,
+)
 from polygate.decision.probes.rows import Language, Setup
 from polygate.settings.types import Omniguard
 
@@ -50,8 +59,9 @@ def compare(
     learnt from, are lacking.
     """
     collected = Collector()
-    guards = Guards(languages, settings, seed, device or torch.device("cpu"))
-    for name, scored in guards.scored().items():
+    with enough_threads([languages[0].train.shape[1], *settings.hidden]):
+        found = Guards(languages, settings, seed, device or torch.device("cpu")).scored()
+    for name, scored in found.items():
         collected.add(Probe(name, SOURCES), cells(scored, objective))
     return collected.tables()
 
