@@ -52,7 +52,7 @@ rule omniguard:
         "<benchmarks>/{model}/omniguard.tsv"
     conda:
         "../../envs/model.yaml"
-    threads: 2
+    threads: forward_threads
     resources:
         gpu=1,  # The demo needs none; at the paper's size a model's networks are 60 hours of one CPU core.
         mem=lambda wildcards, attempt: f"{8 * attempt}GB",
