@@ -414,6 +414,16 @@ def test_on_kubernetes_every_file_of_a_job_goes_through_object_storage(
         assert all(file.startswith(".snakemake/storage/s3/bucket/polygate/") for file in files), command
 
 
+def test_a_model_on_two_gpus_is_submitted_with_two(checkout: Checkout, tiny_settings: dict[str, Any]) -> None:
+    """Profiles limit a submission to one, which Snakemake would cut a job's own number down to."""
+    models = {name: {**model, "gpus": 2} for name, model in tiny_settings["models"].items()}
+    config = ("--configfile", checkout.configure({**tiny_settings, "models": models}))
+    output = checkout.snakemake("--dry-run", "--workflow-profile", "profiles/slurm", *config).stdout
+    captured = re.findall(r"rule capture:.*?resources: ([^\n]*)", output, flags=re.S)
+    assert captured
+    assert all("gpu=2" in resources for resources in captured)
+
+
 def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_failure(root: Path) -> None:
     profiles = {path.parent.name: yaml.safe_load(path.read_text()) for path in (root / "profiles").glob("*/*.yaml")}
     del profiles["default"]
@@ -428,7 +438,7 @@ def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_fai
     wanted = set()
     for path in (root / "workflow/rules").glob("*.smk"):
         for body in re.split(r"^ *rule +", path.read_text(), flags=re.M)[1:]:
-            wanted |= {body.split(":")[0]} if "gpu=1," in body else set()
+            wanted |= {body.split(":")[0]} if "        gpu=" in body else set()
     assert set(profiles["lsf"]["set-resources"]) == wanted
 
 
@@ -454,6 +464,10 @@ def test_memory_and_time_of_forward_passes_follow_models_prompts_and_attempts(ro
     assert 18 < large[0] < 48
     assert 5 < large[2] < 60
     assert needed("gemma-2-9b", arm="sweep")[2] > 3 * large[2]
+    assert names["gpus_of"](SimpleNamespace(model="qwen2.5-7b")) == 1
+    large = {"folder": "large", "gpus": 4}
+    names["settings"] = Settings.model_validate({"models": {"large": large}})
+    assert names["gpus_of"](SimpleNamespace(model="large")) == 4
     names["settings"] = Settings.model_validate({"prompts": {"limit": {"test": 20}}})
     assert needed("gemma-2-9b")[2] < large[2] / 2
 

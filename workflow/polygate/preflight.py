@@ -13,6 +13,7 @@ from typing import Any
 from polygate import judges
 from polygate.errors import PolygateError
 from polygate.files import read_json
+from polygate.forward import weights
 from polygate.judges import phrases
 from polygate.judges.api import key_of
 from polygate.models import gguf
@@ -156,10 +157,12 @@ def _check_cast_data(settings: Settings, sources: Sources) -> None:
 
 def check_packages(settings: Settings, converted: Path) -> None:
     """Packages that carry a model's GGUF file are installed, unless it lies converted in a folder of `converted`; so is
-    the one that carries the sentence encoder.
+    the one that carries the sentence encoder, and what quantises weights.
 
     For runs rather than for plans: what would run can be asked without them. Raises `PolygateError`.
     """
+    for name, one in (*settings.models.items(), *settings.judging.guards.items()):
+        weights.check_quantisation(one.quantisation, name)
     for name, model in settings.models.items():
         if model.gguf is None or model.gguf_path is not None or (converted / str(model.gguf_name)).is_dir():
             continue

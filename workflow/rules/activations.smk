@@ -20,7 +20,7 @@ rule capture:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=capture_minutes,
     params:

@@ -65,7 +65,7 @@ rule capture_cast:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=cast_mem,
         runtime=cast_minutes,
     params:

@@ -35,7 +35,7 @@ rule choose:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=choose_minutes,
     params:

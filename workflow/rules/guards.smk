@@ -83,7 +83,7 @@ rule guard_answers:
         "../../envs/model.yaml"
     threads: guard_threads
     resources:
-        gpu=1,
+        gpu=guard_gpus,
         mem=guard_mem,
         runtime=guard_minutes,
     params:

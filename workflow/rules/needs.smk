@@ -17,7 +17,12 @@ DEVICE_RATE, CORE_RATE = 4e12, 2e10
 
 
 def weights_gb(model):
+    """In their dtype, as they come from the disk, also where they are then quantised."""
     return model.parameters * (4 if model.dtype == "float32" else 2) / 1e9
+
+
+def gpus_of(wildcards):
+    return settings.models[wildcards.model].gpus
 
 
 def memory(model, prompts, attempt):
@@ -111,6 +116,10 @@ def guard_minutes(wildcards, attempt):
     """A guard reads a prompt and its completion, and answers with its own number of tokens."""
     guard, read = settings.judging.guards[wildcards.judge], settings.generation.max_new_tokens
     return minutes(guard, prompts_of(wildcards.dataset, "test"), PROMPT_TOKENS + read + guard.max_new_tokens, attempt)
+
+
+def guard_gpus(wildcards):
+    return settings.judging.guards[wildcards.judge].gpus
 
 
 def guard_threads(wildcards):

@@ -27,7 +27,7 @@ rule complete_unsteered:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=answer_minutes,
     params:
@@ -58,7 +58,7 @@ rule complete_steered:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=answer_minutes,
     params:

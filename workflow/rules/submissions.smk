@@ -39,12 +39,21 @@ def group_jobs():
     said = {word.split("=")[0] for word in sys.argv}
     if not said & set(ELSEWHERE) and "SNAKEMAKE_PROFILE" not in os.environ:
         return
+    allow_gpus_of_models()
     named = {name: group for group, names in TOGETHER.items() for name in names}
     for each in workflow.rules:
         if each.name.startswith(LAST):
             each.group = "tables"
         elif each.name in named:
             each.group = named[each.name]
+
+
+def allow_gpus_of_models():
+    """Let a submission have as many GPUs as a job of it needs: profiles say one, which is what most models take."""
+    limit = getattr(workflow.global_resources.get("gpu"), "value", None)
+    needed = max(model.gpus for model in (*settings.models.values(), *settings.judging.guards.values()))
+    if limit is not None and limit < needed:
+        workflow.global_resources["gpu"] = needed
 
 
 def parts_of(jobs):

@@ -20,7 +20,7 @@ rule score_unsteered:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=score_minutes,
     params:
@@ -51,7 +51,7 @@ rule score_steered:
         "../../envs/model.yaml"
     threads: forward_threads
     resources:
-        gpu=1,
+        gpu=gpus_of,
         mem=forward_mem,
         runtime=score_minutes,
     params:

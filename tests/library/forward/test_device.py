@@ -30,18 +30,19 @@ def test_a_local_process_takes_a_free_gpu_within_its_list(monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with (tmp_path / "3.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        device.acquire(tmp_path)
+        device.acquire(folder=tmp_path)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
-    device.acquire(tmp_path)
+    device.acquire(folder=tmp_path)
     assert len(device._held) == 1, "a second model of the same process stays on its GPU"
 
 
-def test_it_waits_while_all_are_taken(tmp_path: Path) -> None:
+def test_it_waits_while_all_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     other = (tmp_path / "0.lock").open("w")
     fcntl.flock(other, fcntl.LOCK_EX)
     release = threading.Timer(0.1, other.close)
     release.start()
-    assert device.take_one(["0"], tmp_path, poll=0.01) == "0"
+    device.acquire(folder=tmp_path, poll=0.01)
     assert other.closed
 
 
@@ -50,10 +51,10 @@ def test_a_scheduler_chooses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sc
     """The one GPU of a step is left alone: under control groups every job calls its own 0."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv(scheduler, "17")
-    device.acquire(tmp_path)
+    device.acquire(folder=tmp_path)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    device.acquire(tmp_path)
+    device.acquire(folder=tmp_path)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ, "what the scheduler did not give is not taken"
     assert list(tmp_path.iterdir()) == []
 
@@ -68,14 +69,51 @@ def test_processes_share_out_the_gpus_of_an_allocation(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
         with monkeypatch.context() as process:
             process.setattr(device, "_held", [])
-            device.acquire(tmp_path)
+            device.acquire(folder=tmp_path)
         taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert taken == ["0", "1"]
     # Another job of the scheduler may have GPUs that it calls 0 and 1, too.
     monkeypatch.setenv(scheduler, "18")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    device.acquire(tmp_path)
+    device.acquire(folder=tmp_path)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_a_model_on_several_gpus_takes_so_many_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with (tmp_path / "0.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert device.claim(3, tmp_path) is None
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+        taken = device.claim(2, tmp_path)
+    assert taken is not None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+    assert device.has_gpus_of_its_own()
+    taken.release()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+    assert not device.has_gpus_of_its_own()
+    assert device.claim(3, tmp_path) is not None, "all that was taken is free again"
+
+
+def test_more_gpus_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(PolygateError, match=r"^the model is to be spread over 3 GPUs, here are 2: lower its setting"):
+        device.acquire(3, tmp_path)
+    # The one GPU that a scheduler gave is left alone, so only torch can tell.
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(PolygateError, match="over 2 GPUs, here is 1"):
+        device.acquire(2, tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device.acquire(2, tmp_path) == (torch.device("cuda", 0), torch.device("cuda", 1))
+
+
+def test_devices_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda one: "B" if one.index == 2 else "A")
+    cards = [torch.device("cuda", number) for number in range(3)]
+    assert [device.name_of(some) for some in (cards[:1], cards, [torch.device("cpu")])] == ["A", "2 x A, B", "cpu"]
 
 
 def test_the_folder_of_locks_is_ours_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,22 +154,23 @@ def test_a_planted_folder_of_locks_is_refused(monkeypatch: pytest.MonkeyPatch, t
         device.lock_folder()
 
 
-def test_a_lock_neither_follows_a_link_nor_truncates(tmp_path: Path) -> None:
+def test_a_lock_neither_follows_a_link_nor_truncates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     treasure = tmp_path / "treasure"
     treasure.write_text("gold")
     (tmp_path / "0.lock").symlink_to(treasure)
     with pytest.raises(OSError, match="symbolic link"):
-        device.take_one(["0"], tmp_path, poll=0.01)
+        device.claim(folder=tmp_path)
     (tmp_path / "0.lock").unlink()
     (tmp_path / "0.lock").write_text("kept")
-    device.take_one(["0"], tmp_path, poll=0.01)
+    device.claim(folder=tmp_path)
     assert (treasure.read_text(), (tmp_path / "0.lock").read_text()) == ("gold", "kept")
 
 
 def test_without_gpus_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device.acquire(tmp_path).type == "cpu"
+    assert [found.type for found in device.acquire(folder=tmp_path)] == ["cpu"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,7 +20,7 @@ from conftest import require
 from library.forward.tiny import options
 from polygate import digests
 from polygate.errors import PolygateError
-from polygate.forward import loading
+from polygate.forward import loading, weights
 from polygate.forward.capture import capture
 from polygate.forward.generation import generate
 from polygate.forward.loading import fingerprint, load, load_tokenizer
@@ -52,6 +52,7 @@ def test_what_a_loaded_model_says_of_itself(folder: Path) -> None:
     assert (loaded.layers, loaded.width, len(loaded.blocks)) == (3, 32, 3)
     assert loaded.facts() == {
         "dtype": "float32",
+        "quantisation": "none",
         "attention": "sdpa",
         "batch_tokens": 4096,
         "written_tokens": 16384,
@@ -309,7 +310,7 @@ def test_threads_are_those_of_the_outermost_level(
         monkeypatch.delenv("OMP_NUM_THREADS")
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert loading.threads() == expected
+    assert weights.threads() == expected
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])

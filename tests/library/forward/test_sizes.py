@@ -84,7 +84,7 @@ def test_a_gpus_sizes_follow_from_its_free_memory(
 ) -> None:
     loaded = loaded_model("qwen2")
     # Keys and values of 3 layers, 2 heads of 8 numbers, 4 bytes each: 384 bytes a token.
-    found = sizes.by_memory(loaded, Gpu(free, per_token))
+    found = sizes.by_memory(loaded, {loaded.device: Gpu(free, per_token)})
     assert (found.prefill, found.written) == expected
 
 

@@ -291,7 +291,9 @@ def test_a_model_is_its_contents_and_options(chains: dict[str, Chain], tmp_path:
         template.write_text(text)
         found.add(identity.of(Options(chat_template=template), "contents"))
     found.add(identity.of(Options(dtype="bfloat16"), "contents"))
-    assert len(found) == 3
+    found.add(identity.of(Options(quantisation="4bit"), "contents"))
+    assert len(found) == 4
+    assert identity.of(Options(), "contents") == "dc6bd8bd12417aec", "gates in use elsewhere stay those of their models"
     with pytest.raises(PolygateError, match="chat template can't be read"):
         identity.of(Options(chat_template=tmp_path / "absent"), "contents")
 

@@ -273,7 +273,7 @@ def fake(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[s
         tables = [table.read(chain.table(name)) for name in LANGUAGES]
         harmful = {t.texts[i] for t in tables for i in np.flatnonzero(t.harmful)}
         model = FakeModel(outcome, harmful)
-        monkeypatch.setattr(loading, "load", lambda *_: SimpleNamespace(facts=dict))
+        monkeypatch.setattr(loading, "load", lambda *_, **__: SimpleNamespace(facts=dict))
         monkeypatch.setattr(generation, "generate", model.generate)
         monkeypatch.setattr(judges, "load", lambda *_: model)
         return model
@@ -367,7 +367,7 @@ def test_only_the_tiers_of_the_settings_choose(
 
 
 def test_what_the_settings_fix_is_kept_and_loads_no_model(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def loaded(*_: object) -> None:
+    def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(loading, "load", loaded)

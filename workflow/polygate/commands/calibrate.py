@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     rows, gap = read_sources(sources, stores, tables, directions, choice.layer)
     folder, options = _weights(args, settings)
     model = _same_model(folder, options, base / f"means/{sources[0]}.safetensors", args.run)
-    own = Own(captured(folder, options, texts, directions, choice.layer), labels)
+    own = Own(captured(folder, options, texts, directions, choice.layer, settings.models[args.model].gpus), labels)
     rank = min(settings.gate.rank, directions.basis.shape[1])
 
     def reference() -> Reference:
@@ -105,7 +105,8 @@ def run(args: argparse.Namespace) -> None:
     )
     output = args.output or Path(f"{args.model}-{args.language}-gate")
     about = [f"Calibrated by rule {args.rule} on {told(len(texts), counts)}: {calibrated.said}.", seen(calibrated, own)]
-    facts = {"name": args.model, "dtype": options.dtype, "attention": options.attention}
+    facts = {"name": args.model, "dtype": options.dtype, "quantisation": options.quantisation}
+    facts["attention"] = options.attention
     if options.revision:
         facts["revision"] = options.revision
     read = card.card(
@@ -167,13 +168,13 @@ def _same_model(folder: Path, options: Options, made: Path, run: Path) -> str:
 
 
 def captured(
-    folder: Path, options: Options, texts: Sequence[str], directions: Directions, layer: int
+    folder: Path, options: Options, texts: Sequence[str], directions: Directions, layer: int, gpus: int = 1
 ) -> NDArray[np.float64]:
     """Coordinates of prompts in the subspace of `directions` at `layer`, float64 [n, R]."""
     from polygate.forward.capture import capture
     from polygate.forward.loading import load
 
-    loaded = load(folder, options)
+    loaded = load(folder, options, gpus=gpus)
     found = capture(loaded, texts, (POSITION,), layers=(layer,)).tensors[layer, POSITION]
     return coordinates(found.float().numpy(), directions.basis[layer]).astype(np.float64)
 

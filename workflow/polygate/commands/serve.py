@@ -13,6 +13,7 @@ import argparse
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from polygate.forward.tokenising import render
 ROUTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 OPEN = (*ROUTED, "/v1/models", "/health")
 _DTYPES, _ATTENTIONS = ("float32", "bfloat16", "float16"), ("sdpa", "eager")
+_QUANTISATIONS = ("none", "8bit", "4bit")
 _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -42,6 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chat-template", type=Path, help="the run's, where its settings had one of their own")
     parser.add_argument("--unchecked", action="store_true", help="serve a model that the gate may not be of")
     parser.add_argument("--dtype", choices=_DTYPES, help="the run's when empty")
+    parser.add_argument("--quantisation", choices=_QUANTISATIONS, help="the run's when empty")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the weights are spread over")
     parser.add_argument("--attention", choices=_ATTENTIONS, help="the run's when empty")
 
 
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     listening = _listen(args.host, args.port)
     from polygate.forward.loading import load
 
-    loaded = load(args.model, options)
+    loaded = load(args.model, options, gpus=args.gpus)
     folder = args.model.resolve()
     # A run keeps a model that it made in {model}/weights.
     name = args.name or (folder.parent.name if folder.name == "weights" else folder.name)
@@ -80,8 +84,12 @@ def options_of(args: argparse.Namespace) -> Options:
         )
     dtypes = (args.dtype,) if args.dtype else _DTYPES
     attentions = (args.attention,) if args.attention else _ATTENTIONS
+    quantisations = (args.quantisation,) if args.quantisation else _QUANTISATIONS
     more = {"chat_template": args.chat_template, "revision": args.revision}
-    tried = [Options(dtype=dtype, attention=attention, **more) for dtype in dtypes for attention in attentions]
+    tried = [
+        Options(dtype=dtype, attention=attention, quantisation=quantisation, **more)
+        for quantisation, dtype, attention in product(quantisations, dtypes, attentions)
+    ]
     path = args.gate / gates.FILE if args.gate.is_dir() else args.gate
     wanted = files.safetensors_metadata(path).get("model")
     if args.unchecked or not wanted:

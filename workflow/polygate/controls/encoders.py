@@ -75,7 +75,7 @@ def from_folder(folder: Path, prefix: str = "") -> Encoder:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from polygate.forward.loading import first_line, quiet
+    from polygate.forward.weights import first_line, quiet
 
     if not (folder / "config.json").is_file():
         raise PolygateError("no encoder (config.json is missing)", where=folder, do="check controls.folder")

@@ -2,7 +2,8 @@
 
 Nothing in Snakemake hands GPU ids to local jobs. A process takes a lock file per id, within the ids that it was
 given (CUDA_VISIBLE_DEVICES), and keeps it until it ends. Where a scheduler gave one GPU, that is its choice; several
-are an allocation in which Snakemake runs its jobs itself, so each process takes one of them.
+are an allocation in which Snakemake runs its jobs itself, so each process takes one of them, or as many as its model is
+spread over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import stat
 import tempfile
 import time
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,14 +33,65 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 _held: list[Lock] = []
 
 
-def acquire(folder: Path | None = None, poll: float = 1.0) -> torch.device:
-    """Choose this process's device, before torch starts CUDA; waits while every GPU of the machine is taken."""
-    scheduled = next((os.environ[name] for name in SCHEDULERS if os.environ.get(name)), None)
-    if not _held and (ids := free_to_choose(scheduled)):
-        os.environ["CUDA_VISIBLE_DEVICES"] = take_one(ids, folder or lock_folder(), poll, scheduled)
+def acquire(gpus: int = 1, folder: Path | None = None, poll: float = 1.0) -> tuple[torch.device, ...]:
+    """Choose this process's devices, before torch starts CUDA: so many GPUs, or the CPU where there is none.
+
+    Waits while the machine's GPUs are taken. Raises `PolygateError` where there are some, but not so many.
+    """
+    while claim(gpus, folder) is None:
+        time.sleep(poll)
     import torch
 
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return (torch.device("cpu"),)
+    if torch.cuda.device_count() < gpus:
+        raise _too_few(gpus, torch.cuda.device_count())
+    return tuple(torch.device("cuda", number) for number in range(gpus))
+
+
+def claim(gpus: int = 1, folder: Path | None = None) -> Lock | None:
+    """Take so many GPUs for the rest of this process's life, None when not so many are free now.
+
+    Releasing the lock gives them back, as long as torch has not started CUDA. Where there is nothing to choose, or this
+    process has its GPUs, nothing is locked. Raises `PolygateError` where the machine has fewer.
+    """
+    scheduled = allocation()
+    if _held or not (ids := free_to_choose(scheduled)):
+        return Lock(lambda: None)
+    if len(ids) < gpus:
+        raise _too_few(gpus, len(ids))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    taken = _take(ids, gpus, folder or lock_folder(), scheduled)
+    if taken is None:
+        return None
+    _held.extend(taken.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+
+    def give_back() -> None:
+        while _held:
+            _held.pop().release()
+        os.environ.pop("CUDA_VISIBLE_DEVICES")
+        if given is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = given
+
+    return Lock(give_back)
+
+
+def has_gpus_of_its_own() -> bool:
+    """Whether this process holds the locks of its GPUs."""
+    return bool(_held)
+
+
+def allocation() -> str | None:
+    """The number of the scheduler's job that this process runs in, None outside of one."""
+    return next((os.environ[name] for name in SCHEDULERS if os.environ.get(name)), None)
+
+
+def _too_few(gpus: int, found: int) -> PolygateError:
+    return PolygateError(
+        f"the model is to be spread over {gpus} GPUs, here {'is' if found == 1 else 'are'} {found}",
+        do="lower its setting gpus, or give the job more",
+    )
 
 
 def free_to_choose(scheduled: str | None) -> list[str]:
@@ -82,28 +134,34 @@ def lock_folder() -> Path:
     return folder
 
 
-def take_one(ids: list[str], folder: Path, poll: float, scheduled: str | None = None) -> str:
-    """Lock the first free id for the rest of this process's life; waits until one is free.
+def _take(ids: Sequence[str], count: int, folder: Path, scheduled: str | None = None) -> dict[str, Lock] | None:
+    """Locks of the first so many free ids, by id; none at all when there are fewer.
 
     Ids of a scheduler's job (`scheduled`) may count within it, so its locks are its own.
     """
     prefix = "" if scheduled is None else f"{zlib.crc32(scheduled.encode()):08x}-"
-    while True:
-        for name in ids:
-            lock = locks.take(folder / f"{prefix}{name.replace('/', '_')}.lock")
-            if lock is not None:
-                _held.append(lock)
-                return name
-        time.sleep(poll)
+    taken: dict[str, Lock] = {}
+    for place, name in enumerate(ids):
+        if len(taken) + len(ids) - place < count:
+            break  # At once: of two processes that want all, the one that was refused must not take any.
+        lock = locks.take(folder / f"{prefix}{name.replace('/', '_')}.lock")
+        if lock is not None:
+            taken[name] = lock
+        if len(taken) == count:
+            return taken
+    for lock in taken.values():
+        lock.release()
+    return None
 
 
-def name_of(device: torch.device) -> str:
-    """The device in words, for provenance: the GPU's name, or cpu."""
-    if device.type != "cuda":
-        return device.type
+def name_of(devices: Sequence[torch.device]) -> str:
+    """Devices in words, for provenance: the GPUs' names, each with how many there are of it, or cpu."""
     import torch
 
-    return str(torch.cuda.get_device_name(device))
+    names = Counter(
+        str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type for device in devices
+    )
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
 
 
 def in_halves(batches: Iterable[Sequence[T]], work: Callable[[list[T]], None]) -> None:
@@ -129,7 +187,7 @@ def fits(work: Callable[[], None]) -> bool:
     try:
         work()
     except (RuntimeError, MemoryError) as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
     else:
         return True
@@ -149,7 +207,8 @@ def smaller(rows: int) -> int:
     return rows // 2
 
 
-def _is_of_memory(error: BaseException) -> bool:
+def is_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch or Python say when memory runs out."""
     import torch
 
     told = ("can't allocate memory", "not enough memory")

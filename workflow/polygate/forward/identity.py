@@ -25,6 +25,8 @@ def of(options: Options, contents: str) -> str:
     Raises `PolygateError` when a chat template of the user's own can't be read.
     """
     described = {**asdict(options), "contents": contents}
+    if options.quantisation == "none":
+        del described["quantisation"]  # As files say it that are older than the setting.
     if options.chat_template is not None:
         try:
             described["chat_template"] = Path(options.chat_template).read_text(encoding="utf-8")

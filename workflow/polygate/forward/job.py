@@ -27,7 +27,7 @@ class Job:
     """A forward pass. `positions` belong to capture; `arm` and `intervention` (a file; the unsteered arm has none) to
     generate and score, `max_new_tokens` to generate.
 
-    `dataset` and `language` are those of the prompts, "" where nobody says.
+    `dataset` and `language` are those of the prompts, "" where nobody says; the model is spread over `gpus` GPUs.
     """
 
     task: str
@@ -42,6 +42,7 @@ class Job:
     max_new_tokens: int = 0
     dataset: str = ""
     language: str = ""
+    gpus: int = 1
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Job:
@@ -62,6 +63,7 @@ class Job:
                 max_new_tokens=int(given["max_new_tokens"]) if given["task"] == GENERATE else 0,
                 dataset=str(given.get("dataset", "")),
                 language=str(given.get("language", "")),
+                gpus=int(given["model"].get("gpus", 1)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolygateError(f"a malformed forward job ({error!r})") from None

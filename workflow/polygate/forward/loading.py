@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from polygate import digests, files
 from polygate.errors import PolygateError
 from polygate.forward import device as devices
-from polygate.forward import sizes
+from polygate.forward import sizes, weights
 from polygate.forward.batching import Batching
 from polygate.forward.blocks import decoder_blocks, stream_of
 from polygate.forward.options import ModelSettings, read_template
 from polygate.forward.tokenising import bind, control_tokens, render, tokenise
+from polygate.forward.weights import first_line, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,8 @@ class LoadedModel:
     whether a prompt's keys and values can be taken out of one batch and put into another, `stream` which of several
     parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
     `batch_tokens` and `written_tokens` are the most padded tokens of one pass over prompts, and of all rows that are
-    being written.
+    being written. `devices` hold the weights, the first of them the embeddings; a block's keys and values lie where it
+    does.
     """
 
     model: Any
@@ -51,8 +51,9 @@ class LoadedModel:
     layers: int
     width: int
     embeddings: int
-    device: torch.device
+    devices: tuple[torch.device, ...]
     dtype: str
+    quantisation: str
     attention: str
     batch_tokens: int
     written_tokens: int
@@ -63,23 +64,32 @@ class LoadedModel:
     shares: bool = False
     stream: int | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where token ids and masks go."""
+        return self.devices[0]
+
     def facts(self) -> dict[str, Any]:
         """What provenance says of how this model ran."""
         return {
             "dtype": self.dtype,
+            "quantisation": self.quantisation,
             "attention": self.attention,
             "batch_tokens": self.batch_tokens,
             "written_tokens": self.written_tokens,
-            "device": devices.name_of(self.device),
+            "device": devices.name_of(self.devices),
             "fingerprint": self.fingerprint,
         }
 
 
-def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cache: Path | None = None) -> LoadedModel:
+def load(
+    folder: str | Path, settings: ModelSettings, fingerprint: str = "", cache: Path | None = None, gpus: int = 1
+) -> LoadedModel:
     """Load model and tokenizer from a local folder; nothing is ever downloaded, no code of the folder's ever runs.
 
-    `settings` gives dtype, attention implementation, chat template, its arguments and batch size. On a CPU torch uses
-    OMP_NUM_THREADS threads, one when it is not set. The model is checked against transformers' own generation (see
+    `settings` gives dtype, quantisation, attention implementation, chat template, its arguments and batch size; the
+    weights are spread over `gpus` GPUs where there are any (see `weights.read`). On a CPU torch uses OMP_NUM_THREADS
+    threads, one when it is not set. The model is checked against transformers' own generation (see
     `self_check`); with a `fingerprint`, what was found is kept in `cache` and not looked for again. Raises
     `PolygateError` for an absent folder, missing, truncated or damaged files, weights that are absent, not finite or
     quantised in a way that can't be read here, an attention implementation that the model lacks, a model that needs
@@ -92,13 +102,13 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
     if not (folder / "config.json").is_file():
         raise PolygateError("no model (config.json is missing)", where=folder, do="check the model's folder")
     digests.check_folder(folder, _NOTES)
-    place = devices.acquire()
+    weights.check_quantisation(settings.quantisation, folder)
+    places = devices.acquire(gpus)
     tokenizer = load_tokenizer(folder, settings.chat_template, settings.template_arguments)
     tokenise(tokenizer, [_PROBE])
-    model = _weights(folder, settings, place).eval().requires_grad_(False)
+    model = weights.read(folder, settings, places).eval().requires_grad_(False)
     config = model.config.get_text_config(decoder=True)
     blocks = decoder_blocks(model, folder)
-    _check_finite(model, folder)
     _check_vocabulary(model, tokenizer, folder)
     stop = _stop_ids(model, tokenizer)
     rows = model.get_input_embeddings().num_embeddings
@@ -110,8 +120,9 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         layers=len(blocks),
         width=int(config.hidden_size),
         embeddings=rows,
-        device=place,
+        devices=weights.devices_of(model),
         dtype=settings.dtype,
+        quantisation=settings.quantisation,
         attention=settings.attention,
         batch_tokens=_UNKNOWN if settings.batch_tokens == "auto" else settings.batch_tokens,
         written_tokens=_UNKNOWN if settings.batch_tokens == "auto" else settings.batch_tokens,
@@ -126,22 +137,6 @@ def load(folder: str | Path, settings: ModelSettings, fingerprint: str = "", cac
         return loaded
     found = sizes.find(loaded, cache)
     return replace(loaded, batch_tokens=found.prefill, written_tokens=found.written)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from writing warnings and progress bars of its own into our logs."""
-    from transformers.utils import logging as chatter
-
-    before, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity(logging.CRITICAL)
-    chatter.disable_progress_bar()
-    try:
-        yield
-    finally:
-        chatter.set_verbosity(before)
-        if bars:
-            chatter.enable_progress_bar()
 
 
 def load_tokenizer(
@@ -211,103 +206,6 @@ def _check_identity(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def stored_dtype(folder: str | Path) -> str:
-    """The dtype that a folder's weights are kept in, as its configuration says; "float32" where it says nothing."""
-    dtype = _configuration(Path(folder)).get_text_config(decoder=True).dtype
-    return "float32" if dtype is None else str(dtype).removeprefix("torch.")
-
-
-def threads() -> int:
-    """Threads that OMP_NUM_THREADS gives the outermost level of a list like 4,1; one when it says no number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return max(1, int(first)) if first.isdecimal() else 1
-
-
-def _configuration(folder: Path) -> Any:
-    """config.json as transformers reads it; `PolygateError` where only code of the folder's own could."""
-    from transformers import AutoConfig
-
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        content = files.read_json(folder / "config.json")
-        if isinstance(content, dict) and content.get("auto_map"):
-            raise PolygateError(
-                "the model needs Python code of its own (auto_map), which is never run",
-                where=folder,
-                do="take a version of the model that transformers knows itself",
-            ) from error
-        raise PolygateError(
-            f"config.json can't be read ({first_line(error)})",
-            where=folder,
-            do="fetch or train the model again, or install a transformers that knows it",
-        ) from error
-
-
-def _model_class(configuration: Any, folder: Path) -> Any:
-    """The class that generates text: the causal model, or the wrapper that also sees images or hears sound."""
-    import transformers
-
-    if not configuration.is_encoder_decoder:
-        for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
-            kind = getattr(transformers, name)
-            if type(configuration) in kind._model_mapping:
-                return kind
-    raise PolygateError(
-        f"a {configuration.model_type} is no decoder that continues a text", where=folder, do="take a chat model"
-    )
-
-
-def _weights(folder: Path, settings: ModelSettings, place: torch.device) -> Any:
-    import torch
-
-    torch.set_num_threads(threads())
-    configuration = _configuration(folder)
-    kind = _model_class(configuration, folder)
-    try:
-        with quiet():
-            model, report = kind.from_pretrained(
-                str(folder),
-                dtype=getattr(torch, settings.dtype),
-                attn_implementation=settings.attention,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-            model = model.to(place)
-    except Exception as error:
-        if "attention implementation" in str(error):
-            raise PolygateError(
-                f"this model has no {settings.attention} attention", where=folder, do="set its attention to eager"
-            ) from error
-        if getattr(configuration, "quantization_config", None):
-            raise PolygateError(
-                f"the model is quantised, and can't be read here ({first_line(error)})",
-                where=folder,
-                do="use its original weights, or a GGUF file",
-            ) from error
-        raise PolygateError(
-            f"the model can't be loaded ({first_line(error)})", where=folder, do="fetch or train the model again"
-        ) from error
-    absent = sorted(str(key) for key in report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
-    if absent:
-        raise PolygateError(
-            f"{len(absent)} weights are missing or of another shape, the first is {absent[0]}",
-            where=folder,
-            do="fetch or train the model again",
-        )
-    return model
-
-
-def _check_finite(model: Any, folder: Path) -> None:
-    for name, weight in model.named_parameters():
-        if not bool(weight.isfinite().all()):
-            raise PolygateError(
-                f"weights {name} hold NaN or infinity", where=folder, do="fetch or train the model again"
-            )
-
-
 def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
     """Every id of the vocabulary and every one that the chat template writes has an embedding.
 
@@ -359,12 +257,6 @@ def end_of_turn(tokenizer: Any) -> int | None:
     # all_special_ids holds the special tokens that tokenizer_config.json names, and others are special too.
     special = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
     return first[0] if first and first[0] in special else None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, shortened; its type when it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def fingerprint(folder: str | Path, cache: str | Path) -> str:

@@ -19,6 +19,10 @@ class ModelSettings(Protocol):
         """float32, bfloat16 or float16."""
 
     @property
+    def quantisation(self) -> str:
+        """8bit, 4bit or none: how weights are rounded when they are loaded."""
+
+    @property
     def attention(self) -> str:
         """eager or sdpa."""
 
@@ -49,6 +53,7 @@ class Options:
     template_arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     batch_tokens: int | Literal["auto"] = "auto"
     revision: str | None = None
+    quantisation: str = "none"
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Options:
@@ -61,6 +66,7 @@ class Options:
             template_arguments=dict(model.get("template_arguments", {})),
             batch_tokens="auto" if model["batch_tokens"] == "auto" else int(model["batch_tokens"]),
             revision=model.get("revision"),
+            quantisation=str(model.get("quantisation", "none")),
         )
 
 

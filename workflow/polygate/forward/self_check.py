@@ -5,9 +5,9 @@ lengths, from which a row is then dropped, and, where that differs, in a batch o
 an architecture's name: a recurrent state that sees padding, or a cache that can't let go of a row, shows.
 
 What is compared, by dtype: tokens, and residual streams and logits by the norm of their difference relative to their
-own. In float32 they agree but for the order of summation; in half precision kernels round differently for batches of
-different shapes, which adds up to some per cent over the blocks. Where two tokens' logits are closer than
-that rounding, either may be written.
+own. In float32 they agree but for the order of summation; in half precision, and where weights are quantised, kernels
+round differently for batches of different shapes, which adds up to some per cent over the blocks. Where two tokens'
+logits are closer than that rounding, either may be written.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from polygate.errors import PolygateError
 from polygate.forward import capture, generation, passes
 from polygate.forward.batching import Batching, left_pad, position_ids
 from polygate.forward.device import name_of
-from polygate.forward.loading import LoadedModel, first_line, quiet
+from polygate.forward.loading import LoadedModel
 from polygate.forward.tokenising import Tokenised, tokenise
+from polygate.forward.weights import first_line, quiet
 from polygate.forward.writing import Writer
 from polygate.provenance import code_hash
 
@@ -74,9 +75,10 @@ def _key(loaded: LoadedModel) -> str:
     described = [
         loaded.fingerprint,
         loaded.dtype,
+        loaded.quantisation,
         loaded.attention,
         loaded.tokenizer.chat_template,
-        name_of(loaded.device),
+        name_of(loaded.devices),
         code_hash(__name__),
         [metadata.version(name) for name in ("torch", "transformers", "tokenizers")],
     ]
@@ -119,6 +121,10 @@ def _agree_in_a_batch(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
         return False  # What fails in a batch, in whatever way, is run without one.
 
 
+def _tolerance(loaded: LoadedModel) -> float:
+    return _TOLERANCE[loaded.dtype if loaded.quantisation == "none" else "bfloat16"]
+
+
 def _lets_go_of_a_row(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
     """Whether the second token's logits are right after the first row has been dropped from the batch."""
     ids, mask = left_pad([sample.prompt for sample in samples], loaded.pad, loaded.device)
@@ -129,7 +135,7 @@ def _lets_go_of_a_row(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
     first = torch.tensor([[sample.tokens[0]] for sample in samples[1:]], device=loaded.device)
     found = passes.last_logits(loaded, first, passes.one_more(mask)[rest], positions[rest, -1:] + 1, cache)
     expected = torch.stack([sample.logits[1] for sample in samples[1:]])
-    return _close(_centred(found.float()), _centred(expected), _TOLERANCE[loaded.dtype])
+    return _close(_centred(found.float()), _centred(expected), _tolerance(loaded))
 
 
 def _goes_between_batches(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
@@ -144,7 +150,7 @@ def _goes_between_batches(loaded: LoadedModel, samples: Sequence[_Sample]) -> bo
         first = writer.start(range(len(prompts)))[0]
     except Exception:
         return False  # A cache of another kind fails in whatever way.
-    tolerance = _TOLERANCE[loaded.dtype]
+    tolerance = _tolerance(loaded)
     return all(
         _same_text(texts[number], sample, loaded.stop, tolerance)
         and _close(_centred(first[number].float()), _centred(sample.logits[0]), tolerance)
@@ -185,7 +191,7 @@ def _streams(loaded: LoadedModel, prompts: Sequence[Tokenised]) -> Tensor:
     """Residual streams as capture reads them, float32 [b, layers, d]."""
     layers = tuple(range(loaded.layers))
     found = capture.read(loaded, prompts, ("t_post_inst",), layers)
-    return torch.stack([found[layer][:, 0].float() for layer in layers], dim=1)
+    return torch.stack([found[layer][:, 0].float().to(loaded.device) for layer in layers], dim=1)
 
 
 def _difference(loaded: LoadedModel, samples: Sequence[_Sample]) -> str | None:
@@ -193,7 +199,7 @@ def _difference(loaded: LoadedModel, samples: Sequence[_Sample]) -> str | None:
     prompts = [sample.prompt for sample in samples]
     names = [f"{number} of the check at loading" for number, _ in enumerate(prompts)]
     texts = generation.write(loaded, prompts, None, _NEW_TOKENS, names)
-    tolerance = _TOLERANCE[loaded.dtype]
+    tolerance = _tolerance(loaded)
     for tokens, sample in zip(texts, samples, strict=True):
         if not _same_text(tokens, sample, loaded.stop, tolerance):
             return "greedy texts"
@@ -231,7 +237,7 @@ def _as_transformers(loaded: LoadedModel, sample: _Sample, tolerance: float) -> 
     if not hidden:
         return True  # RecurrentGemma's model gives none.
     single = [one if loaded.stream is None or one.dim() == 3 else one[loaded.stream] for one in hidden]
-    last = [one[0, -1].float() for one in single]
+    last = [one[0, -1].float().to(loaded.device) for one in single]
     count = loaded.layers - 1
     return any(
         len(last) >= first + count

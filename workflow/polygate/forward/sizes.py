@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -89,7 +89,7 @@ def find(loaded: LoadedModel, cache: Path | None = None) -> Sizes:
     A trial takes a few seconds at most, and there is none for a tiny model.
     """
     if loaded.device.type == "cuda":
-        return by_memory(loaded, DeviceMemory(loaded.device))
+        return by_memory(loaded, {device: DeviceMemory(device) for device in loaded.devices})
     if sum(weight.numel() for weight in loaded.model.parameters()) < _TINY:
         return _TINY_ON_CPU
     record = None if cache is None or not loaded.fingerprint else cache / "sizes" / f"{_key(loaded)}.json"
@@ -128,19 +128,26 @@ def by_trial(run: Callable[[int], None], clock: Callable[[], float] = time.perf_
     return Sizes(best, _ON_CPU.written)
 
 
-def by_memory(loaded: LoadedModel, memory: Memory) -> Sizes:
+def by_memory(loaded: LoadedModel, memories: Mapping[torch.device, Memory]) -> Sizes:
     """What fits beside the weights: a quarter of the free memory for a prefill, half for rows that are written.
 
-    Both are powers of 2, so that they don't follow every byte that another process takes.
+    Of several devices each holds the cache of its own blocks; the one with the least room decides. Both are powers of
+    2, so that they don't follow every byte that another process takes.
     """
     few, many = 4 * _ROW, 16 * _ROW
     held = _pass(loaded, few, cached=True)
-    per_token = sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers if layer.is_initialized) / few
+    per_token = dict.fromkeys(memories, 0.0)
+    for layer in held.layers:
+        if layer.is_initialized:
+            per_token[layer.keys.device] += (layer.keys.nbytes + layer.values.nbytes) / few
     del held
-    slope = (memory.peak(lambda: _pass(loaded, many)) - memory.peak(lambda: _pass(loaded, few))) / (many - few)
-    free = memory.free()
-    prefill = _power_below(free / 4 / max(slope, per_token, 1.0))
-    return Sizes(prefill, max(prefill, _power_below(free / 2 / max(per_token, 1.0))))
+    found = []
+    for device, memory in memories.items():
+        slope = (memory.peak(lambda: _pass(loaded, many)) - memory.peak(lambda: _pass(loaded, few))) / (many - few)
+        free = memory.free()
+        prefill = _power_below(free / 4 / max(slope, per_token[device], 1.0))
+        found.append((prefill, max(prefill, _power_below(free / 2 / max(per_token[device], 1.0)))))
+    return Sizes(min(prefill for prefill, _ in found), min(written for _, written in found))
 
 
 def _power_below(tokens: float) -> int:
@@ -166,6 +173,7 @@ def _key(loaded: LoadedModel) -> str:
     described = [
         loaded.fingerprint,
         loaded.dtype,
+        loaded.quantisation,
         loaded.attention,
         _processor(),
         torch.get_num_threads(),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from polygate import digests, files
 from polygate.errors import PolygateError
-from polygate.forward.loading import first_line, quiet
+from polygate.forward.weights import first_line, quiet
 from polygate.provenance import provenance
 
 if TYPE_CHECKING:

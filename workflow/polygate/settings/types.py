@@ -56,6 +56,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """As large as numpy and torch take one."""
 Strength = Annotated[float, Field(gt=0, le=1000)]
 Layer = Annotated[int, Field(ge=0)]
+Quantisation = Literal["none", "8bit", "4bit"]
+Gpus = Annotated[int, Field(ge=1, le=64)]
 FolderOrFile = Annotated[Path, AfterValidator(_plain_path)]
 COMMIT = r"^[0-9a-f]{40}$"
 Commit = Annotated[str, Field(pattern=COMMIT)]
@@ -284,6 +286,16 @@ class Model(Section):
     )
     seed: Seed = Field(default=0, description="Seed of an organism's training, or of an alignment.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
+    quantisation: Quantisation = Field(
+        default="none",
+        description="Round the weights to 8 bits (LLM.int8()) or 4 (NF4) when they are loaded, and compute in `dtype`; "
+        "needs a GPU and the Python package bitsandbytes. Not seen on a GPU yet.",
+    )
+    gpus: Gpus = Field(
+        default=1,
+        description="GPUs that the weights are spread over, block after block, where one is too small; without a GPU "
+        "nothing changes. Not seen on several GPUs yet.",
+    )
     attention: Literal["eager", "sdpa"] = Field(
         default="sdpa", description="Attention implementation; Gemma 2 wants eager."
     )
@@ -907,6 +919,8 @@ class Guard(Section):
     revision: Commit | None = Field(default=None, description="Commit of the hub repository; needed with `hub`.")
     folder: FolderOrFile | None = Field(default=None, description="A local Hugging Face folder.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="Dtype of the weights.")
+    quantisation: Quantisation = Field(default="none", description="As a model's.")
+    gpus: Gpus = Field(default=1, description="GPUs that the weights are spread over.")
     attention: Literal["eager", "sdpa"] = Field(default="sdpa", description="Attention implementation.")
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="Upper limit of padded tokens in one batch, or auto."

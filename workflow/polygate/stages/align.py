@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
-    from polygate.forward import loading
+    from polygate.forward import loading, weights
     from polygate.forward.options import Options
     from polygate.models.alignment import examples, training
     from polygate.models.alignment.folder import save
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         "template_arguments": arguments,
         "threads": torch.get_num_threads(),
         "device": "cpu",
-        "dtype": loading.stored_dtype(args.base),
+        "dtype": weights.stored_dtype(args.base),
     }
     made = provenance(__name__, **facts)
     checkpoint = args.output.with_name(f".{args.output.name}.checkpoint")

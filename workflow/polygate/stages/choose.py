@@ -124,7 +124,7 @@ def choose_with_model(
         name: judges.load(settings.judging, metadata(path), name)
         for name, path in zip(args.languages, args.prompts, strict=True)
     }
-    loaded = loading.load(args.model_folder, settings.model)
+    loaded = loading.load(args.model_folder, settings.model, gpus=settings.model.gpus)
 
     def judge(language: str, prompts: Any, completions: Any, references: Any) -> list[str]:
         return [j.outcome for j in by_language[language].outcomes(language, prompts, completions, references)]

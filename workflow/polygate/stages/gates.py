@@ -22,7 +22,7 @@ from polygate.settings.types import dump, stage_settings
 from polygate.steering.choice import Choice
 from polygate.steering.strength import SteeringVector, for_target
 
-CARD_FACTS = ("model", "revision", "dtype", "attention", "device", "batch_tokens")
+CARD_FACTS = ("model", "revision", "dtype", "quantisation", "attention", "device", "batch_tokens")
 """Facts of the activations' provenance that the card shows, where they are there."""
 
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
         *(args.tiers, args.prompts, args.activations, layer, settings.probes, settings.seed, args.languages, model),
         position=uscore.POSITION,
     )
-    place = device.acquire()
+    (place,) = device.acquire()
     draws, means = omniguard.compare(languages, settings.omniguard, settings.gate.objective, settings.seed, place)
     made = provenance(
         "polygate.stages.omniguard",
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         layer_from="choices" if best is None else "uscore",
         position=uscore.POSITION,
         seed=settings.seed,
-        device=device.name_of(place),
+        device=device.name_of([place]),
     )
     files.write_parquet(args.draws, draws, made, {"model": model})
     files.write_parquet(args.means, means, made, {"model": model})

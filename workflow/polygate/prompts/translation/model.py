@@ -21,7 +21,7 @@ from polygate import digests
 from polygate.errors import PolygateError
 from polygate.forward import device as devices
 from polygate.forward.batching import length_sorted
-from polygate.forward.loading import first_line, quiet, threads
+from polygate.forward.weights import first_line, quiet, threads
 from polygate.prompts.translation.memory import Memory, Translated, key
 from polygate.settings.types import Translation
 
@@ -116,7 +116,7 @@ def load(folder: Path, settings: Translation) -> Translator:
     if not (folder / "config.json").is_file():
         raise PolygateError("no translation model (config.json is missing)", where=folder, do="check its folder")
     digests.check_folder(folder, NOTES)
-    place = devices.acquire()
+    (place,) = devices.acquire()
     torch.set_num_threads(threads())
     try:
         with quiet():
