@@ -3,9 +3,14 @@
 Each job (one model, one language, one task) has a cell, addressed by everything that its content depends on: the
 model's files, dtype, attention implementation and batch size, the task and its settings, the prompts, what is done to
 them, library versions and our own code. A job whose cell exists copies it to its output and ends without importing
-torch. Otherwise it takes the model's lock, loads the model once, and computes its own cell and then every other
-missing cell of that model in the plan whose inputs exist. One cell's failure is never another's: an own failure is
-raised when the others are done, and another's failure is left for its own job to meet.
+torch. Otherwise it waits for a device and becomes a worker: it loads the model once, and computes its own cell and
+then every other missing cell of that model in the plan whose inputs exist. One cell's failure is never another's: an
+own failure is raised when the others are done, and another's failure is left for its own job to meet.
+
+There is one worker per free GPU (or as many GPUs as the model is spread over), without GPUs one per model. Several
+share a model's cells by a lock for each, held while it is computed: none is computed twice, and what a killed worker
+had begun is free again. A job whose cell is another worker's waits for it. Tests show that with processes that take
+stand-ins for GPUs (tests/library/forward/test_workers.py); on more than one true GPU it has not been seen.
 """
 
 from __future__ import annotations
@@ -24,10 +29,12 @@ from pathlib import Path
 
 from polygate import files, locks
 from polygate.errors import PolygateError
+from polygate.forward import device as devices
 from polygate.forward import identity, loading
 from polygate.forward.job import Inputs, Job
 from polygate.forward.options import read_template
 from polygate.forward.progress import Progress
+from polygate.locks import Lock
 from polygate.provenance import code_hash
 from polygate.representation.store import ActivationStore
 
@@ -46,6 +53,7 @@ def key(job: Job, inputs: Inputs, fingerprint: str) -> str:
         "model": fingerprint,
         "revision": options.revision,
         "dtype": options.dtype,
+        "quantisation": options.quantisation,
         "attention": options.attention,
         "batch_tokens": options.batch_tokens,
         "chat_template": None if options.chat_template is None else read_template(options.chat_template),
@@ -92,10 +100,9 @@ def run(job: Job, plan: Sequence[Job], output: Path, log: Callable[[str], None] 
     inputs = job.read(identity.of(job.options, fingerprint))
     address = key(job, inputs, fingerprint)
     cell = cell_path(job, address)
-    if not is_whole(cell, address):
-        with _model_lock(job, address) as locked:
-            if locked and not is_whole(cell, address):
-                _fill(job, inputs, address, plan, fingerprint, log)
+    with _turn(job, address) as ours:
+        if ours:
+            _fill(job, inputs, address, plan, fingerprint, log)
     deliver(cell, output)
 
 
@@ -104,28 +111,66 @@ def _to_stderr(line: str) -> None:
 
 
 @contextmanager
-def _model_lock(job: Job, address: str) -> Iterator[bool]:
-    """Hold the model's lock (True), or come back without it (False) as soon as its holder has made our cell."""
-    model = hashlib.sha256(repr((job.model_folder.resolve(), job.options)).encode()).hexdigest()[:32]
-    path = job.cache / "locks" / f"{model}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wanted = _wanted(job.cache, address)
-    while (lock := locks.take(path)) is None:
-        if is_whole(cell_path(job, address), address):
-            yield False
+def _turn(job: Job, address: str) -> Iterator[bool]:
+    """Wait until this process may compute its cell, which is then claimed, or until another has made it (False)."""
+    while not is_whole(cell_path(job, address), address):
+        place = _place(job)
+        claim = None if place is None else _claim(job, address)
+        if place is not None and claim is not None:
+            try:
+                yield True
+            finally:
+                claim.release()
+                if not devices.has_gpus_of_its_own():
+                    place.release()
             return
-        if not wanted.exists():
-            wanted.parent.mkdir(parents=True, exist_ok=True)
-            wanted.touch()
+        if place is not None:
+            place.release()
+        _mark_wanted(job, address)
         time.sleep(_POLL_SECONDS)
-    try:
-        yield True
-    finally:
+    yield False
+
+
+def _place(job: Job) -> Lock | None:
+    """A worker's place at the model: GPUs of its own, which it keeps until it ends, or without any the model's lock."""
+    gpus = devices.claim(job.gpus)
+    if gpus is None or devices.has_gpus_of_its_own():
+        return gpus
+    described = repr((job.model_folder.resolve(), job.options, devices.allocation()))
+    return locks.take(_locks(job) / f"{hashlib.sha256(described.encode()).hexdigest()[:32]}.lock")
+
+
+def _claim(job: Job, address: str) -> Lock | None:
+    """The right to compute a cell; None where another worker has it, or has made the cell meanwhile."""
+    path = _claim_path(job, address)
+    lock = locks.take(path)
+    if lock is not None and is_whole(cell_path(job, address), address):
+        # Nobody who still opens it can mistake it for a claim: the cell is there.
+        path.unlink(missing_ok=True)
         lock.release()
+        return None
+    return lock
+
+
+def _claim_path(job: Job, address: str) -> Path:
+    return _locks(job) / f"{address}.cell"
+
+
+def _locks(job: Job) -> Path:
+    folder = job.cache / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _mark_wanted(job: Job, address: str) -> None:
+    mark = _wanted(job.cache, address)
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
 
 def _wanted(cache: Path, address: str) -> Path:
-    """A mark that some job waits for this cell: the lock's holder makes those first."""
+    """A mark that some job waits for this cell: workers make those first."""
     return cache / "wanted" / address
 
 
@@ -137,13 +182,13 @@ def _fill(
     fingerprint: str,
     log: Callable[[str], None],
 ) -> None:
-    """Load the model and compute the job's cell, then the plan's."""
+    """Load the model and compute the job's cell, which is claimed, then those of the plan that no other worker has."""
     from polygate.forward.compute import check, compute
     from polygate.forward.prefixes import Kept
 
     check(job, inputs)
     started = time.monotonic()
-    loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache)
+    loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache, job.gpus)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
     kept = Kept()
@@ -154,6 +199,7 @@ def _fill(
             raise PolygateError("inputs changed while the model ran", where=one.prompts, do="run it again")
         with Progress(str(one), len(inputs.rows)) as progress:
             compute(one, inputs, loaded, at, cell_path(one, at), progress.advance, kept)
+        _claim_path(one, at).unlink(missing_ok=True)
         _wanted(job.cache, at).unlink(missing_ok=True)
 
     failure: Exception | None = None
@@ -163,11 +209,13 @@ def _fill(
         failure = error
     pending = _Pending(job, plan, address, fingerprint)
     while found := pending.next():
-        other, at = found
+        other, at, claim = found
         try:
             make(other, at)
         except Exception as error:
             log(f"left to its own job: {other} failed ({type(error).__name__}: {error})")
+        finally:
+            claim.release()
     if failure is not None:
         raise failure
 
@@ -187,18 +235,19 @@ class _Pending:
         self._read = job.prompts
         self._addresses: dict[tuple[Job, tuple[int, ...]], str] = {}
 
-    def next(self) -> tuple[Job, str] | None:
+    def next(self) -> tuple[Job, str, Lock] | None:
         """A missing cell that some job waits for, one of prompts that have just been read, or the plan's first.
 
-        Each is given out once.
+        It is claimed, and given out once; what other workers have claimed is left out.
         """
         missing = [(job, address) for job in self.jobs if (address := self._missing(job)) is not None]
         missing.sort(key=lambda pair: (not _wanted(self.cache, pair[1]).exists(), pair[0].prompts != self._read))
-        if not missing:
-            return None
-        self.settled.add(missing[0][1])
-        self._read = missing[0][0].prompts
-        return missing[0]
+        for job, address in missing:
+            if (claim := _claim(job, address)) is not None:
+                self.settled.add(address)
+                self._read = job.prompts
+                return job, address, claim
+        return None
 
     def _missing(self, job: Job) -> str | None:
         if not job.inputs_exist():
