@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from checkout import Checkout
+from snakemake.resources import Resource, Resources
 
 from conftest import require
 from library.models.tiny_gguf import write
@@ -414,14 +415,20 @@ def test_on_kubernetes_every_file_of_a_job_goes_through_object_storage(
         assert all(file.startswith(".snakemake/storage/s3/bucket/polygate/") for file in files), command
 
 
-def test_a_model_on_two_gpus_is_submitted_with_two(checkout: Checkout, tiny_settings: dict[str, Any]) -> None:
-    """Profiles limit a submission to one, which Snakemake would cut a job's own number down to."""
-    models = {name: {**model, "gpus": 2} for name, model in tiny_settings["models"].items()}
-    config = ("--configfile", checkout.configure({**tiny_settings, "models": models}))
-    output = checkout.snakemake("--dry-run", "--workflow-profile", "profiles/slurm", *config).stdout
-    captured = re.findall(r"rule capture:.*?resources: ([^\n]*)", output, flags=re.S)
-    assert captured
-    assert all("gpu=2" in resources for resources in captured)
+@pytest.mark.parametrize(("given", "expected"), [(1, 2), (4, 4), (None, None)])
+def test_a_submission_may_have_the_gpus_that_a_model_is_spread_over(
+    root: Path, given: int | None, expected: int | None
+) -> None:
+    """Profiles limit it to one, which Snakemake would cut a job's own number down to."""
+    limits = Resources({} if given is None else {"gpu": Resource("gpu", given)})
+    models = {"one": {"folder": "one"}, "two": {"folder": "two", "gpus": 2}}
+    names: dict[str, Any] = {
+        "settings": Settings.model_validate({"models": models}),
+        "workflow": SimpleNamespace(global_resources=limits),
+    }
+    exec((root / "workflow/rules/submissions.smk").read_text(), names)
+    names["allow_gpus_of_models"]()
+    assert getattr(limits.get("gpu"), "value", None) == expected
 
 
 def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_failure(root: Path) -> None:
@@ -465,8 +472,8 @@ def test_memory_and_time_of_forward_passes_follow_models_prompts_and_attempts(ro
     assert 5 < large[2] < 60
     assert needed("gemma-2-9b", arm="sweep")[2] > 3 * large[2]
     assert names["gpus_of"](SimpleNamespace(model="qwen2.5-7b")) == 1
-    large = {"folder": "large", "gpus": 4}
-    names["settings"] = Settings.model_validate({"models": {"large": large}})
+    wide = {"folder": "large", "gpus": 4}
+    names["settings"] = Settings.model_validate({"models": {"large": wide}})
     assert names["gpus_of"](SimpleNamespace(model="large")) == 4
     names["settings"] = Settings.model_validate({"prompts": {"limit": {"test": 20}}})
     assert needed("gemma-2-9b")[2] < large[2] / 2

@@ -161,8 +161,9 @@ def check_packages(settings: Settings, converted: Path) -> None:
 
     For runs rather than for plans: what would run can be asked without them. Raises `PolygateError`.
     """
-    for name, one in (*settings.models.items(), *settings.judging.guards.items()):
-        weights.check_quantisation(one.quantisation, name)
+    asked = {model.quantisation for model in settings.models.values()}
+    for quantisation in sorted(asked | {guard.quantisation for guard in settings.judging.guards.values()}):
+        weights.check_quantisation(quantisation)
     for name, model in settings.models.items():
         if model.gguf is None or model.gguf_path is not None or (converted / str(model.gguf_name)).is_dir():
             continue
