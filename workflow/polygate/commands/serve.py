@@ -197,16 +197,21 @@ def _leave_unknown_templates(model: Any, tokenizer: Any) -> None:
     """Keep transformers from reading answers by markers that this chat template doesn't write.
 
     It goes by the model's type, and where it doesn't find the marker of an answer's beginning it takes the prompt for
-    a part of the answer. Without them the text is answered as it is.
+    a part of the answer. A template of the tokenizer's own comes first: here one that knows nothing but an answer's
+    end, so that the text is answered as it is.
     """
-    from transformers.cli.serving import utils
+    from transformers.cli.serving.utils import get_response_template
 
-    template = utils.get_response_template(tokenizer, model) or {}
+    template = get_response_template(tokenizer, model) or {}
     anchors = template.get("start_anchor", [])
     known = [anchors] if isinstance(anchors, str) else anchors
     if known and not any(anchor in render(tokenizer, ["text"])[0] for anchor in known):
-        tokenizer.response_template = None
-        utils._RESPONSE_TEMPLATE_FALLBACKS = {}
+        kept = {"repeats": True, "join": "", "content_args": {"strip": False}}
+        tokenizer.response_template = {
+            "defaults": {"role": "assistant"},
+            "start_anchor_pattern": r"\Z",
+            "fields": {"content": {**kept, "close": list(tokenizer.all_special_tokens)}},
+        }
 
 
 class Checked:
