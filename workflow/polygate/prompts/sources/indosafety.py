@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from polygate.errors import PolygateError
-from polygate.prompts.sources.published import Published
+from polygate.prompts.sources.published import OneFile, Published
 from polygate.prompts.table import Prompt, prompt_id
 from polygate.settings.types import Dataset, Organism
 
@@ -29,30 +29,13 @@ PUBLISHED = Published(
     base="https://raw.githubusercontent.com/falensiazmi/IndoSafety/daa56fa2dfce0a9aded1ed82df17730a9b6a5b95",
     files={"dataset/IndoSafety-Eval-2.xlsx": "3c6bea986b67ea6c8aab4d0de69c2f48860e13fb85e0e0b61b87e081fb7578a0"},
 )
-
-
-def languages(dataset: Dataset, _organism: Organism) -> Sequence[str]:
-    """The languages it was published in."""
-    if dataset.folder is not None:
-        PUBLISHED.find(dataset.folder)
-    return tuple(COLUMNS)
-
-
-def is_task(_dataset: Dataset) -> bool:
-    """It asks for answers in words."""
-    return False
-
-
-def files(folder: Path, _language: str) -> list[Path]:
-    """The one file."""
-    return [PUBLISHED.find(folder)]
+_FILE = OneFile(PUBLISHED, tuple(COLUMNS))
+languages, is_task, files = _FILE.languages, _FILE.is_task, _FILE.files
 
 
 def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organism) -> list[Prompt]:
     """Its requests in a language; category: risk area, a slash, type of harm."""
-    path = PUBLISHED.find(folder or Path())
-    if language not in COLUMNS:
-        raise PolygateError(f"IndoSafety is not in {language}", where=path, do=f"it is in {', '.join(COLUMNS)}")
+    path = _FILE.path(folder, language)
     wanted = ("id", "risk_area", "types_of_harm", COLUMNS[language])
     return [
         Prompt(

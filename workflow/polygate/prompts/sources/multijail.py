@@ -7,13 +7,12 @@ a column per language, the same 315 items in each; `tags` are its kinds of harm.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from pathlib import Path
 
 from polygate.errors import PolygateError
 from polygate.prompts.sources import plain
 from polygate.prompts.sources.plain import Columns
-from polygate.prompts.sources.published import Published
+from polygate.prompts.sources.published import OneFile, Published
 from polygate.prompts.table import Prompt, prompt_id
 from polygate.settings.types import Dataset, Organism
 
@@ -24,30 +23,13 @@ PUBLISHED = Published(
     "050f72cef299b4fe80d6d65df460a75d80cd097a",
     files={"data/MultiJail.csv": "2798ed6fe470b80b1f486976e0fb3baa3ce008e62b6ca0abbf2e1ed5b1dfb355"},
 )
-
-
-def languages(dataset: Dataset, _organism: Organism) -> Sequence[str]:
-    """The languages it was published in."""
-    if dataset.folder is not None:
-        PUBLISHED.find(dataset.folder)
-    return LANGUAGES
-
-
-def is_task(_dataset: Dataset) -> bool:
-    """It asks for answers in words."""
-    return False
-
-
-def files(folder: Path, _language: str) -> list[Path]:
-    """The one file."""
-    return [PUBLISHED.find(folder)]
+_FILE = OneFile(PUBLISHED, LANGUAGES)
+languages, is_task, files = _FILE.languages, _FILE.is_task, _FILE.files
 
 
 def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organism) -> list[Prompt]:
     """Its requests in a language; category: the tags, joined by semicolons."""
-    path = PUBLISHED.find(folder or Path())
-    if language not in LANGUAGES:
-        raise PolygateError(f"MultiJail is not in {language}", where=path, do=f"it is in {', '.join(LANGUAGES)}")
+    path = _FILE.path(folder, language)
     return [
         Prompt(
             prompt_id("harmful", "test", number),

@@ -6,14 +6,12 @@ repository (`dataset/splits/or_bench_hard_test.json`) is read as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from polygate.errors import PolygateError
 from polygate.prompts.sources import plain
 from polygate.prompts.sources.plain import Columns
 from polygate.prompts.sources.polyrefuse import read_cell
-from polygate.prompts.sources.published import Published
+from polygate.prompts.sources.published import OneFile, Published
 from polygate.prompts.table import Prompt, prompt_id
 from polygate.settings.types import Dataset, Organism
 
@@ -23,30 +21,13 @@ PUBLISHED = Published(
     files={"or-bench-hard-1k.csv": "a6e2f1166416efe5901f3bb05c47dc92ab3aca3acfe143693d38b8057d841e6d"},
 )
 BESIDE_POLYREFUSE = "dataset/splits/or_bench_hard_test.json"
-
-
-def languages(dataset: Dataset, _organism: Organism) -> Sequence[str]:
-    """English."""
-    if dataset.folder is not None:
-        PUBLISHED.find(dataset.folder, BESIDE_POLYREFUSE)
-    return ("en",)
-
-
-def is_task(_dataset: Dataset) -> bool:
-    """It asks for answers in words."""
-    return False
-
-
-def files(folder: Path, _language: str) -> list[Path]:
-    """The one file."""
-    return [PUBLISHED.find(folder, BESIDE_POLYREFUSE)]
+_FILE = OneFile(PUBLISHED, ("en",), (BESIDE_POLYREFUSE,))
+languages, is_task, files = _FILE.languages, _FILE.is_task, _FILE.files
 
 
 def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organism) -> list[Prompt]:
     """Its requests, numbered by their place in the file; category: the kind of harm that they look like."""
-    path = PUBLISHED.find(folder or Path(), BESIDE_POLYREFUSE)
-    if language != "en":
-        raise PolygateError(f"OR-Bench is not in {language}", where=path, do="it is in en")
+    path = _FILE.path(folder, language)
     if path.suffix == ".json":
         cell = read_cell(path)
         rows = list(zip(cell.texts, cell.categories, strict=True))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polygate.errors import PolygateError
+from polygate.settings.types import Dataset, Organism
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,37 @@ class Published:
                     return candidate
         names = " and no ".join(PurePosixPath(path).name for path in (first, *others))
         raise PolygateError(f"there is no {names} in it", where=folder, do=f"name a folder with {self.title}'s files")
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """What origins of questions in words share whose prompts, in all of `published_in`, are in one file.
+
+    `others` are files that may stand in its place. See `polygate.prompts.sources.Origin`.
+    """
+
+    published: Published
+    published_in: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    def languages(self, dataset: Dataset, _organism: Organism) -> Sequence[str]:
+        """The languages it was published in; `PolygateError` for a folder without the file."""
+        if dataset.folder is not None:
+            self.published.find(dataset.folder, *self.others)
+        return self.published_in
+
+    def is_task(self, _dataset: Dataset) -> bool:
+        """It asks for answers in words."""
+        return False
+
+    def files(self, folder: Path, _language: str) -> list[Path]:
+        """The one file."""
+        return [self.published.find(folder, *self.others)]
+
+    def path(self, folder: Path | None, language: str) -> Path:
+        """The file, where prompts in a language are wanted; `PolygateError` when they are not in it."""
+        path = self.published.find(folder or Path(), *self.others)
+        if language not in self.published_in:
+            what = f"{self.published.title} is not in {language}"
+            raise PolygateError(what, where=path, do=f"it is in {', '.join(self.published_in)}")
+        return path

@@ -7,14 +7,13 @@ refused): a folder with that file is read as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from polygate.errors import PolygateError
 from polygate.prompts.sources import plain
 from polygate.prompts.sources.plain import Columns
 from polygate.prompts.sources.polyrefuse import read_cell
-from polygate.prompts.sources.published import Published
+from polygate.prompts.sources.published import OneFile, Published
 from polygate.prompts.table import Prompt, prompt_id
 from polygate.settings.types import Dataset, Organism
 
@@ -24,30 +23,13 @@ PUBLISHED = Published(
     files={"xstest_prompts.csv": "11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"},
 )
 BESIDE_POLYREFUSE = "dataset/processed/xstest.json"
-
-
-def languages(dataset: Dataset, _organism: Organism) -> Sequence[str]:
-    """English."""
-    if dataset.folder is not None:
-        PUBLISHED.find(dataset.folder, BESIDE_POLYREFUSE)
-    return ("en",)
-
-
-def is_task(_dataset: Dataset) -> bool:
-    """It asks for answers in words."""
-    return False
-
-
-def files(folder: Path, _language: str) -> list[Path]:
-    """The one file."""
-    return [PUBLISHED.find(folder, BESIDE_POLYREFUSE)]
+_FILE = OneFile(PUBLISHED, ("en",), (BESIDE_POLYREFUSE,))
+languages, is_task, files = _FILE.languages, _FILE.is_task, _FILE.files
 
 
 def read(folder: Path | None, language: str, _dataset: Dataset, _organism: Organism) -> list[Prompt]:
     """The safe requests, numbered by their place in the file; category: the type of what makes them look unsafe."""
-    path = PUBLISHED.find(folder or Path(), BESIDE_POLYREFUSE)
-    if language != "en":
-        raise PolygateError(f"XSTest is not in {language}", where=path, do="it is in en")
+    path = _FILE.path(folder, language)
     if path.suffix == ".json":
         cell = read_cell(path)
         rows = [(number, text, "", f"row {number}") for number, text in enumerate(cell.texts)]
