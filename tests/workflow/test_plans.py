@@ -452,7 +452,7 @@ def test_every_profile_of_a_cluster_sets_the_same_limits_and_goes_on_after_a_fai
 def needs(root: Path, settings: Settings) -> dict[str, Any]:
     """What the rules' own functions ask a cluster for."""
     names: dict[str, Any] = {"settings": settings}
-    exec((root / "workflow/rules/needs.smk").read_text(), names)
+    exec((root / "workflow/rules/helpers/needs.smk").read_text(), names)
     return names
 
 
