@@ -63,7 +63,7 @@ def plot(data: pd.DataFrame) -> Figure:
         per_row = max(0.2, 0.1 * len(series))
         grid = style.panels(models, width=1.42, height=forest.height(rows, per_row), sharex=True, sharey=True)
         lowest = min(-0.1, float(data["low"].min()) - 0.02)
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             mine = data[data["model"] == model]
             for one in series:
                 own = mine[mine["series"] == one.name]
@@ -76,8 +76,8 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_xticks([0, 0.5, 1])
             axes.spines["bottom"].set_bounds(lowest, 1)
             axes.set_xlabel("Cohen's κ")
-        for axes in grid.axes.flat:
-            forest.dress(axes, rows, names=axes in grid._left_axes, whole="pooled")
+        for axes in grid.named.values():
+            forest.dress(axes, rows, names=axes in grid.left, whole="pooled")
         tiers = style.present(data["tier"])
         entries = [one.entry(tiers) for one in series]
         if data["ahead"].any():

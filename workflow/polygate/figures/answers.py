@@ -51,7 +51,7 @@ def plot(data: pd.DataFrame) -> Figure:
         tiers = style.present(data["tier"])
         budget = int(data["budget"].max())
         grid = style.panels(reading.names(data, "model"), width=1.55, height=3.2, sharey=True)
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             for number, tier in enumerate(tiers):
                 mine = data[(data["model"] == model) & (data["tier"] == tier)]
                 _tier(axes, mine, tier, 0.15 * (number - (len(tiers) - 1) / 2))
@@ -63,7 +63,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.spines["left"].set_bounds(0, 100)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        for axes in grid._left_axes:
+        for axes in grid.left:
             axes.set_ylabel("100 × AUC, refused %")
         entries = [
             style.Entry(f"{tier}-resource: AUC, then harmful prompts refused", style.tier_marks([tier]))

@@ -41,7 +41,7 @@ def plot(data: pd.DataFrame, lines: Mapping[str, Line], title: str, quantity: st
             models, rows=[f"{tier}-resource" for tier in tiers], width=1.5, height=1.9, sharex=True, sharey=True
         )
         lowest = min(0.4 if chance is not None else 0.0, float(data["low"].min()))
-        for (row, model), axes in grid.axes_dict.items():
+        for (row, model), axes in grid.named.items():
             mine = data[(data["model"] == model) & (data["tier"] == row.removesuffix("-resource"))]
             for number, (name, line) in enumerate(lines.items()):
                 _draw(axes, mine[mine["probe"] == name].sort_values("budget"), budgets, line, number - len(lines) / 2)

@@ -64,7 +64,7 @@ def plot(data: pd.DataFrame) -> Figure:
         budgets = sorted(data["budget"].unique())
         models = reading.names(data, "model")
         grid = style.panels(models, rows=list(METRICS.values()), width=1.5, height=1.9, sharex=True, sharey=True)
-        for (row, model), axes in grid.axes_dict.items():
+        for (row, model), axes in grid.named.items():
             metric = next(name for name, label in METRICS.items() if label == row)
             mine = data[(data["model"] == model) & (data["metric"] == metric)]
             for number, (rule, line) in enumerate(LINES.items()):

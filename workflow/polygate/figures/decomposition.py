@@ -49,7 +49,7 @@ def plot(data: pd.DataFrame) -> Figure:
         grid = style.panels(
             reading.names(data, "model"), width=1.42, height=forest.height(rows, 0.27), sharex=True, sharey=True
         )
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             mine = data[data["model"] == model]
             for part in style.PARTS:
                 for scorer in PLACES:
@@ -58,8 +58,8 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_xlim(0, 100)
             axes.set_xticks([0, 50, 100])
             axes.set_xlabel("harmful prompts, %")
-        for axes in grid.axes.flat:
-            forest.dress(axes, rows, names=axes in grid._left_axes)
+        for axes in grid.named.values():
+            forest.dress(axes, rows, names=axes in grid.left)
         marks = {part: style.mark(marker="s", colour=style.PART_COLOURS[part]) for part in style.PARTS}
         keys = [style.Entry(LABELS[part], (marks[part],)) for part in style.PARTS]
         if thin := [label for scorer, label in THIN.items() if (data["scorer"] == scorer).any()]:

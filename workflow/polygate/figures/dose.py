@@ -67,7 +67,7 @@ def plot(data: pd.DataFrame) -> Figure:
         grid = style.panels(languages, rows=list(ROWS), width=2.0, height=1.9, sharex=True, sharey=True)
         # The legend above the panels takes none of their room.
         grid.figure.set_figheight(grid.figure.get_figheight() + 0.05 * len(entries))
-        for (row, language), axes in grid.axes_dict.items():
+        for (row, language), axes in grid.named.items():
             mine = data[data["language"] == language]
             curves: list[tuple[Line, float | None]] = [(line, None) for line in lines if line.metric in ROWS[row]]
             curves += [pair for pair in product(BY_BUDGET, budgets) if pair[0].metric in ROWS[row]]

@@ -46,7 +46,7 @@ def plot(data: pd.DataFrame) -> Figure:
         budgets = sorted(data["budget"].unique())
         tiers = style.present(data["tier"])
         grid = style.panels(reading.names(data, "model"), width=1.5, height=2.8, sharex=True, sharey=True)
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             for number, tier in enumerate(tiers):
                 shift = 0.14 * (number - (len(tiers) - 1) / 2)
                 mine = data[(data["model"] == model) & (data["tier"] == tier)].sort_values("budget")
@@ -60,7 +60,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        for axes in grid._left_axes:
+        for axes in grid.left:
             axes.set_ylabel("F1")
         entries = [style.Entry(f"{tier}-resource languages", style.tier_marks([tier])) for tier in tiers]
         for scorer, (label, marker, _) in CONTROLS.items():

@@ -45,7 +45,7 @@ def plot(data: pd.DataFrame) -> Figure:
         models, datasets = reading.names(data, "model"), reading.names(data, "dataset")
         grid = style.panels(models, width=1.5, height=2.4, rows=datasets, sharex=True, sharey=True)
         floor = min(0.5, float(data["low"].min()))
-        for (dataset, model), axes in grid.axes_dict.items():
+        for (dataset, model), axes in grid.named.items():
             mine = data[(data["model"] == model) & (data["dataset"] == dataset)]
             for number, tier in enumerate(tiers):
                 shift = 0.2 * (number - (len(tiers) - 1) / 2)

@@ -57,7 +57,7 @@ def plot(data: pd.DataFrame) -> Figure:
         grid = style.panels(models, width=1.42, height=1.3, rows=tiers, sharex="col", sharey=True)
         grid.figure.set_figheight(1.3 * len(tiers) + 1.5)
         floor = int(min(0.4, float(data["low"].min())) * 10) / 10
-        for (tier, model), axes in grid.axes_dict.items():
+        for (tier, model), axes in grid.named.items():
             _panel(axes, data[(data["model"] == model) & (data["tier"] == tier)])
             axes.set_title(model if tier == tiers[0] else "")
             axes.set_xlabel("layer" if tier == tiers[-1] else "")

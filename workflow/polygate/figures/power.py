@@ -39,7 +39,7 @@ def plot(data: pd.DataFrame) -> Figure:
         quantities = [name for name in TITLES if name in set(data["quantity"])]
         grid = style.panels([TITLES[name] for name in quantities], width=1.7, height=2.3, columns=4, sharey=True)
         tiers = style.present(data["tier"])
-        for name, axes in zip(quantities, grid.axes.flat, strict=True):
+        for name, axes in zip(quantities, grid.named.values(), strict=True):
             for tier in tiers:
                 mine = data[(data["quantity"] == name) & (data["tier"] == tier)]
                 for count in sorted(mine["languages"].unique()):
@@ -62,7 +62,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.minorticks_off()
             axes.set_xlabel("prompts per class")
             axes.grid(axis="y")
-        grid.axes.flat[0].set_ylabel("points that can be seen")
+        next(iter(grid.named.values())).set_ylabel("points that can be seen")
         entries = [style.Entry(f"{tier}-resource, mean over its languages", style.tier_marks([tier])) for tier in tiers]
         entries.append(style.Entry("one language", (style.mark(marker="", line=":"),)))
         power = f"{data['power'].iloc[0]:.0%}".replace("%", " %")

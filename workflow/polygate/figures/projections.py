@@ -122,7 +122,7 @@ def plot(data: pd.DataFrame) -> Figure:
         models = reading.names(data, "model")
         grid = style.panels(models, width=1.42, height=1.15, rows=tiers, sharex="col", sharey=False)
         grid.figure.set_figheight(1.15 * len(tiers) + 1.0)
-        for (tier, model), axes in grid.axes_dict.items():
+        for (tier, model), axes in grid.named.items():
             _panel(axes, data[(data["model"] == model) & (data["tier"] == tier)], tier)
             axes.set_title(model if tier == tiers[0] else "")
             axes.set_xlabel("projection on v_HRL" if tier == tiers[-1] else "")

@@ -28,7 +28,7 @@ def plot(data: pd.DataFrame) -> Figure:
     with style.theme():
         grid = style.panels(reading.names(data, "model"), width=1.5, height=2.7, sharey=True)
         tiers = style.present(data["tier"])
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             for (tier, subset), row in data[data["model"] == model].groupby(["tier", "subset"]):
                 _bar(axes, tiers.index(tier), tier, subset, row.iloc[0])
             axes.set_title(model)
@@ -39,7 +39,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.spines["left"].set_bounds(0, 100)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        for axes in grid._left_axes:
+        for axes in grid.left:
             axes.set_ylabel("refused, %")
         keys = [style.Entry(name, style.tier_marks(tiers, "s", filled=name == "harmful")) for name in SUBSETS]
         return style.head(grid, "Prompts refused without steering", keys)

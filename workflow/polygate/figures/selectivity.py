@@ -58,7 +58,7 @@ def panels(data: pd.DataFrame, series: Sequence[forest.Series], title: str, per_
         models = reading.names(data, "model")
         grid = style.panels(models, width=1.42, height=forest.height(rows, per_row), sharex=True, sharey=True)
         lowest = min(-5.0, 100 * float(data["low"].min()) - 2)
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             mine = data[data["model"] == model]
             for one in series:
                 forest.marks(axes, mine[mine["series"] == one.name], rows, one, scale=100)
@@ -68,8 +68,8 @@ def panels(data: pd.DataFrame, series: Sequence[forest.Series], title: str, per_
             axes.set_xticks([0, 50, 100])
             axes.spines["bottom"].set_bounds(lowest, 100)
             axes.set_xlabel("selectivity, points")
-        for axes in grid.axes.flat:
-            forest.dress(axes, rows, names=axes in grid._left_axes)
+        for axes in grid.named.values():
+            forest.dress(axes, rows, names=axes in grid.left)
         tiers = style.present(data["tier"])
         shown = [one.entry(tiers) for one in series if one.name in set(data["series"])]
         return style.head(grid, title, shown)

@@ -43,7 +43,7 @@ def plot(data: pd.DataFrame) -> Figure:
         models = reading.names(data, "model")
         grid = style.panels(models, width=1.42, height=forest.height(rows, 0.27), sharex=True, sharey=True)
         lowest = min(0.4, float(data["low"].min()))
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             mine = data[data["model"] == model]
             for series in SERIES:
                 forest.marks(axes, mine[mine["series"] == series.name], rows, series)
@@ -53,8 +53,8 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_xticks([0.5, 0.75, 1.0], [".5", ".75", "1"])
             axes.spines["bottom"].set_bounds(int(lowest * 10) / 10, 1)
             axes.set_xlabel("AUC (.5 = chance)")
-        for axes in grid.axes.flat:
-            forest.dress(axes, rows, names=axes in grid._left_axes)
+        for axes in grid.named.values():
+            forest.dress(axes, rows, names=axes in grid.left)
         tiers = style.present(data["tier"])
         shown = [series.entry(tiers) for series in SERIES if series.name in set(data["series"])]
         if forest.faint(data).any():

@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("agg")
 
 import matplotlib.pyplot as plt
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
@@ -65,6 +67,8 @@ THEME: dict[Any, Any] = {
     "ytick.labelsize": 8,
     "xtick.color": INK,
     "ytick.color": INK,
+    "xtick.bottom": False,
+    "ytick.left": False,
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "xtick.major.size": 3,
@@ -74,41 +78,63 @@ THEME: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.titlesize": 10,
     "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "axes.axisbelow": True,
 }
 OUTPUT: dict[Any, Any] = {"svg.hashsalt": "polygate", "svg.fonttype": "path", "path.simplify": False}
 
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """Seaborn's white style with our sizes; leaves matplotlib's settings as they were."""
-    with mpl.rc_context(), sns.axes_style("white"):
-        mpl.rcParams.update(THEME)
+    """Our style; leaves matplotlib's settings as they were."""
+    with mpl.rc_context(THEME):
         yield
 
 
+@dataclass(frozen=True)
+class Panels:
+    """A figure's panels: `axes` as they stand in it, `named` by model or by (row, model), `left` at the left edge."""
+
+    figure: Figure
+    axes: np.ndarray
+    named: Mapping[Any, Axes]
+    left: Sequence[Axes]
+
+
 def panels(
-    models: Sequence[str], *, width: float, height: float, columns: int = 3, rows: Sequence[str] = (), **shared: Any
-) -> sns.FacetGrid:
+    models: Sequence[str],
+    *,
+    width: float,
+    height: float,
+    columns: int = 3,
+    rows: Sequence[str] = (),
+    sharex: bool | Literal["col"] = True,
+    sharey: bool | Literal["row"] = True,
+) -> Panels:
     """One panel per model, at most `columns` side by side; with `rows`, a grid of rows × models.
 
-    `width` and `height` are inches of one panel; `shared` goes to `seaborn.FacetGrid` (sharex, sharey).
+    `width` and `height` are inches of one panel. Panels that share an axis have its labels at the figure's edge alone.
     """
-    import pandas as pd
-
-    if rows:
-        cells = pd.DataFrame([(row, model) for row in rows for model in models], columns=["row", "model"])
-        facets: dict[str, Any] = {"row": "row", "row_order": list(rows)}
-        across, down = len(models), len(rows)
-    else:
-        cells = pd.DataFrame({"model": list(models)})
-        across = min(columns, len(models))
-        facets = {"col_wrap": across} if len(models) > columns else {}
-        down = -(-len(models) // across)
-    grid = sns.FacetGrid(cells, col="model", col_order=list(models), despine=True, **facets, **shared)
+    across = len(models) if rows else min(columns, len(models))
+    down = len(rows) or -(-len(models) // across)
     # One or two panels are as wide as three: the title and the legend above them need the room.
-    grid.figure.set_size_inches(max(width * across + 0.6, NARROWEST), height * down)
-    grid.figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05, wspace=0.05)
-    return grid
+    figure = plt.figure(figsize=(max(width * across + 0.6, NARROWEST), height * down))
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05, wspace=0.05)
+    axes = figure.subplots(down, across, sharex=sharex, sharey=sharey, squeeze=False)
+    names = list(product(rows, models)) if rows else list(models)
+    for spare in axes.flat[len(names) :]:
+        spare.remove()
+    for number, panel in enumerate(axes.flat[: len(names)]):
+        panel.spines[["top", "right"]].set_visible(False)
+        lowest = number + across >= len(names)
+        for axis, shared, edge in ((panel.xaxis, sharex, lowest), (panel.yaxis, sharey, number % across == 0)):
+            shown = edge or not shared
+            axis.set_tick_params(labelbottom=shown, labelleft=shown)
+            axis.offsetText.set_visible(shown)
+            axis.label.set_visible(shown)
+    return Panels(figure, axes, dict(zip(names, axes.flat, strict=False)), list(axes[:, 0]))
 
 
 @dataclass(frozen=True)
@@ -130,10 +156,9 @@ def tier_marks(tiers: Sequence[str], marker: str = "", filled: bool = True) -> t
     return tuple(mark(marker=marker or TIER_MARKERS[t], colour=TIER_COLOURS[t], filled=filled) for t in tiers)
 
 
-def head(grid: sns.FacetGrid, title: str, entries: Sequence[Entry], columns: int = 2) -> Figure:
+def head(grid: Panels, title: str, entries: Sequence[Entry], columns: int = 2) -> Figure:
     """Give the figure its title at the top left and its legend under it, outside of every panel, and return it."""
-    figure: Figure = grid.figure
-    legend = figure.legend(
+    legend = grid.figure.legend(
         handles=[entry.marks for entry in entries],
         labels=[entry.label for entry in entries],
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
@@ -149,7 +174,7 @@ def head(grid: sns.FacetGrid, title: str, entries: Sequence[Entry], columns: int
         labelspacing=0.3,
     )
     legend.get_title().set(fontsize=THEME["figure.titlesize"], fontweight="bold")
-    return figure
+    return grid.figure
 
 
 def present(tiers: Any) -> list[str]:

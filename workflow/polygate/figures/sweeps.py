@@ -33,7 +33,7 @@ def plot(data: pd.DataFrame) -> Figure:
         kinds, models = [kind for kind in AXES if (data["kind"] == kind).any()], reading.names(data, "model")
         grid = style.panels(models, width=1.42, height=1.7, rows=kinds, sharex=False, sharey=True)
         grid.figure.set_figheight(1.7 * len(kinds) + 1.4)
-        for (kind, model), axes in grid.axes_dict.items():
+        for (kind, model), axes in grid.named.items():
             _panel(axes, data[(data["model"] == model) & (data["kind"] == kind)], kind)
             axes.set_title(model if kind == kinds[0] else "")
             axes.set_xlabel(AXES[kind] if model == models[len(models) // 2] else "")

@@ -51,7 +51,7 @@ def plot(data: pd.DataFrame) -> Figure:
             models, width=max(side, 1.45), height=1, rows=list(METRICS.values()), sharex=True, sharey=True
         )
         grid.figure.set_figheight(len(METRICS) * (0.17 * len(sources) + 0.45) + 1.1)
-        for (metric, model), axes in grid.axes_dict.items():
+        for (metric, model), axes in grid.named.items():
             name = next(name for name, label in METRICS.items() if label == metric)
             mine = data[(data["model"] == model) & (data["metric"] == name)]
             _panel(axes, mine, sources, languages)

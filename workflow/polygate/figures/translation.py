@@ -40,7 +40,7 @@ def plot(data: pd.DataFrame) -> Figure:
         grid = style.panels(
             labels, width=1.6, height=forest.height(rows, 0.24), columns=len(labels), sharex=False, sharey=True
         )
-        for number, (metric, axes) in enumerate(zip(metrics, grid.axes.flat, strict=True)):
+        for number, (metric, axes) in enumerate(zip(metrics, grid.named.values(), strict=True)):
             mine = data[data["metric"] == metric]
             scale = SCALE.get(metric, 1.0)
             for series in SERIES:

@@ -26,7 +26,7 @@ def plot(data: pd.DataFrame) -> Figure:
     with style.theme():
         models = reading.names(data, "model")
         grid = style.panels(models, width=1.5, height=2.9, sharey=True, sharex=False)
-        for model, axes in grid.axes_dict.items():
+        for model, axes in grid.named.items():
             mine = data[data["model"] == model]
             for layer in mine.loc[mine["read"].astype(bool), "layer"].unique():
                 axes.axvline(layer, color=style.FAINT, linewidth=4, zorder=0)
@@ -42,7 +42,7 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_title(model)
             axes.set_xlabel("layer")
             axes.locator_params(axis="x", nbins=5, integer=True)
-        next(iter(grid.axes_dict.values())).set_ylabel("U-Score")
+        next(iter(grid.named.values())).set_ylabel("U-Score")
         entries = [style.Entry(f"{tier}-resource", style.tier_marks([tier])) for tier in style.present(data["tier"])]
         entries.append(style.Entry("layer OMNIGuard reads", (style.mark(marker="s", colour=style.FAINT),)))
         return style.head(grid, "How much nearer translations lie than other prompts", entries)

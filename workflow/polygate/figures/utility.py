@@ -38,7 +38,7 @@ def plot(data: pd.DataFrame) -> Figure:
         rows = {f"{dataset} {metric}": (dataset, metric) for dataset in datasets for metric in present}
         grid = style.panels(models, width=1.6, height=1.75, rows=list(rows), sharex=True, sharey="row")
         first, last = next(iter(rows)), next(reversed(rows))
-        for (row, model), axes in grid.axes_dict.items():
+        for (row, model), axes in grid.named.items():
             dataset, metric = rows[row]
             mine = data[(data["model"] == model) & (data["dataset"] == dataset) & (data["metric"] == metric)]
             for number, tier in enumerate(tiers):

@@ -30,7 +30,6 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "safetensors",
             "scikit-learn",
             "scipy",
-            "seaborn",
             "tenacity",
             "threadpoolctl",
             "tqdm",
