@@ -239,20 +239,3 @@ def test_the_same_safetensors_are_the_same_bytes(tmp_path: Path) -> None:
         contents.add((tmp_path / name).read_bytes())
     assert len(contents) == 1
     assert files.safetensors_metadata(tmp_path / "a").items() >= metadata.items()
-
-
-def test_jobs_do_without_pandas_and_data_frames_are_still_there_for_who_asks(tmp_path: Path) -> None:
-    script = f"""
-import sys
-from polygate import files
-files.leave_pandas_out()
-import pyarrow as pa
-files.write_parquet({str(tmp_path / "x.parquet")!r}, pa.table({{"x": pa.array(["a", "b"])}}))
-table = files.read_parquet({str(tmp_path / "x.parquet")!r})
-assert table.to_pylist() == [{{"x": "a"}}, {{"x": "b"}}]
-assert "pandas" not in sys.modules
-assert list(table.to_pandas()["x"]) == ["a", "b"]
-import pandas as pd
-assert pa.array(pd.Series(["a", None])).to_pylist() == ["a", None]
-"""
-    subprocess.run([sys.executable, "-P", "-c", script], check=True)

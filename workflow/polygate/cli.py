@@ -11,7 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from polygate import files, orphans
+from polygate import orphans, startup
 from polygate.errors import PolygateError
 
 STAGES = {
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(prog=f"polygate {stage}", description=(STAGES | COMMANDS)[stage])
         module.configure(parser)
         if stage in STAGES:
-            files.leave_pandas_out()
+            startup.lighten()
         module.run(parser.parse_args(given[1:]))
     except PolygateError as error:
         say(f"polygate {stage}: {error}")

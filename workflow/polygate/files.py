@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -54,32 +53,6 @@ def sweep(folder: Path) -> None:
             else:
                 with suppress(OSError):
                     path.unlink()
-
-
-class _NoPandas:
-    """A finder that finds no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def leave_pandas_out() -> None:
-    """Keep pyarrow from importing pandas at its first conversion, just to see whether it was given some of it.
-
-    That is a quarter of a second, a third of what a small job takes. pyarrow looks once; whoever asks it for a data
-    frame later gets one.
-    """
-    import pyarrow as pa
-
-    if "pandas" in sys.modules:
-        return
-    sys.meta_path.insert(0, _NoPandas)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(_NoPandas)
 
 
 @contextmanager

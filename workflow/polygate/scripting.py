@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from polygate import orphans
+from polygate import orphans, startup
 from polygate.errors import PolygateError
 
 
@@ -25,6 +25,7 @@ def begin(log: str | Path | None = None) -> None:
             Path(log).write_bytes(b"")
     sys.excepthook = partial(_told, log)
     orphans.end_with_workflow()
+    startup.lighten()
 
 
 def _told(log: str | Path | None, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
