@@ -12,6 +12,8 @@ from polygate import stages
 from polygate.cli import STAGES, main
 
 LIGHT = sorted(set(STAGES) - {"surface"})
+WITHOUT_SETTINGS = ("forward", "gate-scores", "intervene", "means", "position-means", "positions", "route", "uscore")
+"""Stages of which there are many jobs, and which are given no settings."""
 
 
 def test_a_failure_is_one_line_and_exit_code_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +41,7 @@ heavy = {"torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib"}
 for stage in sys.argv[1:]:
     if os.fork() == 0:
         importlib.import_module("polygate.stages." + stage.replace("-", "_"))
-        print(stage, *sorted(heavy & set(sys.modules)), flush=True)
+        print(stage, *sorted({*heavy, "polygate.settings.types"} & set(sys.modules)), flush=True)
         os._exit(0)
     os.wait()
 """
@@ -55,6 +57,11 @@ def imported() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("stage", LIGHT)
 def test_a_stage_starts_without_heavy_libraries(imported: dict[str, list[str]], stage: str) -> None:
+    assert set(imported[stage]) <= {"polygate.settings.types"}
+
+
+@pytest.mark.parametrize("stage", WITHOUT_SETTINGS)
+def test_a_stage_without_settings_starts_without_their_types(imported: dict[str, list[str]], stage: str) -> None:
     assert imported[stage] == []
 
 

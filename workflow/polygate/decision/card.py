@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,9 @@ from polygate.decision import calibration
 from polygate.decision.fitting import Fitted
 from polygate.decision.gate import Gate
 from polygate.prompts.table import PromptTable
-from polygate.settings.types import Gate as GateSettings
+
+if TYPE_CHECKING:
+    from polygate.settings.types import Gate as GateSettings
 
 
 class Steering(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
 from polygate.representation.directions import POSITION, Directions
 from polygate.representation.store import ActivationStore
-from polygate.settings.types import Gate as GateSettings
 from polygate.steering.strength import projection_gap
+
+if TYPE_CHECKING:
+    from polygate.settings.types import Gate as GateSettings
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.settings.types import Scope, Unit
+
+if TYPE_CHECKING:
+    from polygate.settings.types import Scope, Unit
 
 COMPLIANCE_WEIGHT = 0.25
 CRITERION = "routed selectivity + 0.25 x share of harmless prompts answered correctly"

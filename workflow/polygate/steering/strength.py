@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate.errors import PolygateError
-from polygate.settings.types import Scope, Unit
 
 if TYPE_CHECKING:
     from polygate.representation.directions import Directions
+    from polygate.settings.types import Scope, Unit
     from polygate.steering.choice import Choice
 
 
