@@ -91,7 +91,7 @@ test-rust: install ## the kernels' own tests
 
 test-python: install ## library and kernels, then real small workflows and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/workflow tests/browser
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/workflow tests/browser
 
 test-slurm: install ## the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm

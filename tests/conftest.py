@@ -7,8 +7,10 @@ that it installs itself.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,21 @@ def require_program(*names: str) -> str:
     raise AssertionError
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Checkout], object]) -> Checkout:
+    """A fresh checkout that `make` has worked in, made by one process for all that test here (`pytest -n`)."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / name / "checkout", shared / name / "done"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(Checkout.fresh(folder))
+            done.touch()
+    assert done.exists(), f"{name} has failed in another process of these tests"
+    return Checkout(folder)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""
@@ -52,9 +69,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which `snakemake --configfile config/demo.yaml` has ended. Not to be changed."""
-    checkout = Checkout.fresh(tmp_path_factory.mktemp("demo") / "checkout")
-    checkout.snakemake("--configfile", "config/demo.yaml")
-    return checkout
+    return made_once(tmp_path_factory, "demo", lambda fresh: fresh.snakemake("--configfile", "config/demo.yaml"))
 
 
 @pytest.fixture(scope="session")

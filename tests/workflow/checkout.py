@@ -21,6 +21,14 @@ CODE = (
 BUILT = shutil.ignore_patterns("__pycache__", "report.html", "report.zip", ".snakemake")
 
 
+def jobs(output: str) -> Counter[str]:
+    """Jobs per rule that the output of a dry run announces; empty when there is nothing to be done."""
+    if "Nothing to be done" in output:
+        return Counter()
+    statistics = output.split("Job stats:", 1)[1].split("total", 1)[0]
+    return Counter({name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)\s*$", statistics, re.MULTILINE)})
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A folder with the code in it; `run` is the last settings file written there."""
@@ -65,7 +73,7 @@ class Checkout:
         """The command line a user would type."""
         return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 2400) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here; with `check`, a failure shows its whole output."""
         done = subprocess.run(
             self.command(*arguments),
@@ -80,12 +88,8 @@ class Checkout:
         return done
 
     def planned(self, *arguments: str) -> Counter[str]:
-        """Jobs per rule that a dry run announces; empty when there is nothing to be done."""
-        output = self.snakemake("--dry-run", *arguments).stdout
-        if "Nothing to be done" in output:
-            return Counter()
-        statistics = output.split("Job stats:", 1)[1].split("total", 1)[0]
-        return Counter({name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)\s*$", statistics, re.MULTILINE)})
+        """Jobs per rule that a dry run announces."""
+        return jobs(self.snakemake("--dry-run", *arguments).stdout)
 
     def tables(self, run: str) -> dict[str, bytes]:
         """Every table of a run, by name."""

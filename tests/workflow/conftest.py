@@ -10,6 +10,8 @@ import pytest
 import yaml
 from checkout import Checkout
 
+from conftest import made_once
+
 TINY = Path(__file__).with_name("tiny.yaml")
 
 
@@ -22,9 +24,11 @@ def tiny_settings() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]) -> Checkout:
     """A checkout in which the tiny run has ended. Not to be changed: use `finished`."""
-    checkout = Checkout.fresh(tmp_path_factory.mktemp("tiny") / "checkout")
-    checkout.snakemake("--configfile", checkout.configure(tiny_settings))
-    return checkout
+
+    def run(fresh: Checkout) -> None:
+        fresh.snakemake("--configfile", fresh.configure(tiny_settings))
+
+    return made_once(tmp_path_factory, "tiny", run)
 
 
 @pytest.fixture

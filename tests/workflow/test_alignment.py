@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkout import Checkout
+from checkout import Checkout, jobs
 from test_incremental import aggregates
 
 from library.prompts import upstream
@@ -76,7 +76,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> Checkout:
+def aligned(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> Checkout:
     """The finished run."""
     checkout = Checkout.fresh(tmp_path_factory.mktemp("aligned") / "checkout")
     languages = (*LANGUAGES["high"], *LANGUAGES["low"])
@@ -91,17 +91,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> C
     return checkout
 
 
-def test_it_ends_in_a_report_and_leaves_nothing_to_do(run: Checkout) -> None:
-    assert (run.folder / "reports/report.html").stat().st_size > 500_000
-    assert run.planned("--configfile", "settings.yaml") == Counter()
+def test_it_ends_in_a_report_and_leaves_nothing_to_do(aligned: Checkout) -> None:
+    assert (aligned.folder / "reports/report.html").stat().st_size > 500_000
+    assert aligned.planned("--configfile", "settings.yaml") == Counter()
     for model in ("dose-0", "dose-2"):
-        weights = run.folder / "results/aligned" / model / "weights"
+        weights = aligned.folder / "results/aligned" / model / "weights"
         assert "# base, aligned to refuse" in (weights / "README.md").read_text()
         assert (weights / "losses.csv").read_text().count("\n") == 2
 
 
-def test_prompts_used_for_alignment_are_in_no_result(run: Checkout) -> None:
-    results = run.folder / "results/aligned"
+def test_prompts_used_for_alignment_are_in_no_result(aligned: Checkout) -> None:
+    results = aligned.folder / "results/aligned"
     whole = table.read(results / "prompts/polyrefuse/yo.parquet", align=True)
     assert sorted({name for name in whole.ids if "align" in name}) == [
         f"{subset}-align-{number:04d}" for subset in table.SUBSETS for number in range(8, 12)
@@ -116,8 +116,8 @@ def test_prompts_used_for_alignment_are_in_no_result(run: Checkout) -> None:
     assert all(b"harmful-train-0007" in store and b"-align-" not in store for store in stores)
 
 
-def test_dose_and_response_is_told_for_every_dose(run: Checkout) -> None:
-    with (run.folder / "results/aligned/tables/dose.csv").open(encoding="utf-8") as file:
+def test_dose_and_response_is_told_for_every_dose(aligned: Checkout) -> None:
+    with (aligned.folder / "results/aligned/tables/dose.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     cells = [(row["dose"], row["metric"], row["scorer"], row["budget"]) for row in rows if row["model"]]
     series = [
@@ -130,38 +130,38 @@ def test_dose_and_response_is_told_for_every_dose(run: Checkout) -> None:
     assert cells == [(dose, *one) for dose in ("0", "2") for one in series]
     assert {(row["model"], row["dose"]) for row in rows} == {("dose-0", "0"), ("dose-2", "2"), ("", "0"), ("", "2")}
     assert {row["alignments"] for row in rows} == {"1"}
-    assert (run.folder / "results/aligned/figures/dose.svg").is_file()
+    assert (aligned.folder / "results/aligned/figures/dose.svg").is_file()
 
 
 def test_another_budget_aligns_that_model_again_and_leaves_the_prompts_alone(
-    run: Checkout, settings: dict[str, Any]
+    aligned: Checkout, settings: dict[str, Any]
 ) -> None:
     models = {**settings["models"], "dose-2": aligned_to(1)}
-    planned = run.planned("--configfile", run.configure({**settings, "models": models}, "other.yaml"))
+    planned = aligned.planned("--configfile", aligned.configure({**settings, "models": models}, "other.yaml"))
     assert planned - aggregates(planned) == Counter({"align": 1, **PER_MODEL})
 
 
 def test_another_seed_of_a_dose_is_one_model_more_and_leaves_the_others_alone(
-    run: Checkout, settings: dict[str, Any]
+    aligned: Checkout, settings: dict[str, Any]
 ) -> None:
     models = {**settings["models"], "dose-2-b": aligned_to(2, seed=1)}
-    name = run.configure({**settings, "models": models}, "seeds.yaml")
-    planned = run.planned("--configfile", name)
+    name = aligned.configure({**settings, "models": models}, "seeds.yaml")
+    said = aligned.snakemake("--dry-run", "--configfile", name, "--printshellcmds").stdout
+    planned = jobs(said)
     assert planned - aggregates(planned) == Counter({"align": 1, **PER_MODEL})
     assert planned["table_dose"] == planned["figure_dose"] == 1
-    done = run.snakemake("--dry-run", "--configfile", name, "--printshellcmds")
-    assert "--seed 1" in done.stdout
+    assert "--seed 1" in said
 
 
-def test_models_that_do_not_differ_in_dose_have_no_such_figure(run: Checkout, settings: dict[str, Any]) -> None:
+def test_models_that_do_not_differ_in_dose_have_no_such_figure(aligned: Checkout, settings: dict[str, Any]) -> None:
     models = {"dose-0": settings["models"]["dose-0"]}
-    planned = run.planned("--configfile", run.configure({**settings, "models": models}, "one.yaml"))
+    planned = aligned.planned("--configfile", aligned.configure({**settings, "models": models}, "one.yaml"))
     assert planned["figure_dose"] == planned["table_dose"] == 0
 
 
-def test_prompts_that_are_missing_stop_before_any_model(run: Checkout, settings: dict[str, Any]) -> None:
+def test_prompts_that_are_missing_stop_before_any_model(aligned: Checkout, settings: dict[str, Any]) -> None:
     short = {**settings, "prompts": {**settings["prompts"], "align": 2}}
-    done = run.snakemake("--dry-run", "--configfile", run.configure(short, "short.yaml"), check=False)
+    done = aligned.snakemake("--dry-run", "--configfile", aligned.configure(short, "short.yaml"), check=False)
     assert done.returncode != 0
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("polygate: ")]
     assert "models.dose-0.alignment asks for 3 prompts per class in en, prompts.align sets 2 aside" in line
