@@ -12,7 +12,7 @@ import torch
 
 from library.forward.tiny import ARCHITECTURES, options
 from polygate.errors import PolygateError
-from polygate.forward import capture, passes, self_check
+from polygate.forward import capture, passes, prefixes, self_check
 from polygate.forward.loading import LoadedModel, load
 
 
@@ -42,13 +42,26 @@ def test_a_tie_is_no_difference(folders: dict[str, Path], monkeypatch: pytest.Mo
 def test_other_activations_are_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     real = capture.read
 
-    def wrong_block(*args: Any) -> dict[int, torch.Tensor]:
-        found = real(*args)
-        return {layer: found[(layer + 1) % len(found)] for layer in found}
+    def wrong_block(*args: Any) -> tuple[dict[int, torch.Tensor], Any]:
+        found, cache = real(*args)
+        return {layer: found[(layer + 1) % len(found)] for layer in found}, cache
 
     monkeypatch.setattr(capture, "read", wrong_block)
     with pytest.raises(PolygateError, match="activations differ from those of transformers'"):
         load(folders["qwen2"], options("qwen2"))
+
+
+def test_a_preamble_read_wrongly_is_not_shared(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = prefixes.behind
+
+    def shifted(*args: Any) -> prefixes.Behind:
+        found = real(*args)
+        for layer in found.cache.layers:
+            layer.keys.copy_(layer.keys.roll(1, dims=-1))
+        return found
+
+    monkeypatch.setattr(capture, "behind", shifted)
+    assert not load(folders["qwen2"], options("qwen2")).shares
 
 
 def test_a_cache_that_keeps_the_wrong_rows_means_one_prompt_at_a_time(

@@ -19,7 +19,7 @@ from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
 from polygate.forward.prefixes import Kept, Prefix
 from polygate.forward.scoring import answering
-from polygate.forward.tokenising import tokenise
+from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.forward.writing import Writer
 
 NEW = 10
@@ -79,10 +79,45 @@ def test_a_sweep_reads_each_prompt_once(loaded_model: Callable[[str], LoadedMode
     swept = prompts[:2] * 9
     strengths = np.linspace(0, 8, len(swept))
     intervention = Intervention(tuple(names_of(len(swept))), (added(np.ones(loaded.width), strengths),))
-    lengths = [len(prompt) - 1 for prompt in tokenise(loaded.tokenizer, prompts[:2])]
+    read = tokenise(loaded.tokenizer, prompts[:2])
+    longest, shared = max(map(len, read)) - 1, prefixes.shared_length(read)
     with counted(loaded) as seen:
         generate(loaded, swept, intervention, max_new_tokens=1)
-    assert seen == [2 * max(lengths), len(swept)]
+    assert seen == [shared, 2 * (longest - shared), len(swept)]
+
+
+def test_what_all_prompts_begin_with_is_read_once(loaded: LoadedModel, prompts: list[str]) -> None:
+    """Whether by capture or for writing, and every way of acting on it for itself; nothing changes by it."""
+    beginning = " ".join(prompts[:2])
+    given = [f"{beginning} {prompt}" for prompt in prompts[:6]]
+    tokenised = tokenise(loaded.tokenizer, given)
+    shared, count = prefixes.shared_length(tokenised), len(given)
+    assert shared > len(tokenise(loaded.tokenizer, [beginning])[0]) // 2
+    with counted(loaded) as seen:
+        found = capture(loaded, given)
+    assert seen[0] == shared
+    assert sum(seen) == shared + count * (max(map(len, tokenised)) - shared)
+    apart = replace(loaded, shares=False)
+    for where, tensor in capture(apart, given).tensors.items():
+        torch.testing.assert_close(found.tensors[where], tensor, rtol=1e-5, atol=1e-5)
+    vector = np.random.default_rng(2).normal(size=loaded.width)
+    parts = (ablated(vector, [0, 1, 1, 0, 0.5, 0], [0]), added(vector, [1, 0, 0, 0, 1, 0]))
+    intervention = Intervention(tuple(names_of(count)), parts)
+    with counted(loaded) as seen:
+        completions = generate(loaded, given, intervention, max_new_tokens=NEW)
+    assert seen[0] == 3 * shared, "left alone, ablated whole and by half"
+    assert completions == plain(loaded, given, intervention, NEW)
+
+
+def test_what_prompts_share_ends_before_their_last_words() -> None:
+    def prompt(ids: list[int], t_inst: int) -> Tokenised:
+        return Tokenised(tuple(ids), t_inst, len(ids) - 1, len(ids))
+
+    assert prefixes.shared_length([]) == 0
+    assert prefixes.shared_length([prompt([1, 2, 3, 4, 5], 3), prompt([1, 2, 3, 9, 5], 3)]) == 3
+    assert prefixes.shared_length([prompt([1, 2, 3, 4, 5], 1)] * 2) == 1
+    assert prefixes.shared_length([prompt([1, 2, 3], 2)]) == 1, "the last token but one is read on its own"
+    assert prefixes.shared_length([prompt([1, 2, 3], 2), prompt([4, 2, 3], 2)]) == 0
 
 
 def test_ablated_prefixes_are_not_taken_for_others(

@@ -15,13 +15,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, length_sorted, position_ids
 from polygate.forward.device import in_halves
 from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
-from polygate.forward.prefixes import Kept, prefix_key, taken_apart
+from polygate.forward.prefixes import (
+    Kept,
+    Prefix,
+    behind,
+    no_states,
+    prefix_key,
+    shared_length,
+    taken_apart,
+)
 from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.prompts.table import OPENING
 
@@ -70,12 +79,9 @@ def capture(
         for position in positions
     }
 
-    from transformers import DynamicCache
-
     def work(rows: list[int]) -> None:
-        left = [row for row in rows if row in kept_rows]
-        cache = DynamicCache() if left else None
-        recorded = read(loaded, [prompts[row] for row in rows], positions, chosen, cache)
+        batch = [prompts[row] for row in rows]
+        recorded, cache = read(loaded, batch, positions, chosen, preamble, not kept_rows.isdisjoint(rows))
         if kept is not None and cache is not None:
             longest = max(len(prompts[row]) for row in rows)
             prefixes = taken_apart(cache, [len(prompts[row]) - 1 for row in rows], longest - 1)
@@ -90,9 +96,38 @@ def capture(
             advance(len(rows))
 
     kept_rows = frozenset(keep) if kept is not None and loaded.shares else frozenset()
-    lengths = [len(prompt) for prompt in prompts]
+    preamble = read_preamble(loaded, prompts, chosen) if loaded.shares else None
+    lengths = [len(prompt) - (0 if preamble is None else preamble.prefix.length) for prompt in prompts]
     in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return Activations(tensors, np.array([prompt.token_count for prompt in prompts], dtype=np.int32))
+
+
+@dataclass(frozen=True)
+class Preamble:
+    """What all prompts begin with: its keys and values, and the sums of its first 0, 1, 2 … tokens.
+
+    `sums[layer]` is float64 [tokens + 1, d].
+    """
+
+    prefix: Prefix
+    sums: dict[int, Tensor]
+
+
+@torch.inference_mode()
+def read_preamble(loaded: LoadedModel, prompts: Sequence[Tokenised], layers: tuple[int, ...]) -> Preamble | None:
+    """The tokens that all these prompts begin with, read; None where they have none in common."""
+    length = shared_length(prompts)
+    if not length:
+        return None
+    ids = torch.tensor([prompts[0].input_ids[:length]], device=loaded.device)
+    mask, cache, record = torch.ones_like(ids), no_states(), Record()
+    reading = [(Select(layers, torch.arange(length)[None]), record)]
+    with attached(loaded.base, loaded.blocks, reading, length, loaded.stream):
+        loaded.base(
+            input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), past_key_values=cache, use_cache=True
+        )
+    sums = {layer: pad(found[0].double().cumsum(0), (0, 0, 1, 0)) for layer, found in record.recorded.items()}
+    return Preamble(taken_apart(cache, [length], length)[0].copied(), sums)
 
 
 @torch.inference_mode()
@@ -101,15 +136,21 @@ def read(
     prompts: Sequence[Tokenised],
     positions: Sequence[str],
     layers: tuple[int, ...],
-    cache: Any = None,
-) -> dict[int, Tensor]:
-    """Activations of one batch by layer, [b, positions, d]; the head is never run. See `capture`.
+    preamble: Preamble | None = None,
+    keep: bool = False,
+) -> tuple[dict[int, Tensor], Any]:
+    """Activations of one batch by layer, [b, positions, d], and its cache where that is to be kept.
 
-    A `cache` is filled with the batch's keys and values. Means are summed in float64 and rounded once. Position
-    `opening` needs a token of an opening in every row.
+    The head is never run. Prompts that begin with `preamble` go on from it. Means are summed in float64 and rounded
+    once. Position `opening` needs a token of an opening in every row. See `capture`.
     """
-    ids, mask = left_pad(prompts, loaded.pad, loaded.device)
-    width = ids.shape[1]
+    if preamble is None:
+        ids, mask = left_pad(prompts, loaded.pad, loaded.device)
+        cache = no_states() if keep else None
+    else:
+        left = behind([preamble.prefix], [0] * len(prompts), prompts, loaded.pad, loaded.device)
+        ids, mask, cache = left.ids, left.mask, left.cache
+    width = mask.shape[1]
     named = [name for name in positions if name not in (MEAN, OPENING)]
     places = torch.tensor([[width - len(p) + p.position(name) for name in named] for p in prompts])
     record, total, begun = Record(), Total(), Record()
@@ -120,8 +161,9 @@ def read(
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
     reading += [(Select(layers, last), begun)] if OPENING in positions else []
     given = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+    given["position_ids"] = position_ids(mask)[:, -ids.shape[1] :]
     with attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
-        loaded.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), **given)
+        loaded.base(input_ids=ids, attention_mask=mask, **given)
 
     def found(layer: int, position: str) -> Tensor:
         if position == OPENING:
@@ -132,9 +174,12 @@ def read(
         if position != MEAN:
             return record.recorded[layer][:, named.index(position)]
         summed = total.sums[layer]
+        if preamble is not None:
+            summed = summed + preamble.sums[layer].to(summed.device)[left.lengths.to(summed.device)]
         return (summed / mask.sum(1, keepdim=True).to(summed.device)).to(loaded.model.dtype)
 
-    return {layer: torch.stack([found(layer, position) for position in positions], dim=1) for layer in layers}
+    stacked = {layer: torch.stack([found(layer, position) for position in positions], dim=1) for layer in layers}
+    return stacked, cache if keep else None
 
 
 def _check_finite(found: Tensor, layer: int, names: Sequence[str]) -> None:

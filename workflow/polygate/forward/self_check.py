@@ -148,11 +148,13 @@ def _goes_between_batches(loaded: LoadedModel, samples: Sequence[_Sample]) -> bo
         writer = Writer(replace(loaded, written_tokens=room), prompts, None, names)
         writer.write(_NEW_TOKENS, lambda _: None, texts.__setitem__)
         first = writer.start(range(len(prompts)))[0]
+        streams = _streams(loaded, prompts, shared=True)
     except Exception:
         return False  # A cache of another kind fails in whatever way.
     tolerance = _tolerance(loaded)
     return all(
         _same_text(texts[number], sample, loaded.stop, tolerance)
+        and _close(streams[number], sample.stream, tolerance)
         and _close(_centred(first[number].float()), _centred(sample.logits[0]), tolerance)
         for number, sample in enumerate(samples)
     )
@@ -187,10 +189,11 @@ def _sample(loaded: LoadedModel, prompt: Tokenised) -> _Sample:
     return _Sample(prompt, tokens, torch.cat(written.logits).float(), _streams(loaded, [prompt])[0])
 
 
-def _streams(loaded: LoadedModel, prompts: Sequence[Tokenised]) -> Tensor:
-    """Residual streams as capture reads them, float32 [b, layers, d]."""
+def _streams(loaded: LoadedModel, prompts: Sequence[Tokenised], shared: bool = False) -> Tensor:
+    """Residual streams as capture reads them, float32 [b, layers, d]; what the prompts share, if so, read once."""
     layers = tuple(range(loaded.layers))
-    found = capture.read(loaded, prompts, ("t_post_inst",), layers)
+    preamble = capture.read_preamble(loaded, prompts, layers) if shared else None
+    found, _ = capture.read(loaded, prompts, ("t_post_inst",), layers, preamble)
     return torch.stack([found[layer][:, 0].float().to(loaded.device) for layer in layers], dim=1)
 
 

@@ -1,9 +1,9 @@
 """Greedy writing of many prompts: each prompt's tokens are read once, and rows that finish make room for others.
 
 A prompt is read up to its last token, unsteered but for what acts on every token; who needs the same again takes it
-from `Kept`. Its last token is a step of its own, from which the arms part. Then rows of whatever prompts are written
-together, and once a quarter of them have finished, those that wait take their places. Per step one small transfer
-from the device says what was written.
+from `Kept`, and what all prompts begin with is read once for all. Its last token is a step of its own, from which the
+arms part. Then rows of whatever prompts are written together, and once a quarter of them have finished, those that
+wait take their places. Per step one small transfer from the device says what was written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from polygate.forward.edits import edits
 from polygate.forward.hooks import attached
 from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
-from polygate.forward.prefixes import NO_TOKENS, Kept, Prefix, prefix_key, put_together, taken_apart
+from polygate.forward.prefixes import (
+    NO_TOKENS,
+    Kept,
+    Prefix,
+    behind,
+    no_states,
+    prefix_key,
+    put_together,
+    shared_length,
+    taken_apart,
+)
 from polygate.forward.tokenising import Tokenised
 
 _REFILL_AT = 0.75
@@ -67,6 +77,7 @@ class Writer:
         self._reading = None if intervention is None else Intervention(intervention.prompt_ids, reading)
         self._keys = [self._key(number) for number in range(len(prompts))]
         self._uses = Counter(self._keys)
+        self._shared = shared_length(prompts)
         self._most = _MOST_ROWS[loaded.device.type]
 
     def _key(self, number: int) -> tuple[Hashable, ...]:
@@ -94,7 +105,7 @@ class Writer:
             else:
                 found[key] = known
         numbers = list(missing.values())
-        lengths = [len(self.prompts[number]) - 1 for number in numbers]
+        lengths = [len(self.prompts[number]) - 1 - self._shared for number in numbers]
 
         def work(batch: list[int]) -> None:
             chosen = [numbers[i] for i in batch]
@@ -108,22 +119,43 @@ class Writer:
         return [found[self._keys[number]] for number in rows]
 
     def _read(self, rows: Sequence[int]) -> list[Prefix]:
-        from transformers import DynamicCache
-
-        loaded = self.loaded
         given = [replace(self.prompts[row], input_ids=self.prompts[row].input_ids[:-1]) for row in rows]
-        ids, mask = left_pad(given, loaded.pad, loaded.device)
-        cache, width = DynamicCache(), ids.shape[1]
-        steering = self._steering(self._reading, rows)
-        with attached(loaded.base, loaded.blocks, steering, width + 1, loaded.stream):
+        if not self._shared:
+            ids, mask = left_pad(given, self.loaded.pad, self.loaded.device)
+            return self._pass(rows, ids, mask)
+        preambles = self._preambles(rows)
+        number = {acting: place for place, acting in enumerate(preambles)}
+        which = [number[self._keys[row][1]] for row in rows]
+        left = behind(list(preambles.values()), which, given, self.loaded.pad, self.loaded.device)
+        return self._pass(rows, left.ids, left.mask, left.cache)
+
+    def _preambles(self, rows: Sequence[int]) -> dict[Hashable, Prefix]:
+        """What these prompts begin with, once for each way in which it is acted on."""
+        ids = self.prompts[rows[0]].input_ids[: self._shared]
+        one = {self._keys[row][1]: row for row in rows}
+        found = {acting: self.kept.get((ids, acting)) for acting in one}
+        missing = [acting for acting in one if found[acting] is None]
+        if missing:
+            given = torch.tensor([ids] * len(missing), device=self.loaded.device)
+            numbers = [one[acting] for acting in missing]
+            for acting, prefix in zip(missing, self._pass(numbers, given, torch.ones_like(given)), strict=True):
+                found[acting] = prefix
+                self.kept.put((ids, acting), prefix)
+        return {acting: prefix for acting, prefix in found.items() if prefix is not None}
+
+    def _pass(self, rows: Sequence[int], ids: Tensor, mask: Tensor, cache: Any = None) -> list[Prefix]:
+        """Read the last columns of a batch, the others being in the cache; the rows' tokens, all of them."""
+        loaded, width = self.loaded, mask.shape[1]
+        cache = no_states() if cache is None else cache
+        with attached(loaded.base, loaded.blocks, self._steering(self._reading, rows), width + 1, loaded.stream):
             loaded.base(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=position_ids(mask),
+                position_ids=position_ids(mask)[:, -ids.shape[1] :],
                 past_key_values=cache,
                 use_cache=True,
             )
-        return taken_apart(cache, [len(prompt) for prompt in given], width)
+        return taken_apart(cache, mask.sum(1).tolist(), width)
 
     def start(self, rows: Sequence[int], more: bool = False) -> tuple[Tensor, list[Prefix]]:
         """Logits after these prompts' last tokens, [b, vocabulary], and their prefixes with that token (if `more`)."""
