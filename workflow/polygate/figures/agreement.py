@@ -88,10 +88,10 @@ def plot(data: pd.DataFrame) -> Figure:
 def _rings(axes: Axes, ahead: pd.DataFrame, rows: Sequence[forest.Row], series: forest.Series) -> None:
     """A ring around the mark of a judge that is ahead of every other."""
     place = {(row.tier, row.language): row.position + series.offset for row in rows}
-    for row in ahead.itertuples():
-        at = place[str(row.tier), str(row.language)]
-        size = 7 if row.language else 9
-        axes.plot(row.estimate, at, "o", color=style.INK, markerfacecolor="none", markersize=size, markeredgewidth=0.9)
+    for tier, language, kappa in zip(ahead["tier"], ahead["language"], ahead["estimate"], strict=True):
+        size = 7 if language else 9
+        at = place[tier, language]
+        axes.plot(kappa, at, "o", color=style.INK, markerfacecolor="none", markersize=size, markeredgewidth=0.9)
 
 
 def draw(agreement: Path | str, svg: Path | str, data: Path | str) -> None:
