@@ -197,8 +197,8 @@ def _leave_unknown_templates(model: Any, tokenizer: Any) -> None:
     """Keep transformers from reading answers by markers that this chat template doesn't write.
 
     It goes by the model's type, and where it doesn't find the marker of an answer's beginning it takes the prompt for
-    a part of the answer. A template of the tokenizer's own comes first: here one that knows nothing but an answer's
-    end, so that the text is answered as it is.
+    a part of the answer. A template of the tokenizer's own comes first: here one that takes all text between special
+    tokens for the answer.
     """
     from transformers.cli.serving.utils import get_response_template
 
@@ -206,11 +206,10 @@ def _leave_unknown_templates(model: Any, tokenizer: Any) -> None:
     anchors = template.get("start_anchor", [])
     known = [anchors] if isinstance(anchors, str) else anchors
     if known and not any(anchor in render(tokenizer, ["text"])[0] for anchor in known):
-        kept = {"repeats": True, "join": "", "content_args": {"strip": False}}
         tokenizer.response_template = {
             "defaults": {"role": "assistant"},
             "start_anchor_pattern": r"\Z",
-            "fields": {"content": {**kept, "close": list(tokenizer.all_special_tokens)}},
+            "fields": {"content": {"close": list(tokenizer.all_special_tokens), "repeats": True, "join": " "}},
         }
 
 
