@@ -26,6 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from polygate.files import atomic_path
 from polygate.settings.types import TIERS
@@ -98,7 +99,7 @@ class Panels:
     """A figure's panels: `axes` as they stand in it, `named` by model or by (row, model), `left` at the left edge."""
 
     figure: Figure
-    axes: np.ndarray
+    axes: NDArray[np.object_]
     named: Mapping[Any, Axes]
     left: Sequence[Axes]
 
@@ -123,7 +124,7 @@ def panels(
     figure = plt.figure(figsize=(max(width * across + 0.6, NARROWEST), height * down))
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05, wspace=0.05)
     axes = figure.subplots(down, across, sharex=sharex, sharey=sharey, squeeze=False)
-    names = list(product(rows, models)) if rows else list(models)
+    names: list[Any] = list(product(rows, models)) if rows else list(models)
     for spare in axes.flat[len(names) :]:
         spare.remove()
     for number, panel in enumerate(axes.flat[: len(names)]):

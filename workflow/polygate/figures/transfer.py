@@ -61,7 +61,8 @@ def plot(data: pd.DataFrame) -> Figure:
         cells = grid.axes[0, 0].collections[0]
         bar = grid.figure.colorbar(cells, ax=grid.axes, location="bottom", shrink=0.6, aspect=40)
         bar.outline.set_visible(False)
-        bar.solids.set_rasterized(False)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(False)
         entries = [
             style.Entry("tested in the language added", (style.mark(marker="s", filled=False),)),
             style.Entry("differs from none, p < .05 (Holm)", (style.mark(marker="."),)),

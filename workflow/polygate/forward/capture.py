@@ -160,7 +160,7 @@ def read(
     reading: list[Edit] = [(Select(layers, places), record)] if named else []
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
     reading += [(Select(layers, last), begun)] if OPENING in positions else []
-    given = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+    given: dict[str, Any] = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
     given["position_ids"] = position_ids(mask)[:, -ids.shape[1] :]
     with attached(loaded.base, loaded.blocks, reading, width, loaded.stream):
         loaded.base(input_ids=ids, attention_mask=mask, **given)
