@@ -86,6 +86,8 @@ def test_a_gpus_sizes_follow_from_its_free_memory(
     # Keys and values of 3 layers, 2 heads of 8 numbers, 4 bytes each: 384 bytes a token.
     found = sizes.by_memory(loaded, {loaded.device: Gpu(free, per_token)})
     assert (found.prefill, found.written) == expected
+    assert found.kept == free // 8
+    assert load(Path(loaded.tokenizer.name_or_path), options("qwen2")).kept_bytes == sizes.KEPT_BYTES
 
 
 def test_the_setting_is_taken_where_there_is_one(folders: dict[str, Path]) -> None:

@@ -191,7 +191,7 @@ def _fill(
     loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache, job.gpus)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
-    kept = Kept()
+    kept = Kept(loaded.kept_bytes)
 
     def make(one: Job, at: str) -> None:
         inputs = one.read(identity.of(one.options, fingerprint))

@@ -40,8 +40,8 @@ class LoadedModel:
     whether a prompt's keys and values can be taken out of one batch and put into another, `stream` which of several
     parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
     `batch_tokens` and `written_tokens` are the most padded tokens of one pass over prompts, and of all rows that are
-    being written. `devices` hold the weights, the first of them the embeddings; a block's keys and values lie where it
-    does.
+    being written; `kept_bytes` of prompts' keys and values may be kept for who needs them again. `devices` hold the
+    weights, the first of them the embeddings; a block's keys and values lie where it does.
     """
 
     model: Any
@@ -62,6 +62,7 @@ class LoadedModel:
     fingerprint: str = ""
     batching: Batching = "padded"
     shares: bool = False
+    kept_bytes: int = sizes.KEPT_BYTES
     stream: int | None = None
 
     @property
@@ -136,7 +137,7 @@ def load(
     if settings.batch_tokens != "auto":
         return loaded
     found = sizes.find(loaded, cache)
-    return replace(loaded, batch_tokens=found.prefill, written_tokens=found.written)
+    return replace(loaded, batch_tokens=found.prefill, written_tokens=found.written, kept_bytes=found.kept)
 
 
 def load_tokenizer(

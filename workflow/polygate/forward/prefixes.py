@@ -24,10 +24,8 @@ import torch
 from torch import Tensor
 
 from polygate.forward.batching import left_pad
+from polygate.forward.sizes import KEPT_BYTES
 from polygate.forward.tokenising import Tokenised
-
-KEPT_BYTES = 1 << 29
-"""How much `Kept` holds where nobody says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,20 @@ _GAIN = 1.03
 _LARGEST = 65536
 
 
+KEPT_BYTES = 1 << 29
+"""How much of prompts' keys and values is kept on a CPU, and where the settings give the batches' size."""
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """Most padded tokens of one pass over prompts, and of all rows that are being written at a time."""
+    """Most padded tokens of one pass over prompts, and of all rows that are being written at a time.
+
+    `kept` is how many bytes of prompts' keys and values may wait for who needs them again.
+    """
 
     prefill: int
     written: int
+    kept: int = KEPT_BYTES
 
 
 _ON_CPU = Sizes(512, 8192)
@@ -131,8 +139,8 @@ def by_trial(run: Callable[[int], None], clock: Callable[[], float] = time.perf_
 def by_memory(loaded: LoadedModel, memories: Mapping[torch.device, Memory]) -> Sizes:
     """What fits beside the weights: a quarter of the free memory for a prefill, half for rows that are written.
 
-    Of several devices each holds the cache of its own blocks; the one with the least room decides. Both are powers of
-    2, so that they don't follow every byte that another process takes.
+    An eighth is for what is kept. Of several devices each holds the cache of its own blocks; the one with the least
+    room decides. Batches are powers of 2, so that they don't follow every byte that another process takes.
     """
     few, many = 4 * _ROW, 16 * _ROW
     held = _pass(loaded, few, cached=True)
@@ -146,8 +154,9 @@ def by_memory(loaded: LoadedModel, memories: Mapping[torch.device, Memory]) -> S
         slope = (memory.peak(lambda: _pass(loaded, many)) - memory.peak(lambda: _pass(loaded, few))) / (many - few)
         free = memory.free()
         prefill = _power_below(free / 4 / max(slope, per_token[device], 1.0))
-        found.append((prefill, max(prefill, _power_below(free / 2 / max(per_token[device], 1.0)))))
-    return Sizes(min(prefill for prefill, _ in found), min(written for _, written in found))
+        written = max(prefill, _power_below(free / 2 / max(per_token[device], 1.0)))
+        found.append((prefill, written, int(free / 8 * sum(per_token.values()) / max(per_token[device], 1.0))))
+    return Sizes(*(min(of_devices) for of_devices in zip(*found, strict=True)))
 
 
 def _power_below(tokens: float) -> int:

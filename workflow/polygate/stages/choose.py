@@ -134,7 +134,7 @@ def choose_with_model(
     swept = len(usable) * sum(int(case.harmful.sum()) for case in cases.values()) if by_dip else 0
     sizes = len(strengths), len(scopes)
     total = swept + sum(validation.generations(case, usable[:tried], *sizes) for case in cases.values())
-    kept = prefixes.Kept()
+    kept = prefixes.Kept(loaded.kept_bytes)
     with progress.Progress("choosing", total) as shown:
 
         def generate(prompts: Any, intervention: Any) -> Any:

@@ -144,7 +144,7 @@ def addition(loaded: LoadedModel, texts: Sequence[str]) -> Intervention:
 
 def three(loaded: LoadedModel, texts: list[str], steered: Intervention, new: int) -> None:
     """What a run does with every test prompt."""
-    kept = Kept()
+    kept = Kept(loaded.kept_bytes)
     capture(loaded, texts, kept=kept, keep=range(len(texts)))
     generate(loaded, texts, max_new_tokens=new, kept=kept)
     generate(loaded, texts, steered, max_new_tokens=new, kept=kept)
