@@ -34,7 +34,7 @@ ELSEWHERE = ("--workflow-profile", "--profile", "--executor", "-e", "--group-com
 def group_jobs():
     """Put jobs into groups, once all rules are read; how many parts of each are joined, profiles say.
 
-    Not where nothing says that jobs go elsewhere: groups make more than half of a plan's time.
+    Not where nothing says that jobs go elsewhere: groups make a third of a plan's time.
     """
     said = {word.split("=")[0] for word in sys.argv}
     if not said & set(ELSEWHERE) and "SNAKEMAKE_PROFILE" not in os.environ:
