@@ -73,12 +73,16 @@ def _kernel_files() -> set[Path]:
 @cache
 def _sources(package: Path, module: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """A module's file with the data beside it, and what it imports within polygate; nothing for what is no module."""
-    base = package.joinpath(*module.split(".")[1:])
-    path = next((found for found in (base.with_suffix(".py"), base / "__init__.py") if found.is_file()), None)
+    path = _file_of(package, module)
     if path is None:
         return (), ()
     data = (found for found in path.parent.glob(f"{path.stem}.*") if found.suffix not in {".py", ".pyi", ".so"})
     return (path, *data), tuple(_imports(path.read_text(encoding="utf-8")) | {module.rpartition(".")[0]} - {"polygate"})
+
+
+def _file_of(package: Path, module: str) -> Path | None:
+    base = package.joinpath(*module.split(".")[1:])
+    return next((found for found in (base.with_suffix(".py"), base / "__init__.py") if found.is_file()), None)
 
 
 def _imports(source: str) -> set[str]:

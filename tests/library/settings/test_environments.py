@@ -106,7 +106,7 @@ def needed(path: Path) -> set[str]:
         seen.add(name)
         if name.partition(".")[0] != "polygate":
             packages.add(name.partition(".")[0])
-        elif (file := provenance._file_of(name)) is not None:
+        elif (file := provenance._file_of(provenance.PACKAGE, name)) is not None:
             waiting |= _named(list(_at_once(ast.parse(file.read_text()))))
     return {IMPORTED_AS.get(name, name) for name in packages - set(sys.stdlib_module_names) - {"snakemake"}}
 

@@ -48,3 +48,8 @@ def asked_cells():
         for dataset in TASKS
         for language in DATASETS[dataset]
     ]
+
+
+def files_of(pattern, cells):
+    """`pattern` for each of `cells`, in their order."""
+    return [pattern.format(**cell) for cell in cells]

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +23,6 @@ try:
     from polygate.judges.phrases import only_own, own_file
     from polygate.locks import join
     from polygate.orphans import announce
-    from polygate.forward.options import Options
     from polygate.prompts import datasets
     from polygate.prompts.sources import cast_data, of as sources_of
     from polygate.prompts.sources.extra import check_folder
@@ -136,23 +134,6 @@ def of_sources(pattern):
         return files_of(pattern, [{**wildcards, "language": language} for language in sources(wildcards)])
 
     return value
-
-
-def files_of(pattern, cells):
-    """`pattern` for each of `cells`, in their order."""
-    return [pattern.format(**cell) for cell in cells]
-
-
-def of_model(wildcards):
-    """The job's model, as JSON, for the stages that check whether files are of it."""
-    return model_as_json(wildcards.model)
-
-
-@cache
-def model_as_json(name):
-    options = Options.of(settings.models[name].model_dump(mode="json"))
-    described = {"model": asdict(options), "folder": folder_of(name), "cache": "results/cells"}
-    return json.dumps(described, sort_keys=True, default=str)
 
 
 def any_of(names):

@@ -5,6 +5,10 @@ a model looks there for what else it can compute. Priorities see to it that this
 passes, and everything that interventions need before steered completions.
 """
 
+from dataclasses import asdict
+
+from polygate.forward.options import Options
+
 PLAN = Path(f".snakemake/polygate/{settings.run}.plan.json")
 
 
@@ -21,6 +25,18 @@ def forward_job(task, model, dataset, language, **more):
         "cache": "results/cells",
         **more,
     }
+
+
+def of_model(wildcards):
+    """The job's model, as JSON, for the stages that check whether files are of it."""
+    return model_as_json(wildcards.model)
+
+
+@cache
+def model_as_json(name):
+    options = Options.of(settings.models[name].model_dump(mode="json"))
+    described = {"model": asdict(options), "folder": folder_of(name), "cache": "results/cells"}
+    return json.dumps(described, sort_keys=True, default=str)
 
 
 @cache
