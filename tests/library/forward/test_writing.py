@@ -105,7 +105,7 @@ def test_what_all_prompts_begin_with_is_read_once(loaded: LoadedModel, prompts: 
     intervention = Intervention(tuple(names_of(count)), parts)
     with counted(loaded) as seen:
         completions = generate(loaded, given, intervention, max_new_tokens=NEW)
-    assert seen[0] == 3 * shared, "left alone, ablated whole and by half"
+    assert seen[:2] == [shared, 2 * shared], "left alone; ablated whole and by half"
     assert completions == plain(loaded, given, intervention, NEW)
 
 

@@ -135,10 +135,12 @@ class Writer:
         one = {self._keys[row][1]: row for row in rows}
         found = {acting: self.kept.get((ids, acting)) for acting in one}
         missing = [acting for acting in one if found[acting] is None]
-        if missing:
-            given = torch.tensor([ids] * len(missing), device=self.loaded.device)
-            numbers = [one[acting] for acting in missing]
-            for acting, prefix in zip(missing, self._pass(numbers, given, torch.ones_like(given)), strict=True):
+        # On its own, so that prompts that are left alone keep their bits whatever is done to others.
+        alone = [acting for acting in missing if not acting]
+        for together in filter(None, (alone, [acting for acting in missing if acting])):
+            given = torch.tensor([ids] * len(together), device=self.loaded.device)
+            numbers = [one[acting] for acting in together]
+            for acting, prefix in zip(together, self._pass(numbers, given, torch.ones_like(given)), strict=True):
                 found[acting] = prefix
                 self.kept.put((ids, acting), prefix)
         return {acting: prefix for acting, prefix in found.items() if prefix is not None}
