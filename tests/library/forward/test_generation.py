@@ -69,13 +69,14 @@ def precise(
 ) -> Iterator[tuple[LoadedModel, float]]:
     """A model in a precision, and how far its logits may be off, relative to the largest.
 
-    Rounding falls by eight orders of magnitude in float64; a mistake stays.
+    Rounding falls by eight orders of magnitude in float64; a mistake stays. In float32 the largest of these mixtures came
+    to 1.3e-5 on one machine and .9e-5 on another.
     """
     name, dtype = request.param
     loaded = loaded_model(name)
     try:
         loaded.model.to(getattr(torch, dtype))
-        yield loaded, {"float32": 1e-5, "float64": 1e-12}[dtype]
+        yield loaded, {"float32": 3e-5, "float64": 1e-12}[dtype]
     finally:
         loaded.model.to(torch.float32)
 
