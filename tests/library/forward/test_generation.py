@@ -69,8 +69,8 @@ def precise(
 ) -> Iterator[tuple[LoadedModel, float]]:
     """A model in a precision, and how far its logits may be off, relative to the largest.
 
-    Rounding falls by eight orders of magnitude in float64; a mistake stays. In float32 the largest of these mixtures came
-    to 1.3e-5 on one machine and .9e-5 on another.
+    Rounding falls by eight orders of magnitude in float64; a mistake stays. In float32 the largest of these mixtures
+    came to 1.3e-5 in one run and to .9e-5 in another.
     """
     name, dtype = request.param
     loaded = loaded_model(name)
