@@ -273,7 +273,7 @@ def fake(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[s
         tables = [table.read(chain.table(name)) for name in LANGUAGES]
         harmful = {t.texts[i] for t in tables for i in np.flatnonzero(t.harmful)}
         model = FakeModel(outcome, harmful)
-        monkeypatch.setattr(loading, "load", lambda *_, **__: SimpleNamespace(facts=dict))
+        monkeypatch.setattr(loading, "load", lambda *_, **__: SimpleNamespace(facts=dict, kept_bytes=0))
         monkeypatch.setattr(generation, "generate", model.generate)
         monkeypatch.setattr(judges, "load", lambda *_: model)
         return model
