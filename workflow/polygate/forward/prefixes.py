@@ -167,8 +167,9 @@ def behind(
     """
     ids, mask = left_pad(prompts, pad, device)
     known, width = preambles[0].length, ids.shape[1]
-    lengths = torch.tensor([known - (width - len(prompt)) for prompt in prompts]).clamp(min=0)
-    columns = (torch.arange(known) - (width - mask.sum(1, keepdim=True)).cpu()).clamp(min=0)
+    padding = torch.tensor([width - len(prompt) for prompt in prompts])
+    lengths = (known - padding).clamp(min=0)
+    columns = (torch.arange(known) - padding[:, None]).clamp(min=0)
     rows = torch.tensor(list(which))[:, None]
     cache = no_states()
     cache.layers = [
