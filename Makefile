@@ -71,7 +71,7 @@ run-released: released ## a small model as its makers released it, in fourteen l
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
 
-test: install kubernetes lint test-rust test-python test-slurm ## everything that continuous integration checks
+test: install kubernetes lint test-rust test-python ## everything that continuous integration checks
 
 kubernetes: $(VENV)/.kubernetes ## also the plugins that profiles/kubernetes needs, in a folder of their own
 
@@ -89,11 +89,11 @@ lint: install ## formatting, types, linters of Python, Rust and Snakemake
 test-rust: install ## the kernels' own tests
 	cargo test --quiet --release --manifest-path rust/Cargo.toml
 
-test-python: install ## library and kernels, then real small workflows and the report in a browser
+test-python: install ## library and kernels, then real small workflows, here and on Slurm, and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/workflow tests/browser
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 3 --dist loadfile tests/workflow tests/browser tests/slurm
 
-test-slurm: install ## the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
+test-slurm: install ## of these, the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm
 
 sanitize: ## the kernels' tests of files and SIMD under the address sanitizer (needs a nightly toolchain)

@@ -13,7 +13,8 @@ import pytest
 from polygate import cli
 from polygate.commands import overview
 
-HEAD = "Building DAG of jobs...\n[Sun Nov 29 04:45:22 2026]\nJob 2: x\n    output: results/demo/qwen2/x\n"
+HEAD = "Building DAG of jobs...\n[Sun Nov 29 04:45:22 2026]\nJob 2: x\n"
+LOG = "2026-11-29T040000.000000.snakemake.log"
 
 
 def finished(done: int) -> str:
@@ -37,7 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".snakemake/polygate").mkdir(parents=True)
     (tmp_path / ".snakemake/polygate/demo.plan.json").write_text(json.dumps(jobs))
     (tmp_path / ".snakemake/log").mkdir()
-    (tmp_path / ".snakemake/log/2026-11-29T040000.000000.snakemake.log").write_text(HEAD + finished(1) + finished(3))
+    (tmp_path / ".snakemake/log" / LOG).write_text(HEAD + finished(1) + finished(3))
+    (tmp_path / ".snakemake/polygate/demo.log").write_text(LOG)
     done = tmp_path / jobs[0]["output"]
     done.parent.mkdir(parents=True)
     done.touch()
@@ -101,8 +103,14 @@ def test_the_end_and_failed_rules_are_told(folder: Path, capsys: pytest.CaptureF
 
 def test_another_runs_log_is_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = folder / ".snakemake/log/2026-11-29T050000.000000.snakemake.log"
-    later.write_text("results/small/x\n5 of 5 steps (100%) done\nComplete log(s): /x\n")
+    later.write_text("5 of 5 steps (100%) done\nComplete log(s): /x\n")
     assert status(capsys)[0].startswith("demo: 3 of 6 steps")
+
+
+@pytest.mark.usefixtures("living")
+def test_a_run_that_has_only_begun_has_done_no_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / ".snakemake/log" / LOG).write_text(HEAD)
+    assert status(capsys)[0] == "demo: running, no step is done yet"
 
 
 def test_the_settings_name_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,8 @@ from polygate import files
 from polygate.errors import PolygateError
 
 HIDDEN = Path(".snakemake/polygate")
-"""Where the workflow keeps its plans, `{run}.plan.json`, and the file that its living processes lock, `alive`."""
+"""Where the workflow keeps its plans, `{run}.plan.json`, the names of their last logs, `{run}.log`, and the file that
+its living processes lock, `alive`."""
 SNAKEMAKE_LOGS = Path(".snakemake/log")
 _STEPS = re.compile(r"^(\d+) of (\d+) steps", re.MULTILINE)
 _FAILED = re.compile(r"^Error in rule (\w+)", re.MULTILINE)
@@ -60,10 +61,16 @@ def steps(log: Path) -> Steps:
     return Steps(done, total, started, log.stat().st_mtime, _ENDED in text, tuple(_FAILED.findall(text)))
 
 
-def newest_log(run: str, folder: Path = SNAKEMAKE_LOGS) -> Path | None:
-    """The log of the last call of Snakemake that had jobs of the run, None when there is none."""
-    logs = sorted(folder.glob("*.snakemake.log"), reverse=True)
-    return next((log for log in logs if f"results/{run}/" in _text(log) and _STEPS.search(_text(log))), None)
+def newest_log(run: str) -> Path | None:
+    """The log of the last call of Snakemake that had jobs of the run, None until it has finished one.
+
+    The workflow notes its name where it starts: with `--quiet` a log says nothing that tells runs apart.
+    """
+    note = HIDDEN / f"{run}.log"
+    if not note.is_file():
+        return None
+    log = SNAKEMAKE_LOGS / _text(note).strip()
+    return log if log.is_file() and _STEPS.search(_text(log)) else None
 
 
 def _text(path: Path) -> str:

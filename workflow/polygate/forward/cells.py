@@ -191,13 +191,13 @@ def _fill(
     loaded = loading.load(job.model_folder, job.options, fingerprint, job.cache, job.gpus)
     log(f"loaded {job.model_folder} on {loaded.device} in {time.monotonic() - started:.1f} s")
 
-    kept = Kept(loaded.kept_bytes)
+    kept, pending = Kept(loaded.kept_bytes), _Pending(job, plan, address, fingerprint)
 
     def make(one: Job, at: str) -> None:
         inputs = one.read(identity.of(one.options, fingerprint))
         if key(one, inputs, fingerprint) != at:
             raise PolygateError("inputs changed while the model ran", where=one.prompts, do="run it again")
-        with Progress(str(one), len(inputs.rows)) as progress:
+        with Progress(f"{one}, {pending.counted}", len(inputs.rows)) as progress:
             compute(one, inputs, loaded, at, cell_path(one, at), progress.advance, kept)
         _claim_path(one, at).unlink(missing_ok=True)
         _wanted(job.cache, at).unlink(missing_ok=True)
@@ -207,7 +207,6 @@ def _fill(
         make(job, address)
     except Exception as error:
         failure = error
-    pending = _Pending(job, plan, address, fingerprint)
     while found := pending.next():
         other, at, claim = found
         try:
@@ -234,6 +233,11 @@ class _Pending:
         self.settled = {address}
         self._read = job.prompts
         self._addresses: dict[tuple[Job, tuple[int, ...]], str] = {}
+
+    @property
+    def counted(self) -> str:
+        """Which of the plan's cells of the model is being made, those that were there or are in work counted before."""
+        return f"{len(self.settled)} of {max(len(self.settled), len(self.jobs))}"
 
     def next(self) -> tuple[Job, str, Lock] | None:
         """A missing cell that some job waits for, one of prompts that have just been read, or the plan's first.

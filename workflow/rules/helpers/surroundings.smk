@@ -61,7 +61,14 @@ def look_only_when_a_job_ends():
         workflow.scheduler.job_rate_limiter = None
 
 
+def note_log(logs):
+    """Note which of Snakemake's logs is of this run, for `polygate status`: with --quiet it doesn't say so itself."""
+    for path in logs[:1]:
+        write_text(Path(f".snakemake/polygate/{settings.run}.log"), Path(path).name)
+
+
 onstart:
+    note_log(log)
     look_only_when_a_job_ends()
     split_failed_groups()
     # Not where the workflow is read: a plan needs no packages, and in a conda environment there may be others.

@@ -73,12 +73,13 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
     """A table's lines for one model."""
     prompts = tokenise(loaded.tokenizer, texts)
     read = sum(map(len, prompts))
-    steered = addition(loaded, texts)
+    steered, negligible = addition(loaded, texts), addition(loaded, texts, 1e-6)
+    read_before = Kept(2**40)  # So that the last task is writing alone.
     rate = matrix_rate(loaded)
     print(
         f"{name}: {loaded.facts()}, matrices {rate / 1e9:.0f}·10⁹ FLOP/s, {torch.get_num_threads()} threads", flush=True
     )
-    written = sum(completion.new_tokens for completion in generate(loaded, texts, max_new_tokens=new))
+    written = sum(completion.new_tokens for completion in generate(loaded, texts, max_new_tokens=new, kept=read_before))
     sides: dict[str, dict[str, Callable[[], object]]] = {
         "capture": {
             "ours": lambda: capture(loaded, texts),
@@ -96,6 +97,10 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
                 by_generate(loaded, prompts, new, steered.parts[0]),
             ),
         },
+        "writing, what is added too small to tell": {
+            "ours": lambda: generate(loaded, texts, negligible, max_new_tokens=new, kept=read_before),
+            "ours, unsteered": lambda: generate(loaded, texts, max_new_tokens=new, kept=read_before),
+        },
     }  # fmt: skip
     if find_spec("nnsight"):
         sides["capture"]["(b) nnsight"] = lambda: traced(loaded, prompts)
@@ -105,7 +110,7 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
         sides["generation"]["(c) continuous batching"] = lambda: continuous(loaded, prompts, new)
     else:
         print("(c) transformers' continuous batching never ends on a CPU (5.23): left out", flush=True)
-    counted = {"capture": (1, 0), "generation": (1, 1), "capture, unsteered and added to": (3, 2)}
+    counted = dict(zip(sides, ((1, 0), (1, 1), (3, 2), (0, 1)), strict=True))
     for task, found in sides.items():
         taken = in_turns(found, rounds)
         tokens = counted[task][0] * read + counted[task][1] * written
@@ -135,9 +140,9 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
     return {side: median(found) for side, found in times.items()}
 
 
-def addition(loaded: LoadedModel, texts: Sequence[str]) -> Intervention:
-    """A vector of a tenth of the width's length, added from the last token on at the middle block."""
-    vector = np.random.default_rng(0).normal(size=(1, loaded.width)).astype(np.float32) / 10
+def addition(loaded: LoadedModel, texts: Sequence[str], scale: float = 0.1) -> Intervention:
+    """A vector of normal entries times `scale`, added from the last token on at the middle block."""
+    vector = (scale * np.random.default_rng(0).normal(size=(1, loaded.width))).astype(np.float32)
     part = Part((loaded.layers // 2,), vector, "add", "answering", np.ones(len(texts)))
     return Intervention(tuple(str(row) for row in range(len(texts))), (part,))
 
