@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from checkout import Checkout
+
+from polygate import files
 
 PER_LANGUAGE = {
     "capture": 1,
@@ -116,8 +119,42 @@ def test_a_new_way_of_steering_runs_its_own_jobs_and_the_aggregates_only(
 ) -> None:
     config = finished.configure({**tiny_settings, "baselines": {"methods": ["cast"], "examples": 4}}, "more.yaml")
     planned = finished.planned("--configfile", config)
-    expected = {"fit_cast": 1, "intervene_cast": 1, "complete_steered": 2, "judge_arm": 2}
+    expected = {"fit_cast": 1, "choose_cast": 1, "intervene_cast": 1, "complete_steered": 2, "judge_arm": 2}
     assert planned - aggregates(planned) == Counter(expected)
+
+
+def test_other_candidates_for_casts_strength_choose_anew_and_refit_nothing(
+    finished: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    """Its choice runs for real, and says how each candidate did."""
+
+    def configured(**cast: Any) -> list[str]:
+        thresholds = {"last": 1.0, "step": 0.001}
+        baselines = {"methods": ["cast", "adasteer"], "examples": 4, "cast": {"thresholds": thresholds, **cast}}
+        return ["--configfile", finished.configure({**tiny_settings, "baselines": baselines}, "more.yaml")]
+
+    folder = "results/tiny/qwen2"
+    made = [f"{folder}/{name}/organism/l1.safetensors" for name in ("interventions/cast", "interventions/adasteer")]
+    finished.snakemake(*configured(strengths=[1, 10]), "--", *made, "results/tiny/tables/choices.csv")
+    chosen = pq.read_table(finished.folder / folder / "baselines/cast-strength.parquet")
+    grid = json.loads(chosen.schema.metadata[b"grid"])
+    assert [point["strength"] for point in grid] == [1, 10]
+    with (finished.folder / "results/tiny/tables/choices.csv").open(encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["what"] == "cast strength"]
+    best = max(point["criterion"] for point in grid)
+    assert (row["model"], row["split"], row["languages"]) == ("qwen2", "val", "l1")
+    assert float(row["criterion_value"]) == best
+    assert float(row["value"]) == next(point["strength"] for point in grid if point["criterion"] == best)
+    told = files.read_provenance(finished.folder / made[0])
+    assert told["strength"] == float(row["value"])
+
+    assert finished.planned(*configured(strengths=[1, 10]), "--", *made) == Counter()
+    assert finished.planned(*configured(strengths=[1, 20]), "--", *made) == Counter(
+        {"choose_cast": 1, "intervene_cast": 1}
+    )
+    # A fixed strength asks no model; without a choice there is nothing else to redo.
+    assert finished.planned(*configured(strength=2), "--", *made) == Counter({"intervene_cast": 1})
+    assert finished.planned(*configured(strength=2), "--", "results/tiny/tables/choices.csv")["table_choices"] == 1
 
 
 def test_a_new_model_runs_its_own_jobs_and_the_aggregates_only(

@@ -62,6 +62,8 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["intervene_adasteer"] == 2 * low
     assert planned["intervene_cast"] == planned["intervene_cast_released"] == low
     assert planned["download_adasteer"] == planned["fit_cast_released"] == 3
+    # Its strength is the published one.
+    assert planned["choose_cast"] == 0
     # Its pairs and its openings, which no other job reads.
     assert (planned["download_cast"], planned["prompts_cast"], planned["capture_cast"]) == (1, 1, 3 * 2)
     # The paper's judge is paid, and stands beside the rules.
@@ -104,7 +106,7 @@ def test_the_demo_trains_its_models_and_downloads_nothing(demo_plan: str) -> Non
     assert planned["capture"] == 36 + 3 * beside
     assert planned["complete_unsteered"] == 36 + 2 * beside
     low = 3 * 4
-    assert planned["fit_adasteer"] == planned["fit_cast"] == 3
+    assert planned["fit_adasteer"] == planned["fit_cast"] == planned["choose_cast"] == 3
     assert planned["intervene_adasteer"] == planned["intervene_cast"] == low
     # Addition and ablation of two data sets, the sweeps, and three published arms.
     assert planned["complete_steered"] == (2 + 1) * 36 + 2 * beside + 3 * low

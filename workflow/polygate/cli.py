@@ -17,6 +17,7 @@ from polygate.errors import PolygateError
 STAGES = {
     "align": "fine-tune a pretrained model to refuse in some languages only",
     "choose": "choose layer, strength and ablation scope on validation prompts",
+    "choose-cast": "choose the strength of adapted CAST on validation prompts",
     "compare-probes": "every probe for every target language, budget and draw",
     "compare-translations": "what a language's back-translations say of its translations",
     "conformal": "every rule of calibration for every target language, budget and draw",

@@ -38,6 +38,7 @@ if BASELINES and settings.languages.low:
             "../../envs/base.yaml"
         params:
             confidence=settings.statistics.confidence,
+            cast_strength=settings.baselines.cast.strength,
             code=figure_code("baselines"),
         message:
             "Figure: published ways of steering beside ours"

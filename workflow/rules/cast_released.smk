@@ -115,11 +115,12 @@ rule intervene_cast_released:
     conda:
         "../../envs/base.yaml"
     params:
+        strength=settings.baselines.cast.strength_as_released,
         of=of_model,
         code=code("intervene_cast_released"),
     message:
         "CAST as released for {wildcards.model} on {wildcards.dataset} in {wildcards.language}"
     shell:
-        "polygate intervene-cast-released --cast {input.cast:q} --arm cast-released --dataset {wildcards.dataset:q}"
-        " --language {wildcards.language:q} --activations {input.activations:q} --prompts {input.prompts:q}"
-        " --of {params.of:q} --output {output:q} 2> {log:q}"
+        "polygate intervene-cast-released --cast {input.cast:q} --strength {params.strength} --arm cast-released"
+        " --dataset {wildcards.dataset:q} --language {wildcards.language:q} --activations {input.activations:q}"
+        " --prompts {input.prompts:q} --of {params.of:q} --output {output:q} 2> {log:q}"

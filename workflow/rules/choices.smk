@@ -55,6 +55,7 @@ rule choose:
 rule table_choices:
     input:
         choices=expand("<results>/{model}/choices.parquet", model=MODELS),
+        cast=cast_strengths(MODELS),
     output:
         as_table("choices", "Choices"),
     log:
@@ -62,7 +63,8 @@ rule table_choices:
     conda:
         "../../envs/base.yaml"
     params:
-        models=whole_models(),
+        models=whole_models() * (2 if cast_strengths(MODELS) else 1),
+        fixed=fixed_for_baselines(),
         code=table_code("choices"),
     message:
         "What was chosen, by which criterion, on which prompts"

@@ -9,4 +9,8 @@ from pathlib import Path
 from polygate.tables import choices
 from polygate.tables.cells import listed
 
-choices.build(listed(snakemake.input.choices, snakemake.params.models), Path(snakemake.output[0]))
+choices.build(
+    listed([*snakemake.input.choices, *snakemake.input.cast], snakemake.params.models),
+    Path(snakemake.output[0]),
+    snakemake.params.fixed,
+)

@@ -64,6 +64,19 @@ RUN_AS_A_NUMBER = (
         ("baselines: {methods: [cast, cast]}", 'baselines.methods = ["cast", "cast"]: cast stands in it twice'),
         ("baselines: {cast: {strength: 0}}", "baselines.cast.strength = 0: must be more than 0.0"),
         (
+            "baselines: {cast: {strength: no}}",
+            "baselines.cast.strength = false: must be a number: YAML reads a bare yes or no as true or false; "
+            "chosen on validation from the candidates when empty",
+        ),
+        ("baselines: {cast: {strengths: []}}", "baselines.cast.strengths = []: needs at least 1, has 0"),
+        ("baselines: {cast: {strengths: [-1, 1]}}", "baselines.cast.strengths.0 = -1: must be more than 0.0"),
+        ("baselines: {cast: {strengths: [1, .nan]}}", "baselines.cast.strengths.1 = NaN: must be a finite number"),
+        (
+            "baselines: {cast: {strengths: [5, 1.5]}}",
+            "baselines.cast.strengths = [5, 1.5]: must be distinct and ascending",
+        ),
+        ("baselines: {cast: {strengths: [1, 1]}}", "baselines.cast.strengths = [1, 1]: must be distinct and ascending"),
+        (
             "baselines: {cast: {condition: [0.1, 0.5]}}",
             "baselines.cast: condition ends at 0.5 of the depth, where behaviour has begun (0.46875): conditions must "
             "lie below all behaviours",

@@ -157,10 +157,19 @@ def test_a_model_without_released_vectors_is_named() -> None:
 
 def test_one_more_baseline_and_its_data_change_nothing_that_other_jobs_read(tmp_path: Path) -> None:
     one = Baselines(methods=["cast"], examples=8)
-    released = CastReleased(folder=tmp_path, pairs=4)
-    other = Baselines(methods=["cast", "cast-released"], examples=8, cast=Cast(released=released))
+    released = Cast(strength=2, strengths=[1, 2], released=CastReleased(folder=tmp_path, pairs=4))
+    other = Baselines(methods=["cast", "cast-released"], examples=8, cast=released)
     assert dump(one.for_jobs()) == dump(other.for_jobs())
     assert one.for_jobs() != Baselines(methods=["cast"], examples=9).for_jobs()
+
+
+def test_casts_strength_is_chosen_unless_it_is_fixed_and_as_released_it_is_the_published_one() -> None:
+    free, fixed = Cast(), Cast(strength=4)
+    assert 1.5 in free.strengths
+    assert [one.strength_as_released for one in (free, fixed)] == [1.5, 4]
+    chooses = [Baselines(methods=["cast"], cast=one).chooses_cast_strength for one in (free, fixed)]
+    assert chooses == [True, False]
+    assert not Baselines(methods=["cast-released"]).chooses_cast_strength
 
 
 def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselines(root: Path) -> None:
@@ -168,5 +177,6 @@ def test_the_papers_configuration_file_is_the_defaults_its_data_sets_and_baselin
     assert found == paper()
     methods = found.baselines.methods
     assert set(methods) == {"adasteer", "adasteer-released", "cast", "cast-released"}
-    plain = found.baselines.model_copy(update={"methods": []})
+    plain = found.baselines.model_copy(update={"methods": [], "cast": Cast()})
+    assert found.baselines.cast == Cast(strength=1.5)
     assert found.model_copy(update={"datasets": {}, "baselines": plain, "judging": Judging()}) == Settings()

@@ -85,10 +85,11 @@ class Baseline:
         call(intervene_adasteer, adasteer=fitted, arm="adasteer", **own, output=output)
         return Intervention.load(output, model="m", arm="adasteer", language=language)
 
-    def intervene_cast(self, fitted: Path, language: str = "t") -> list[Path]:
+    def intervene_cast(self, fitted: Path, language: str = "t", **strength: Any) -> list[Path]:
         outputs = [self.folder / "val.safetensors", self.folder / "examples.safetensors"]
         own = {"activations": self.store(language), "prompts": self.prompts(language), "language": language}
-        call(intervene_cast, settings=dump(SETTINGS), cast=fitted, **own, arms=["cast", "cast-b8"], outputs=outputs)
+        arms = {"arms": ["cast", "cast-b8"], "outputs": outputs}
+        call(intervene_cast, settings=dump(SETTINGS), cast=fitted, **own, **arms, **(strength or {"strength": 1.5}))
         return outputs
 
 
@@ -132,7 +133,7 @@ def test_cast_is_tuned_on_val_and_on_the_gates_examples(baseline: Baseline) -> N
         assert said["condition"]["threshold"] == condition.threshold
         assert said["tuned_on"] == len(chosen) == 16
         done = Intervention.load(output, model="m", arm=arm, language="t")
-        assert done.digest() == found.intervention(store, prompts.select("test"), condition).digest()
+        assert done.digest() == found.intervention(store, prompts.select("test"), condition, 1.5).digest()
 
 
 def test_no_test_prompt_decides_what_another_gets(baseline: Baseline, tmp_path: Path) -> None:

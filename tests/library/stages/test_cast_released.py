@@ -74,7 +74,8 @@ class Run:
     def intervene(self, fitted: Path) -> Path:
         output = self.folder / "done.safetensors"
         own = {"activations": self.folder / "low.safetensors", "prompts": self.folder / "low.parquet"}
-        call(intervene_cast_released, cast=fitted, arm="cast-released", language="low", **own, output=output)
+        how = {"strength": 2.5, "arm": "cast-released", "language": "low"}
+        call(intervene_cast_released, cast=fitted, **how, **own, output=output)
         return output
 
     def hidden(self, ids: list[int], layer: int, last: int) -> NDArray[np.float64]:
@@ -161,7 +162,7 @@ def test_a_slow_twin_finds_the_same_directions_condition_and_prompts(request: py
     assert files.read_provenance(path)["condition"]["threshold"] == expected.threshold
     (part,) = Intervention.load(path, arm="cast-released", language="low").parts
     assert (part.layers, part.operation, part.tokens) == (UPPER, "add", "every")
-    np.testing.assert_array_equal(part.coefficients, 1.5 * expected.fires(similar["low"]))
+    np.testing.assert_array_equal(part.coefficients, 2.5 * expected.fires(similar["low"]))
     np.testing.assert_array_equal(part.vectors, found.behaviour)
 
 
@@ -198,8 +199,8 @@ def test_activations_of_other_prompts_or_another_model_are_refused(made_up: Run)
 def test_what_is_tuned_in_each_language_brings_no_condition(made_up: Run) -> None:
     found = Fitted.load(made_up.fit())
     adapted = made_up.folder / "adapted.safetensors"
-    Fitted(
-        found.condition_layers, found.condition, found.behaviour_layers, found.behaviour, 1.5, found.thresholds
-    ).save(adapted, {}, {"model": found.metadata["model"]})
+    Fitted(found.condition_layers, found.condition, found.behaviour_layers, found.behaviour, found.thresholds).save(
+        adapted, {}, {"model": found.metadata["model"]}
+    )
     with pytest.raises(PolygateError, match="holds no condition of its own"):
         made_up.intervene(adapted)

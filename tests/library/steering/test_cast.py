@@ -153,14 +153,14 @@ def test_prompts_whose_condition_fires_get_the_behaviour_and_no_other(tmp_path: 
     assert all(cosine(row, np.eye(WIDTH)[1]) > 0.9 for row in found.behaviour)
     condition = found.tuned(store, np.arange(40), harmful[:40])
     rows = np.arange(40, 60)
-    done = found.intervention(store, rows, condition)
+    done = found.intervention(store, rows, condition, 2.5)
     assert [(part.layers, part.operation, part.tokens) for part in done.parts] == [((2, 3), "add", "every")]
     fires = [
         naive_similarity(x.tolist(), found.condition[0].tolist()) > condition.threshold
         for x in store.read(1, "mean", rows).astype(float)
     ]
     assert condition.comparison == "above"
-    np.testing.assert_array_equal(done.parts[0].coefficients, 1.5 * np.array(fires))
+    np.testing.assert_array_equal(done.parts[0].coefficients, 2.5 * np.array(fires))
     assert np.mean(np.array(fires) == harmful[rows]) > 0.8
 
 
@@ -173,7 +173,8 @@ def test_cast_survives_its_file(tmp_path: Path) -> None:
     assert read.fixed is None
     replace(found, fixed=condition).save(tmp_path / "fixed.safetensors", {}, {"model": "m"})
     assert Cast.load(tmp_path / "fixed.safetensors").fixed == condition
-    assert read.intervention(store, rows, condition).digest() == found.intervention(store, rows, condition).digest()
+    done = [one.intervention(store, rows, condition, 1.5).digest() for one in (read, found)]
+    assert done[0] == done[1]
     np.testing.assert_array_equal(read.thresholds, found.thresholds)
     with pytest.raises(PolygateError, match="holds model m, expected other"):
         Cast.load(tmp_path / "cast.safetensors", model="other")
@@ -186,7 +187,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         found.tuned(store, np.flatnonzero(harmful), harmful[harmful])
     one, wide = np.ones((1, WIDTH), np.float32), np.ones((1, 7), np.float32)
     with pytest.raises(PolygateError, match="below all blocks"):
-        Cast((2,), one, (2,), one, 1.5, found.thresholds)
+        Cast((2,), one, (2,), one, found.thresholds)
     for layers, behaviour in (((9,), one), ((3,), wide)):
         with pytest.raises(PolygateError, match=f"the model has layers 0 to 3 of width {WIDTH}"):
-            Cast((1,), one, layers, behaviour, 1.5, found.thresholds).check_fits(store)
+            Cast((1,), one, layers, behaviour, found.thresholds).check_fits(store)

@@ -341,10 +341,12 @@ translated.
 
 **Published ways of steering.** `baselines.methods` names those that run beside ours in low-resource languages. CAST and
 AdaSteer adapted are fitted on `baselines.examples` train prompts per class of these languages. AdaSteer's constants are
-the model's `adasteer`, or fitted on validation prompts. `adasteer-released` needs `adasteer.released` (downloaded) or
-`adasteer.folder`, with `RD` and `HD` in it; a model with neither is left out, which is said. `cast-released` is CAST
-fitted and tuned on its own English data, which is downloaded, or read from `baselines.cast.released.folder`; it costs
-each model a pass over 9,000 prompts and 20,000 short texts.
+the model's `adasteer`, or fitted on validation prompts. CAST's strength is the published 1.5 in the paper's
+configuration; where `baselines.cast.strength` is empty, each model's is chosen among `baselines.cast.strengths` on
+validation prompts of these languages, by the criterion that chooses ours. `adasteer-released` needs `adasteer.released`
+(downloaded) or `adasteer.folder`, with `RD` and `HD` in it; a model with neither is left out, which is said.
+`cast-released` is CAST fitted and tuned on its own English data, which is downloaded, or read from
+`baselines.cast.released.folder`; it costs each model a pass over 9,000 prompts and 20,000 short texts.
 
 Setting a `gate.rank` means listing it in `gate.ranks` too; budgets start with 0, the uncalibrated gate."""
 

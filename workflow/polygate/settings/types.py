@@ -52,6 +52,12 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _ascending(values: list[Any]) -> list[Any]:
+    if values != sorted(set(values)):
+        raise ValueError("must be distinct and ascending")
+    return values
+
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """As large as numpy and torch take one."""
 Strength = Annotated[float, Field(gt=0, le=1000)]
@@ -78,6 +84,8 @@ Method = Literal["blocks", "lora"]
 Baseline = Literal["adasteer", "adasteer-released", "cast", "cast-released"]
 CAST_RELEASED = "cast-released"
 """The arm that needs CAST's own data, and what that data set is called: none of `datasets` may be."""
+CAST_STRENGTH = 1.5
+"""The published strength of CAST."""
 
 CACHE = "cells"
 """Folder beside the runs' results that holds what forward passes of all of them computed: no run may be called so."""
@@ -798,8 +806,16 @@ class CastReleased(Section):
 class Cast(Section):
     """Conditional activation steering (CAST): where its condition is read and its behaviour added."""
 
-    strength: float = Field(
-        default=1.5, gt=0, le=1000, description="How much of the behaviour's unit vectors is added at each layer."
+    strength: Strength | None = Field(
+        default=None,
+        description="How much of the behaviour's unit vectors is added at each layer (published: 1.5); chosen on "
+        "validation from the candidates when empty. Arm cast-released then has the published one.",
+    )
+    strengths: Annotated[list[Strength], AfterValidator(_ascending)] = Field(
+        default=[0.5, 1.5, 5.0, 15.0, 50.0],
+        min_length=1,
+        description="Candidate strengths, ascending; the weakest of those that do best on val prompts of the "
+        "low-resource languages is taken, one per model.",
     )
     condition: Annotated[list[Depth], Field(min_length=2, max_length=2)] = Field(
         default=[1 / 32, 14 / 32],
@@ -826,6 +842,11 @@ class Cast(Section):
             )
         return self
 
+    @property
+    def strength_as_released(self) -> float:
+        """The strength of arm cast-released: that of the settings, or the published one, never one that was chosen."""
+        return CAST_STRENGTH if self.strength is None else self.strength
+
 
 class Baselines(Section):
     """Published ways of conditional steering beside ours, in low-resource languages."""
@@ -850,10 +871,12 @@ class Baselines(Section):
     cast: Cast = Field(default=Cast(), description="CAST.")
 
     def for_jobs(self) -> Self:
-        """What jobs read of it: neither which methods there are, nor what is taken of CAST's own data."""
-        return self.model_copy(
-            update={"methods": [], "cast": self.cast.model_copy(update={"released": CastReleased()})}
-        )
+        """What jobs read of it: neither which methods there are, nor what is taken of CAST's own data.
+
+        Nor CAST's strength, or what it is chosen from: jobs that depend on it are told.
+        """
+        apart = {name: Cast.model_fields[name].get_default() for name in ("strength", "strengths", "released")}
+        return self.model_copy(update={"methods": [], "cast": self.cast.model_copy(update=apart)})
 
     def arms(self) -> list[str]:
         """The arms of all methods."""
@@ -862,6 +885,11 @@ class Baselines(Section):
     def cast_arms(self) -> list[str]:
         """CAST's arms: tuned on all of val, and on the target's examples alone."""
         return ["cast", f"cast-b{self.examples}"]
+
+    @property
+    def chooses_cast_strength(self) -> bool:
+        """Whether the strength of adapted CAST is chosen on validation prompts."""
+        return "cast" in self.methods and self.cast.strength is None
 
 
 class Generation(Section):
@@ -1267,8 +1295,8 @@ class Settings(Section):
 
 
 def paper() -> Settings:
-    """The paper's settings: every default, the baselines, the data sets that it tests on in languages among its
-    twenty-three, and its judge, which is paid, beside the rules.
+    """The paper's settings: every default, the baselines with CAST's published strength, the data sets that it tests on
+    in languages among its twenty-three, and its judge, which is paid, beside the rules.
 
     IndoSafety is in none of these languages: name it where the run has `id`, `jv`, `su` or `min`.
     """
@@ -1276,7 +1304,7 @@ def paper() -> Settings:
     judge = "gpt-4o-mini"
     return Settings(
         datasets={source: Dataset(source=source) for source in tested},
-        baselines=Baselines(methods=list(get_args(Baseline))),
+        baselines=Baselines(methods=list(get_args(Baseline)), cast=Cast(strength=CAST_STRENGTH)),
         judging=Judging(judges=[RULES, judge], apis={judge: Api(budget=50.0)}),
     )
 

@@ -7,7 +7,8 @@ on a deep model, name a few, for each costs a generation per strength and scope.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -112,37 +113,17 @@ def choose_with_model(
     fixed: Sequence[str],
 ) -> tuple[Choice, dict[str, Any]]:
     """Try every candidate on the model. Returns the choice and facts on how the model ran."""
-    from polygate import judges
-    from polygate.forward import generation, loading, prefixes, progress
-
     usable = [layer for layer in layers if all(layer in case.gaps for case in cases.values())]
     if not usable:
         raise PolygateError("at no candidate layer do harmful and harmless source prompts lie apart")
     strengths = settings.steering.strengths if settings.model.strength is None else [settings.model.strength]
     scopes = settings.steering.scopes if settings.model.ablation is None else [settings.model.ablation]
-    by_language = {
-        name: judges.load(settings.judging, metadata(path), name)
-        for name, path in zip(args.languages, args.prompts, strict=True)
-    }
-    loaded = loading.load(args.model_folder, settings.model, gpus=settings.model.gpus)
-
-    def judge(language: str, prompts: Any, completions: Any, references: Any) -> list[str]:
-        return [j.outcome for j in by_language[language].outcomes(language, prompts, completions, references)]
-
     by_dip = settings.model.layer is None and settings.steering.layer_by == "dip"
     tried = 1 if by_dip else len(usable)
     swept = len(usable) * sum(int(case.harmful.sum()) for case in cases.values()) if by_dip else 0
     sizes = len(strengths), len(scopes)
     total = swept + sum(validation.generations(case, usable[:tried], *sizes) for case in cases.values())
-    kept = prefixes.Kept(loaded.kept_bytes)
-    with progress.Progress("choosing", total) as shown:
-
-        def generate(prompts: Any, intervention: Any) -> Any:
-            tokens, names = settings.generation.max_new_tokens, intervention.prompt_ids
-            return generation.generate(
-                loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance, kept=kept
-            )
-
+    with answering(args, settings, total) as (generate, judge, facts):
         dips = validation.dips(cases, usable, generate, judge) if by_dip else {}
         if dips:
             usable = [min(dips, key=lambda layer: dips[layer])]
@@ -155,7 +136,39 @@ def choose_with_model(
             outcomes=lambda trials: validation.outcomes(trials, cases, generate, judge),
             fixed=fixed,
         )
-    return replace(chosen, dips=dips), loaded.facts()
+    return replace(chosen, dips=dips), facts
+
+
+@contextmanager
+def answering(
+    args: argparse.Namespace, settings: SimpleNamespace, total: int
+) -> Iterator[tuple[validation.Generate, validation.Judge, dict[str, Any]]]:
+    """The loaded model as what answers `total` prompts, their judge, and facts on how the model runs.
+
+    Of `args` it reads model_folder, languages and prompts, of `settings` model, generation and judging.
+    """
+    from polygate import judges
+    from polygate.forward import generation, loading, prefixes, progress
+
+    by_language = {
+        name: judges.load(settings.judging, metadata(path), name)
+        for name, path in zip(args.languages, args.prompts, strict=True)
+    }
+    loaded = loading.load(args.model_folder, settings.model, gpus=settings.model.gpus)
+    kept = prefixes.Kept(loaded.kept_bytes)
+
+    def judge(language: str, prompts: Any, completions: Any, references: Any) -> list[str]:
+        return [j.outcome for j in by_language[language].outcomes(language, prompts, completions, references)]
+
+    with progress.Progress("choosing", total) as shown:
+
+        def generate(prompts: Any, intervention: Any) -> Any:
+            tokens, names = settings.generation.max_new_tokens, intervention.prompt_ids
+            return generation.generate(
+                loaded, prompts, intervention, max_new_tokens=tokens, names=names, advance=shown.advance, kept=kept
+            )
+
+        yield generate, judge, loaded.facts()
 
 
 def metadata(path: str) -> dict[str, str]:

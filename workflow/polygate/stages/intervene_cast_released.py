@@ -14,6 +14,7 @@ from polygate.steering.cast import Cast
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
     parser.add_argument("--cast", required=True, help="what `fit-cast-released` wrote")
+    parser.add_argument("--strength", required=True, type=float, help="how much of the behaviour is added")
     of_an_arm(parser)
 
 
@@ -24,5 +25,7 @@ def run(args: argparse.Namespace) -> None:
     found.check_fits(given.store, args.cast)
     if found.fixed is None:
         raise PolygateError("holds no condition of its own", where=args.cast, do="give what `fit-cast-released` wrote")
-    made = provenance("polygate.stages.intervene_cast_released", arm=args.arm, condition=asdict(found.fixed))
-    found.intervention(given.store, given.prompts.select("test"), found.fixed).save(args.output, made, given.of)
+    facts = {"arm": args.arm, "condition": asdict(found.fixed), "strength": args.strength}
+    made = provenance("polygate.stages.intervene_cast_released", **facts)
+    test = given.prompts.select("test")
+    found.intervention(given.store, test, found.fixed, args.strength).save(args.output, made, given.of)

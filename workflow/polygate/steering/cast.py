@@ -8,11 +8,12 @@ direction c: similarity = cos(x, tanh(P x)), P x = (x·c / c·c) c. It fires whe
 Conditions lie below all behaviours, so that they are functions of the unsteered prompt.
 
 - *Adapted*: pairs are harmful and harmless train prompts of the low-resource languages, means over a prompt's tokens
-  for the condition, its last token for the behaviour. Layer, threshold and comparison are tuned in the target language.
+  for the condition, its last token for the behaviour. Layer, threshold and comparison are tuned in the target language;
+  the strength is the settings', or chosen (`steering.cast_strength`).
 - *Released* (zero-shot): pairs are those of CAST's own English data (see `prompts.sources.cast_data`), means over a
   prompt's tokens for the condition; for the behaviour the same questions with a refusing and with a compliant opening
   of the answer, means over the opening's tokens. Layer, threshold and comparison are tuned once, on the data's second
-  part, and the same in every language.
+  part, and the same in every language. The strength is the published one, unless the settings name another.
 
 Mended: means are over a prompt's own tokens and over an opening's own (the release's include padding, so that they
 depend on the batch, and count as many tokens as the first opening has), conditions are fitted on prompts as they are
@@ -137,7 +138,7 @@ def layers_within(shares: list[float], depth: int) -> tuple[int, ...]:
 @dataclass(frozen=True, eq=False)
 class Cast:
     """Directions of a model: `condition` float32 [k, d] at `condition_layers`, `behaviour` [m, d] at
-    `behaviour_layers`, of unit length; how much of the behaviour is added (`strength`), and candidate `thresholds`.
+    `behaviour_layers`, of unit length; and candidate `thresholds`.
 
     `fixed` is the condition where it isn't tuned in each language. Raises `PolygateError` unless conditions lie below
     all behaviours.
@@ -147,7 +148,6 @@ class Cast:
     condition: NDArray[np.float32]
     behaviour_layers: tuple[int, ...]
     behaviour: NDArray[np.float32]
-    strength: float
     thresholds: NDArray[np.float64]
     metadata: Mapping[str, str] = field(default_factory=dict)
     fixed: Condition | None = None
@@ -185,17 +185,23 @@ class Cast:
             )
         return tune(self.similarities(store, rows), harmful, self.condition_layers, self.thresholds)
 
-    def intervention(self, store: ActivationStore, rows: NDArray[np.int64], condition: Condition) -> Intervention:
-        """What is done to the prompts in `rows` of a store."""
-        place = self.condition_layers.index(condition.layer)
-        fired = condition.fires(self.similarities(store, rows)[place])
+    def fires(self, store: ActivationStore, rows: NDArray[np.int64], condition: Condition) -> NDArray[np.bool_]:
+        """Whether the condition holds of the prompts in `rows` of a store, bool [n]."""
+        return condition.fires(self.similarities(store, rows)[self.condition_layers.index(condition.layer)])
+
+    def adding(self, coefficients: NDArray[np.float64]) -> Part:
+        """The behaviour, added to every token of each prompt as often as `coefficients` [n] say."""
+        return Part(self.behaviour_layers, self.behaviour, "add", "every", coefficients)
+
+    def intervention(
+        self, store: ActivationStore, rows: NDArray[np.int64], condition: Condition, strength: float
+    ) -> Intervention:
+        """What is done to the prompts in `rows` of a store: those whose condition holds get `strength` · behaviour."""
         ids = tuple(store.prompt_ids[row] for row in rows.tolist())
-        part = Part(self.behaviour_layers, self.behaviour, "add", "every", np.where(fired, self.strength, 0.0))
-        return Intervention(ids, (part,))
+        return Intervention(ids, (self.adding(np.where(self.fires(store, rows, condition), strength, 0.0)),))
 
     def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
-        """Write as safetensors: `condition`, `behaviour`, `thresholds`; layers, strength and a fixed condition in the
-        metadata."""
+        """Write as safetensors: `condition`, `behaviour`, `thresholds`; layers and fixed condition in the metadata."""
         tensors: dict[str, NDArray[Any]] = {
             "condition": self.condition,
             "behaviour": self.behaviour,
@@ -204,7 +210,6 @@ class Cast:
         described = {
             "condition": self.condition_layers,
             "behaviour": self.behaviour_layers,
-            "strength": self.strength,
             "fixed": None if self.fixed is None else asdict(self.fixed),
         }
         files.write_safetensors(path, tensors, {"cast": json.dumps(described)}, provenance, of)
@@ -221,7 +226,6 @@ class Cast:
                 tensors["condition"],
                 tuple(said["behaviour"]),
                 tensors["behaviour"],
-                float(said["strength"]),
                 tensors["thresholds"],
                 metadata,
                 None if said["fixed"] is None else Condition(**said["fixed"]),
@@ -254,6 +258,5 @@ def fit(conditions: Pairs, behaviours: Pairs, depth: int, settings: CastSettings
         np.stack(condition).astype(np.float32),
         upper,
         np.stack(behaviour).astype(np.float32),
-        settings.strength,
         candidates(settings.thresholds),
     )

@@ -112,40 +112,25 @@ class Choice:
         Columns what, language, value, criterion, criterion_value, split, languages. `language` is empty where the
         value is the model's, and names the language whose own strength a row is; `languages` are those that decided.
         """
-        import pyarrow as pa
-
         values = {"layer": str(self.layer), "strength": repr(float(self.strength)), "ablation": self.scope}
-        rows = [self._row(what, "", value, self.criterion_value, self.languages) for what, value in values.items()]
+        rows = [
+            fixed_row(what, value)
+            if what in self.fixed
+            else chosen_row(what, value, self.criterion_value, self.languages)
+            for what, value in values.items()
+        ]
         rows += [
-            self._row("strength", name, repr(float(strength)), self._best(name, strength), [name])
+            chosen_row("strength", repr(float(strength)), self._best(name, strength), [name], name)
             for name, strength in self.own.items()
         ]
         if self.dips and "layer" not in self.fixed:
             rows[0] |= {"criterion": DIP, "criterion_value": self.dips[self.layer]}
-        kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
-        grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
-        table = pa.Table.from_pylist(rows, schema=pa.schema(kinds)).replace_schema_metadata(
-            {
-                "grid": grid,
-                "dips": json.dumps({str(layer): value for layer, value in self.dips.items()}),
-                "unit": self.unit,
-            }
-        )
-        files.write_parquet(path, table, provenance, of)
-
-    def _row(
-        self, what: str, language: str, value: str, criterion: float | None, languages: Sequence[str]
-    ) -> dict[str, Any]:
-        fixed = what in self.fixed
-        return {
-            "what": what,
-            "language": language,
-            "value": value,
-            "criterion": FIXED if fixed else CRITERION,
-            "criterion_value": None if fixed else criterion,
-            "split": "" if fixed else "val",
-            "languages": "" if fixed else ",".join(languages),
+        said = {
+            "grid": json.dumps([asdict(point) for point in self.grid], sort_keys=True),
+            "dips": json.dumps({str(layer): value for layer, value in self.dips.items()}),
+            "unit": self.unit,
         }
+        write(path, rows, said, provenance, of)
 
     def _best(self, language: str, strength: float) -> float:
         """The criterion of `language` at `strength` and the chosen layer and scope."""
@@ -183,6 +168,35 @@ class Choice:
             )
 
 
+def chosen_row(
+    what: str, value: str, criterion_value: float, languages: Sequence[str], language: str = ""
+) -> dict[str, Any]:
+    """A row of a table of choices: what `languages` chose by the criterion, for `language` or, empty, for the model."""
+    said = {"criterion": CRITERION, "criterion_value": criterion_value, "split": "val"}
+    return {"what": what, "language": language, "value": value, **said, "languages": ",".join(languages)}
+
+
+def fixed_row(what: str, value: str) -> dict[str, Any]:
+    """A row of a table of choices: what the settings say, so that no prompt was asked."""
+    said = {"criterion": FIXED, "criterion_value": None, "split": "", "languages": ""}
+    return {"what": what, "language": "", "value": value, **said}
+
+
+def write(
+    path: str | Path,
+    rows: Sequence[Mapping[str, Any]],
+    said: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    of: Mapping[str, object] | None = None,
+) -> None:
+    """Write a table of choices; `said`, how candidates did, goes into its metadata, and what it is `of`."""
+    import pyarrow as pa
+
+    kinds = {name: pa.float64() if name == "criterion_value" else pa.string() for name in rows[0]}
+    table = pa.Table.from_pylist(list(rows), schema=pa.schema(kinds)).replace_schema_metadata(dict(said))
+    files.write_parquet(path, table, provenance, of)
+
+
 def choose(
     harmful: Mapping[str, NDArray[np.bool_]],
     layers: Sequence[int],
@@ -207,18 +221,18 @@ def choose(
         float(np.mean([max(point.by_language[name] for point in tried[where]) for name in harmful]))
         for where in settings
     ]
-    first = _first_best(worth)
+    first = first_best(worth)
     points = tried[settings[first]]
-    best = points[_first_best([point.criterion for point in points])]
+    best = points[first_best([point.criterion for point in points])]
     own = {}
     for name in harmful:
         values = [point.by_language[name] for point in points]
         if max(values) > best.by_language[name] + _WORSE_BY_ROUNDING:
-            own[name] = points[_first_best(values)].strength
+            own[name] = points[first_best(values)].strength
     return Choice(best.layer, best.strength, best.scope, tuple(fixed), worth[first], tuple(harmful), own, tuple(grid))
 
 
-def _first_best(values: Sequence[float]) -> int:
+def first_best(values: Sequence[float]) -> int:
     """Index of the first that no other beats."""
     return next(index for index, value in enumerate(values) if value >= max(values) - _WORSE_BY_ROUNDING)
 
@@ -240,19 +254,30 @@ def _layer_grid(
     points = []
     for strength, additions in zip(strengths, added, strict=True):
         for scope, ablations in zip(scopes, ablated, strict=True):
-            routed = {
-                name: _routed(len(harmful[name]), (steered[name], additions[name]), (spared[name], ablations[name]))
+            done = {
+                name: routed(len(harmful[name]), (steered[name], additions[name]), (spared[name], ablations[name]))
                 for name in harmful
             }
-            selectivity = {name: _selectivity(routed[name], harmful[name]) for name in harmful}
-            compliance = {name: float(np.mean(routed[name][~harmful[name]] == "complied")) for name in harmful}
-            criterion = {name: selectivity[name] + COMPLIANCE_WEIGHT * compliance[name] for name in harmful}
-            mean = [float(np.mean(list(values.values()))) for values in (selectivity, compliance, criterion)]
-            points.append(GridPoint(layer, strength, scope, mean[0], mean[1], mean[2], criterion))
+            points.append(GridPoint(layer, strength, scope, *rates(done, harmful)))
     return points
 
 
-def _routed(n: int, *parts: tuple[NDArray[np.int64], Sequence[str]]) -> NDArray[np.str_]:
+def rates(
+    done: Mapping[str, NDArray[np.str_]], harmful: Mapping[str, NDArray[np.bool_]]
+) -> tuple[float, float, float, dict[str, float]]:
+    """Selectivity, compliance and criterion as means over languages, and the criterion by language.
+
+    `done`: per language one outcome per prompt, str [n]; `harmful`: their labels, bool [n], both classes present.
+    """
+    selectivity = {name: _selectivity(done[name], harmful[name]) for name in harmful}
+    compliance = {name: float(np.mean(done[name][~harmful[name]] == "complied")) for name in harmful}
+    criterion = {name: selectivity[name] + COMPLIANCE_WEIGHT * compliance[name] for name in harmful}
+    mean = [float(np.mean(list(values.values()))) for values in (selectivity, compliance, criterion)]
+    return mean[0], mean[1], mean[2], criterion
+
+
+def routed(n: int, *parts: tuple[NDArray[np.int64], Sequence[str]]) -> NDArray[np.str_]:
+    """One outcome per prompt, str [n], of `parts`: the prompts' places and their outcomes."""
     outcome = np.full(n, "", dtype="<U16")
     for rows, values in parts:
         outcome[rows] = list(values)

@@ -6,7 +6,7 @@ to be steered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,23 +46,29 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One language that takes part in choosing.
-
-    `rows` int64 [n]: its validation prompts in `prompts`; `flagged`: per layer the b = 0 gate's decisions, bool [n];
-    `gaps`: per layer the projection gap; `directions`: from its sources.
-    """
+class Chooser:
+    """One language that takes part in choosing; `rows` int64 [n]: its validation prompts in `prompts`."""
 
     prompts: PromptTable
     rows: NDArray[np.int64]
-    directions: Directions
-    flagged: Mapping[int, NDArray[np.bool_]]
-    gaps: Mapping[int, float]
 
     @property
     def harmful(self) -> NDArray[np.bool_]:
         """Labels of the validation prompts, bool [n]."""
         return self.prompts.harmful[self.rows]
+
+
+@dataclass(frozen=True)
+class Case(Chooser):
+    """A language that chooses how our own routing steers.
+
+    `flagged`: per layer the b = 0 gate's decisions, bool [n]; `gaps`: per layer the projection gap; `directions`: from
+    its sources.
+    """
+
+    directions: Directions
+    flagged: Mapping[int, NDArray[np.bool_]]
+    gaps: Mapping[int, float]
 
 
 def validation_rows(prompts: PromptTable, limit: int) -> NDArray[np.int64]:
@@ -137,15 +143,32 @@ def outcomes(
     trials: Sequence[Trial], cases: Mapping[str, Case], generate: Generate, judge: Judge
 ) -> list[dict[str, list[str]]]:
     """Steer, generate and judge `trials`, all in one call of `generate`; the form that `choice.choose` asks for."""
-    steered = [(cases[name], rows) for trial in trials for name, rows in trial.rows.items()]
+    groups = [trial.rows for trial in trials]
+    count = sum(len(rows) for group in groups for rows in group.values())
+    return answered(groups, cases, _parts(trials, cases, count), generate, judge)
+
+
+def answered(
+    groups: Sequence[Mapping[str, NDArray[np.int64]]],
+    cases: Mapping[str, Chooser],
+    parts: Iterable[Part],
+    generate: Generate,
+    judge: Judge,
+) -> list[dict[str, list[str]]]:
+    """Steer, generate and judge groups of validation prompts, all in one call of `generate`.
+
+    `groups`: per group and language int64 rows into the language's validation prompts; `parts` have one coefficient for
+    each, group below group. Returns per group and language one outcome for each of its rows.
+    """
+    steered = [(cases[name], rows) for group in groups for name, rows in group.items()]
     asked = [(one.prompts, row) for one, rows in steered for row in one.rows[rows]]
     names = tuple(prompts.ids[row] for prompts, row in asked)
-    intervention = Intervention(names, tuple(_parts(trials, cases, len(asked))))
+    intervention = Intervention(names, tuple(parts))
     written = iter(generate([prompts.texts[row] for prompts, row in asked], intervention))
     results = []
-    for trial in trials:
+    for group in groups:
         judged = {}
-        for name, rows in trial.rows.items():
+        for name, rows in group.items():
             chosen = cases[name]
             where = chosen.rows[rows]
             texts = [next(written).text for _ in where]

@@ -43,6 +43,18 @@ def whole_models():
     return [{"model": model, "tier": "", "language": ""} for model in MODELS]
 
 
+def cast_strengths(models):
+    """The choices of adapted CAST's strength for these models; none where the settings fix it or nothing is adapted."""
+    asked = settings.baselines.chooses_cast_strength and settings.languages.low
+    return expand("<results>/{model}/baselines/cast-strength.parquet", model=models if asked else [])
+
+
+def fixed_for_baselines():
+    """What the settings fix of published ways of steering where it could be chosen."""
+    asked = "cast" in settings.baselines.methods and settings.languages.low
+    return {"cast strength": settings.baselines.cast.strength} if asked and settings.baselines.cast.strength else {}
+
+
 def judged_cells():
     """Every model, language and arm, routed arms by budget, baselines in low-resource languages."""
     arms = [(arm, None) for arm in ARMS] + [("routed", budget) for budget in BUDGETS]

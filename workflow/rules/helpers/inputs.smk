@@ -86,6 +86,13 @@ def adasteer_folder(wildcards):
     return str(adasteer.folder) if adasteer.folder is not None else f"resources/adasteer/{adasteer.released}"
 
 
+def settings_of_cast_choice(wildcards):
+    """What choosing CAST's strength reads of the settings: it judges in low-resource languages."""
+    shown = {name: section(name, wildcards) for name in ("model", "generation")}
+    judging = only_own(settings.judging.only(JUDGE), settings.languages.low)
+    return dump({**shown, "steering.prompts": settings.steering.prompts, "judging": judging})
+
+
 def cast_folder():
     """The folder of CAST's own data, given or downloaded."""
     return str(settings.baselines.cast.released.folder or "resources/cast")
