@@ -64,7 +64,7 @@ rule table_choices:
         "../../envs/base.yaml"
     params:
         models=whole_models() * (2 if cast_strengths(MODELS) else 1),
-        fixed=fixed_for_baselines(),
+        cast_strength=fixed_cast_strength(),
         code=table_code("choices"),
     message:
         "What was chosen, by which criterion, on which prompts"

@@ -12,5 +12,5 @@ from polygate.tables.cells import listed
 choices.build(
     listed([*snakemake.input.choices, *snakemake.input.cast], snakemake.params.models),
     Path(snakemake.output[0]),
-    snakemake.params.fixed,
+    snakemake.params.cast_strength,
 )

@@ -367,7 +367,7 @@ def make(run: Run, name: str, output: Path) -> Path:
             seed=0,
         )
     elif name == "choices":
-        choices.build(run.choices(), output, {})
+        choices.build(run.choices(), output)
     elif name == "samples":
         samples.build(run.shared("prompts"), run.arms("completions"), judged, output, samples=2, seed=0)
     return output

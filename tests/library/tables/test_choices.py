@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from polygate.steering.cast_strength import WHAT, StrengthChoice, StrengthPoint
-from polygate.steering.choice import FIXED, Choice
+from polygate.steering.cast_strength import StrengthChoice, StrengthPoint
+from polygate.steering.choice import FIXED, OF_CAST, Choice
 from polygate.tables import choices
 from polygate.tables.cells import Cell
 
 
-def rows(folder: Path, cells: list[Cell], fixed: dict[str, float]) -> list[dict[str, str]]:
-    choices.build(cells, folder / "choices.csv", fixed)
+def rows(folder: Path, cells: list[Cell], cast_strength: float | None = None) -> list[dict[str, str]]:
+    choices.build(cells, folder / "choices.csv", cast_strength)
     with (folder / "choices.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -29,9 +29,9 @@ def chosen(folder: Path, model: str) -> list[Cell]:
 
 def test_a_strength_of_cast_that_was_chosen_stands_beside_the_models_own_choice(tmp_path: Path) -> None:
     one, two = chosen(tmp_path, "one"), chosen(tmp_path, "two")
-    found = rows(tmp_path, [one[0], two[0], one[1], two[1]], {})
+    found = rows(tmp_path, [one[0], two[0], one[1], two[1]])
     assert [(row["model"], row["what"]) for row in found] == [
-        (model, what) for model in ("one", "two") for what in ("layer", "strength", "ablation", WHAT)
+        (model, what) for model in ("one", "two") for what in ("layer", "strength", "ablation", OF_CAST)
     ]
     assert (found[3]["value"], found[3]["split"], found[3]["languages"]) == ("1.5", "val", "s,t")
     assert float(found[3]["criterion_value"]) == 0.6
@@ -39,7 +39,7 @@ def test_a_strength_of_cast_that_was_chosen_stands_beside_the_models_own_choice(
 
 def test_one_that_the_settings_fix_is_said_to_be_so_for_every_model(tmp_path: Path) -> None:
     cells = [chosen(tmp_path, model)[0] for model in ("one", "two")]
-    found = [row for row in rows(tmp_path, cells, {WHAT: 1.5}) if row["what"] == WHAT]
+    found = [row for row in rows(tmp_path, cells, 1.5) if row["what"] == OF_CAST]
     assert [row["model"] for row in found] == ["one", "two"]
     said = {(row["value"], row["criterion"], row["criterion_value"], row["split"], row["languages"]) for row in found}
     assert said == {("1.5", FIXED, "", "", "")}

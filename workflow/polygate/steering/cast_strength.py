@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from polygate.steering.cast import Cast
     from polygate.steering.validation import Generate, Judge
 
-WHAT = "cast strength"
-"""What a row of choices.csv is of."""
-
 
 @dataclass(frozen=True)
 class Case(Chooser):
@@ -71,7 +68,7 @@ class StrengthChoice:
 
     def save(self, path: str | Path, provenance: Mapping[str, Any], of: Mapping[str, object] | None = None) -> None:
         """Write a table of choices of one row; the grid goes into its metadata, and what it is `of`."""
-        row = choice.chosen_row(WHAT, repr(float(self.strength)), self.criterion_value, self.languages)
+        row = choice.chosen_row(choice.OF_CAST, repr(float(self.strength)), self.criterion_value, self.languages)
         grid = json.dumps([asdict(point) for point in self.grid], sort_keys=True)
         choice.write(path, [row], {"grid": grid}, provenance, of)
 
@@ -80,7 +77,7 @@ class StrengthChoice:
         """Read what `save` wrote; `PolygateError` when the file is broken, foreign, or of something else (`wanted`)."""
         table = files.read_parquet(path, ["what", "value", "criterion_value", "languages"])
         rows = table.to_pylist()
-        if [row["what"] for row in rows] != [WHAT]:
+        if [row["what"] for row in rows] != [choice.OF_CAST]:
             raise PolygateError("not the choice of CAST's strength", where=path, do="delete the file and rerun")
         files.expect(path, files.parquet_metadata(table), **wanted)
         with files.understood(path, "the choice of CAST's strength"):

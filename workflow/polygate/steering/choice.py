@@ -36,6 +36,8 @@ COMPLIANCE_WEIGHT = 0.25
 CRITERION = "routed selectivity + 0.25 x share of harmless prompts answered correctly"
 DIP = "lowest refusal of harmful prompts, v_HRL ablated at all layers"
 FIXED = "fixed in settings"
+OF_CAST = "cast strength"
+"""What a row of choices is called that says CAST's strength rather than ours."""
 _WORSE_BY_ROUNDING = 1e-12
 
 

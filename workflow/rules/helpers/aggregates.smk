@@ -49,10 +49,10 @@ def cast_strengths(models):
     return expand("<results>/{model}/baselines/cast-strength.parquet", model=models if asked else [])
 
 
-def fixed_for_baselines():
-    """What the settings fix of published ways of steering where it could be chosen."""
+def fixed_cast_strength():
+    """The strength of adapted CAST where the settings fix it, None where it is chosen or nothing is adapted."""
     asked = "cast" in settings.baselines.methods and settings.languages.low
-    return {"cast strength": settings.baselines.cast.strength} if asked and settings.baselines.cast.strength else {}
+    return settings.baselines.cast.strength if asked else None
 
 
 def judged_cells():
