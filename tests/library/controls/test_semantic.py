@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from library.controls.standin import embed
 from library.tables.run import Run
 from polygate import kernels
-from polygate.controls.semantic import Embedded, semantic_gates, semantic_scores
+from polygate.controls.semantic import Embedded, expect_one_encoder, semantic_gates, semantic_scores
 from polygate.decision import calibration
 from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
@@ -88,6 +88,36 @@ def test_thresholds_are_chosen_as_the_models_are(told: list[Embedded]) -> None:
         expected = kernels.sweep_threshold(scores, labels, languages, "macro_f1")
         assert threshold.threshold == expected.threshold
         assert threshold.origin == ("examples" if gate.budget else "source")
+
+
+def test_ties_and_thresholds_on_validation_prompts_are_as_the_settings_have_them(told: list[Embedded]) -> None:
+    *sources, own = told
+    plain, tied, on_val = (
+        list(semantic_gates(sources, own, SETTINGS.model_copy(update=changed), 0))
+        for changed in ({}, {"ties": "harmful"}, {"threshold_on": "val"})
+    )
+    rows = own.prompts.select("val")
+    for first, second, third in zip(plain, tied, on_val, strict=True):
+        # With ties harmful a score at the threshold is flagged, and no other decision is another.
+        at = np.array([first.fit.threshold.threshold])
+        assert not calibration.decide(at, first.fit.threshold.threshold)
+        assert calibration.decide(at, second.fit.threshold.threshold)
+        assert not calibration.decide(np.nextafter(at, -np.inf), second.fit.threshold.threshold)
+        if not first.budget:
+            assert first.fit.threshold == third.fit.threshold
+            continue
+        expected = kernels.sweep_threshold(
+            third.fit.score(own.values[rows]), own.prompts.harmful[rows], None, "macro_f1"
+        )
+        assert (third.fit.threshold.threshold, third.fit.threshold.origin) == (expected.threshold, "val")
+
+
+def test_embeddings_of_two_encoders_are_one_line_that_names_the_file(told: list[Embedded]) -> None:
+    expect_one_encoder(["a", "b", "c"], told)
+    first, second, third = told
+    narrow = Embedded(second.prompts, second.values[:, :8])
+    with pytest.raises(PolygateError, match=r"widths \[8, 24\]: they are of different encoders, in b"):
+        expect_one_encoder(["a", "b", "c"], [first, narrow, third])
 
 
 def test_sources_of_one_class_are_an_error(tmp_path: Path) -> None:

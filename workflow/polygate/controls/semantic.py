@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from polygate import files
 from polygate.controls.surface import SurfaceScores
 from polygate.decision import calibration
-from polygate.decision.calibration import Threshold
-from polygate.decision.fitting import Fit, Fitted, SourceRows
+from polygate.decision.calibration import Objective, Threshold
+from polygate.decision.fitting import Examples, Fit, Fitted, SourceRows, settled, val_examples
 from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
 from polygate.settings.types import Gate
@@ -61,6 +61,18 @@ def _of(prompts: PromptTable) -> dict[str, object]:
     return {"dataset": prompts.dataset, "prompts": prompts.fingerprint()}
 
 
+def expect_one_encoder(paths: Sequence[str | Path], embedded: Sequence[Embedded]) -> None:
+    """`PolygateError` unless all embeddings, of these `paths`, are as wide as the first."""
+    for path, one in zip(paths, embedded, strict=True):
+        if one.values.shape[1:] != embedded[0].values.shape[1:]:
+            widths = sorted({other.values.shape[1] for other in (embedded[0], one)})
+            raise PolygateError(
+                f"embeddings have widths {widths}: they are of different encoders",
+                where=path,
+                do="delete the embeddings and rerun",
+            )
+
+
 def semantic_scores(sources: Sequence[Embedded], own: Embedded) -> SurfaceScores:
     """The probe's log-odds of harm on the test prompts of `own`, fitted on the sources' train prompts.
 
@@ -80,20 +92,31 @@ def semantic_gates(sources: Sequence[Embedded], own: Embedded, settings: Gate, s
     """
     source = _rows(sources, multiple_choice=True)
     width = source.features.shape[1]
-    fit = _fit(source.features, source.labels)
-    scores = fit.score(source.features)
-    threshold = calibration.source_threshold(scores, source.labels, source.languages, settings.objective)
-    yield Fitted(width, 0, 0, replace(fit, threshold=threshold), source.balance())
-    labels = own.prompts.harmful
+    fit = settled(fit_source(source, settings.objective), None, settings)
+    yield Fitted(width, 0, 0, fit, source.balance())
+    labels, wide = own.prompts.harmful, np.asarray(own.values, np.float64)
+    val = val_examples(own.prompts, wide, settings)
     for budget in (budget for budget in settings.budgets if budget > 0):
         balance = {**source.balance(), own.prompts.language: (budget, budget)}
         for draw in range(settings.draws):
             rows = calibration.draw_examples(own.prompts, budget, draw, seed)
-            fit = _fit(
-                np.concatenate([source.features, own.values[rows]]), np.concatenate([source.labels, labels[rows]])
-            )
-            threshold = calibration.example_threshold(fit.score(own.values[rows]), labels[rows], settings.objective)
-            yield Fitted(width, budget, draw, replace(fit, threshold=threshold), balance)
+            fit = fit_examples(source, Examples(wide[rows], labels[rows]), settings.objective)
+            yield Fitted(width, budget, draw, settled(fit, val, settings), balance)
+
+
+def fit_source(source: SourceRows, objective: Objective) -> Fit:
+    """The gate of budget 0 on embeddings: fitted on the source languages, its threshold chosen on the same rows."""
+    fit = _fit(source.features, source.labels)
+    scores = fit.score(source.features)
+    return replace(fit, threshold=calibration.source_threshold(scores, source.labels, source.languages, objective))
+
+
+def fit_examples(source: SourceRows, examples: Examples, objective: Objective) -> Fit:
+    """The gate of one draw: fitted on the source rows and the examples, its threshold chosen on the examples."""
+    features = np.concatenate([source.features, examples.features])
+    fit = _fit(features, np.concatenate([source.labels, examples.labels]))
+    scores = fit.score(examples.features)
+    return replace(fit, threshold=calibration.example_threshold(scores, examples.labels, objective))
 
 
 def _rows(sources: Sequence[Embedded], *, multiple_choice: bool) -> SourceRows:

@@ -218,7 +218,7 @@ def fit_all(
         if budget > 0
     }
     wide = np.asarray(own_features, np.float64)
-    val = _val(own, wide) if settings.threshold_on == "val" else None
+    val = val_examples(own, wide, settings)
     options: dict[str, Any] = {"solver": settings.solver, "objective": settings.objective, "seed": seed}
     for rank in usable_ranks(settings.ranks, source.features.shape[1]):
         for budget in settings.budgets:
@@ -228,15 +228,17 @@ def fit_all(
                 examples = [Examples(wide[rows], labels[rows]) for rows in drawn[budget]]
                 fits, balance = fit_examples(source, examples, rank, **options), source.balance()
                 balance[own.language] = (budget, budget)
-                if val is not None:
-                    fits = [_threshold_on_val(fit, val, settings.objective) for fit in fits]
             for draw, fit in enumerate(fits):
-                tied = replace(fit, threshold=calibration.with_ties(fit.threshold, settings.ties))
-                yield Fitted(rank, budget, draw, tied, balance)
+                yield Fitted(rank, budget, draw, settled(fit, val if budget else None, settings), balance)
 
 
-def _val(own: PromptTable, features: NDArray[np.float64]) -> Examples:
-    """All val prompts of a target; `PolygateError` when it lacks a class there."""
+def val_examples(own: PromptTable, features: NDArray[Any], settings: GateSettings) -> Examples | None:
+    """All val prompts of a target where thresholds are chosen on them, else None.
+
+    Raises `PolygateError` when it lacks a class there.
+    """
+    if settings.threshold_on != "val":
+        return None
     rows = own.select("val")
     if len(set(own.harmful[rows].tolist())) < 2:
         raise PolygateError(
@@ -246,6 +248,9 @@ def _val(own: PromptTable, features: NDArray[np.float64]) -> Examples:
     return Examples(features[rows], own.harmful[rows])
 
 
-def _threshold_on_val(fit: Fit, val: Examples, objective: Objective) -> Fit:
-    found = calibration.example_threshold(fit.score(val.features), val.labels, objective, "val")
-    return replace(fit, threshold=found)
+def settled(fit: Fit, val: Examples | None, settings: GateSettings) -> Fit:
+    """The fit with its threshold as the settings want it: chosen on `val`, where given, and with their `ties`."""
+    if val is not None:
+        found = calibration.example_threshold(fit.score(val.features), val.labels, settings.objective, "val")
+        fit = replace(fit, threshold=found)
+    return replace(fit, threshold=calibration.with_ties(fit.threshold, settings.ties))

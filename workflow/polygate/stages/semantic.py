@@ -41,13 +41,7 @@ def run(args: argparse.Namespace) -> None:
         Embedded.load(embeddings, table.read_to_fit(prompts, language=name))
         for name, prompts, embeddings in zip(args.sources, args.prompts, args.embeddings, strict=True)
     ]
-    widths = {one.values.shape[1] for one in (own, *sources)}
-    if len(widths) > 1:
-        raise PolygateError(
-            f"embeddings have widths {sorted(widths)}: they are of different encoders",
-            where=args.own_embeddings,
-            do="delete the embeddings and rerun",
-        )
+    semantic.expect_one_encoder([*args.embeddings, args.own_embeddings], [*sources, own])
     scores = semantic.semantic_scores(sources, own)
     gates = list(semantic.semantic_gates(sources, own, settings.gate, settings.seed))
     facts = {"target": args.target, "sources": args.sources, "gate": dump(settings.gate), "seed": settings.seed}
