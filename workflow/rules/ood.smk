@@ -1,7 +1,8 @@
 """Do the gates hold out of distribution? Harmful prompts of other data sets, against harmless ones.
 
-Needs: activations, gates, prompts. Nothing is fitted here: a data set is tested on as its prompts come, and the gates
-on their surface stand beside each number, for two data sets differ in more than harm.
+Needs: activations, gates, prompts, and embeddings where there is an encoder. No data set is fitted on here: it is tested
+on as its prompts come. Gates on the surface and on embeddings stand beside each number, for two data sets differ in
+more than harm.
 """
 
 
@@ -15,6 +16,10 @@ rule ood:
         pivot_prompts=f"<results>/prompts/<main>/{settings.pivot}.parquet",
         pivot_activations=f"<results>/{{model}}/activations/<main>/{settings.pivot}.safetensors",
         source_prompts=of_sources("<results>/prompts/<main>/{language}.parquet"),
+        embeddings=encoded("<results>/embeddings/{dataset}/{language}.safetensors"),
+        own_embeddings=encoded("<results>/embeddings/<main>/{language}.safetensors"),
+        pivot_embeddings=encoded(f"<results>/embeddings/<main>/{settings.pivot}.safetensors"),
+        source_embeddings=encoded(of_sources("<results>/embeddings/<main>/{language}.safetensors")),
     output:
         "<results>/{model}/ood/{dataset}/{language}.parquet",
     log:
@@ -35,7 +40,9 @@ rule ood:
         " --prompts {input.prompts:q} --activations {input.activations:q} --gates {input.gates:q}"
         " --own-prompts {input.own_prompts:q} --own-activations {input.own_activations:q}"
         " --pivot-prompts {input.pivot_prompts:q} --pivot-activations {input.pivot_activations:q}"
-        " --sources {params.sources:q} --source-prompts {input.source_prompts:q}"
+        " --sources {params.sources:q} --source-prompts {input.source_prompts:q} --embeddings {input.embeddings:q}"
+        " --own-embeddings {input.own_embeddings:q} --pivot-embeddings {input.pivot_embeddings:q}"
+        " --source-embeddings {input.source_embeddings:q}"
         " --of {params.of:q} --output {output:q} 2> {log:q}"
 
 

@@ -4,19 +4,22 @@ A data set of harmful prompts says nothing by itself: each gate's flags on it ar
 prompts. These are the harmless test prompts of the data set that gates are fitted on, in the same language (`paired`);
 where that language lacks them, the pivot's, as a last resort that is said; and the data set's own, where it has any.
 Beside every gate stands one of the same protocol on the eleven surface features: the two data sets differ in more than
-harm, and a gate that no more than tells the data sets apart is no better than that.
+harm, and a gate that no more than tells the data sets apart is no better than that. Where there is a sentence encoder,
+one on its embeddings stands beside it too: data sets differ in their topics, which any encoder reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from polygate.controls import surface
+from polygate.controls.semantic import SCORER as SEMANTIC
 from polygate.decision import applying, calibration
 from polygate.decision.card import Scored
 from polygate.decision.fitting import Fitted
@@ -25,6 +28,8 @@ from polygate.prompts.table import PromptTable
 from polygate.representation.store import ActivationStore
 
 GATE, SURFACE = "gate", "surface"
+CONTROLS = (SURFACE, SEMANTIC)
+"""Scorers of gates that no model takes part in, the second where there is an encoder."""
 SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -41,38 +46,47 @@ SCHEMA = pa.schema(
         ("flagged", pa.bool_()),
     ]
 )
-"""One row per scorer ("gate" or "surface"), rank, budget, draw and prompt. `dataset` is the one that the prompt is of,
-`spoken` its language: another than the gates' for harmless prompts of the last resort."""
+"""One row per scorer ("gate", "surface", with an encoder "semantic"), rank, budget, draw and prompt. `dataset` is the
+one that the prompt is of, `spoken` its language: another than the gates' for harmless prompts of the last resort."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Some rows of a prompt table, with its activations."""
+    """Some `rows` of a prompt table, with the table's activations and, where there is an encoder, its embeddings."""
 
     table: PromptTable
     store: ActivationStore
     rows: NDArray[np.int64]
+    embeddings: NDArray[np.float32] | None = None
 
 
 def paired(own: Prompts, pivot: Prompts) -> Prompts:
     """Harmless test prompts of the fitted data set: the language's own, the pivot's where it has none."""
     chosen = own if len(own.table.select("test", "harmless")) else pivot
-    return Prompts(chosen.table, chosen.store, chosen.table.select("test", "harmless"))
+    return replace(chosen, rows=chosen.table.select("test", "harmless"))
 
 
-def score(parts: Sequence[Prompts], gates: Sequence[Gate], surface_gates: Sequence[Fitted]) -> pa.Table:
-    """What the gates of a language, and those on the surface, say of all prompts of `parts`: see `SCHEMA`."""
+def score(
+    parts: Sequence[Prompts],
+    gates: Sequence[Gate],
+    surface_gates: Sequence[Fitted],
+    semantic_gates: Sequence[Fitted] = (),
+) -> pa.Table:
+    """What the gates of a language, and those of the controls, say of all prompts of `parts`: see `SCHEMA`."""
     tables = []
     for part in parts:
         texts = [part.table.texts[row] for row in part.rows]
         tables += [_rows(part, GATE, found) for found in applying.score(gates, part.store, part.rows)]
         if texts:
             features = surface.surface_features(texts)
-            tables += [_rows(part, SURFACE, _of_surface(gate, features)) for gate in surface_gates]
+            tables += [_rows(part, SURFACE, _of_control(gate, features)) for gate in surface_gates]
+        if part.embeddings is not None:
+            embeddings = part.embeddings[part.rows]
+            tables += [_rows(part, SEMANTIC, _of_control(gate, embeddings)) for gate in semantic_gates]
     return pa.concat_tables(tables)
 
 
-def _of_surface(gate: Fitted, features: NDArray[np.float64]) -> Scored:
+def _of_control(gate: Fitted, features: NDArray[Any]) -> Scored:
     threshold = gate.fit.threshold
     known = (gate.rank, gate.budget, gate.draw, "", threshold.origin, threshold.threshold, threshold.informative)
     return Scored(*known, gate.fit.score(features))

@@ -1,8 +1,9 @@
-"""Balanced accuracy of the gates on other data sets against budget, by tier, beside gates on the surface."""
+"""Balanced accuracy of the gates on other data sets against budget, by tier, beside that of the controls' gates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,34 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("dataset", "model", "tier", "language", "pairing", "category", "gate", "budget", "metric"),
     *("estimate", "low", "high", "n", "surface", "surface_low", "surface_high"),
+    *("semantic", "semantic_low", "semantic_high"),
 )
 KEPT = ("dataset", "model", "tier", "gate", "budget", "estimate", "low", "high", "n")
-GATES = ("v_hrl", "subspace", "surface")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a gate is drawn; `marker` "" for the tier's."""
+
+    line: str
+    width: float
+    offset: float
+    marker: str = ""
+    filled: bool = True
+
+
+GATES = {
+    "v_hrl": Look("--", 0.8, -0.06, filled=False),
+    "subspace": Look("-", 1.3, -0.02),
+    "surface": Look(":", 0.8, 0.02, "x"),
+    "semantic": Look("-.", 0.8, 0.06, "P"),
+}
+CONTROLS = {"surface": "a gate on their surface alone", "semantic": "a gate on a small encoder"}
+"""Gates that no model takes part in, and their names."""
 
 
 def select(ood: pd.DataFrame) -> pd.DataFrame:
-    """Tier means of balanced accuracy against harmless prompts of the fitted data set, the surface's as a gate.
+    """Tier means of balanced accuracy against harmless prompts of the fitted data set, the controls' as gates.
 
     Where no data set is paired with those, against its own.
     """
@@ -31,11 +53,15 @@ def select(ood: pd.DataFrame) -> pd.DataFrame:
     rows = ood[(ood["metric"] == "balanced_accuracy") & (ood["language"] == "") & (ood["category"] == "")]
     first = rows.groupby("dataset", sort=False)["pairing"].transform("first")
     rows = rows[rows["pairing"] == first]
-    # Every gate of a budget stands beside the same gate on the surface.
-    surface = rows.drop_duplicates(["dataset", "model", "tier", "budget"])
-    renamed = {"surface": "estimate", "surface_low": "low", "surface_high": "high"}
-    surface = surface.drop(columns=list(renamed.values())).rename(columns=renamed).assign(gate="surface")
-    return pd.concat([rows[list(KEPT)], surface[list(KEPT)]], ignore_index=True)
+    # Every gate of a budget stands beside the same gates of the controls.
+    once = rows.drop_duplicates(["dataset", "model", "tier", "budget"])
+    found = [rows]
+    for name in CONTROLS:
+        columns = (name, f"{name}_low", f"{name}_high")
+        given = {to: once[column] for to, column in zip(reading.INTERVAL, columns, strict=True)}
+        beside = once.assign(gate=name, **given)
+        found += [beside] if beside["estimate"].notna().any() else []
+    return pd.concat([part[list(KEPT)] for part in found], ignore_index=True)
 
 
 def plot(data: pd.DataFrame) -> Figure:
@@ -49,7 +75,7 @@ def plot(data: pd.DataFrame) -> Figure:
             mine = data[(data["model"] == model) & (data["dataset"] == dataset)]
             for number, tier in enumerate(tiers):
                 shift = 0.2 * (number - (len(tiers) - 1) / 2)
-                for gate in GATES:
+                for gate in [name for name in GATES if (data["gate"] == name).any()]:
                     chosen = mine[(mine["tier"] == tier) & (mine["gate"] == gate)].sort_values("budget")
                     _line(axes, chosen, budgets, tier, gate, shift)
             axes.axhline(0.5, color=style.BASELINE, linewidth=0.7, zorder=1)
@@ -64,23 +90,24 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.set_ylabel(f"balanced accuracy\n{dataset}")
         entries = [style.Entry(f"{tier}-resource languages", style.tier_marks([tier])) for tier in tiers]
         entries.append(style.Entry("rank 1 instead of the routing rank", style.tier_marks(tiers, filled=False)))
-        entries.append(style.Entry("a gate on their surface alone", style.tier_marks(tiers, "x")))
+        for control, label in CONTROLS.items():
+            if (data["gate"] == control).any():
+                entries.append(style.Entry(label, style.tier_marks(tiers, GATES[control].marker)))
         return style.head(grid, "How the gate does on harmful prompts of another kind", entries)
 
 
 def _line(axes: Axes, mine: pd.DataFrame, budgets: Sequence[float], tier: str, gate: str, shift: float) -> None:
-    offset = {"v_hrl": -0.04, "subspace": 0.0, "surface": 0.04}[gate]
-    place = [budgets.index(budget) + shift + offset for budget in mine["budget"]]
-    colour = style.TIER_COLOURS[tier]
-    axes.vlines(place, mine["low"], mine["high"], color=colour, linewidth=1.2 if gate == "subspace" else 0.7, zorder=2)
+    look, colour = GATES[gate], style.TIER_COLOURS[tier]
+    place = [budgets.index(budget) + shift + look.offset for budget in mine["budget"]]
+    axes.vlines(place, mine["low"], mine["high"], color=colour, linewidth=0.9 * look.width, zorder=2)
     axes.plot(
         place,
         mine["estimate"],
         color=colour,
-        linestyle={"v_hrl": "--", "subspace": "-", "surface": ":"}[gate],
-        linewidth=1.3 if gate == "subspace" else 0.8,
-        marker="x" if gate == "surface" else style.TIER_MARKERS[tier],
-        markerfacecolor="white" if gate == "v_hrl" else colour,
+        linestyle=look.line,
+        linewidth=look.width,
+        marker=look.marker or style.TIER_MARKERS[tier],
+        markerfacecolor=colour if look.filled else "white",
         markersize=4,
         zorder=3,
         label=gate,

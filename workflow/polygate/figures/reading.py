@@ -46,7 +46,18 @@ TEXT = (
 INTERVAL = ("estimate", "low", "high")
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha", "alignments"),
-    *("surface", "surface_low", "surface_high", "semantic", "strength", "chance", "threshold", "p_holm"),
+    *(
+        "surface",
+        "surface_low",
+        "surface_high",
+        "semantic",
+        "semantic_low",
+        "semantic_high",
+        "strength",
+        "chance",
+        "threshold",
+        "p_holm",
+    ),
 )
 
 

@@ -1,12 +1,18 @@
-"""What the gates of a language say of a data set that they were not fitted on, and of harmless prompts beside it."""
+"""What the gates of a language say of a data set that they were not fitted on, and of harmless prompts beside it.
+
+With embeddings, gates on them say it too.
+"""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from polygate import files
+from polygate.controls.semantic import Embedded, expect_one_encoder, semantic_gates
 from polygate.controls.surface import surface_gates
 from polygate.decision import applying, ood
+from polygate.decision.fitting import Fitted
 from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.prompts import table
@@ -18,7 +24,7 @@ from polygate.settings.types import dump, stage_settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with gate and seed, of the gates on the surface")
+    parser.add_argument("--settings", required=True, help="JSON with gate and seed, of the controls' gates")
     parser.add_argument("--dataset", required=True, help="data set that is tested on")
     parser.add_argument("--target", required=True, help="language of its prompts and of the gates")
     parser.add_argument("--prompts", required=True, help="its prompt table")
@@ -30,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pivot-activations", required=True, help="its activation store")
     parser.add_argument("--sources", required=True, nargs="+", help="source languages, without the target")
     parser.add_argument("--source-prompts", required=True, nargs="+", help="their prompt tables")
+    for name in ("", "own-", "pivot-", "source-"):
+        parser.add_argument(f"--{name}embeddings", nargs="*", default=[], help="their embeddings, with an encoder")
     parser.add_argument("--output", required=True, help="parquet")
     parser.add_argument("--of", help=identity.HELP)
 
@@ -52,7 +60,17 @@ def run(args: argparse.Namespace) -> None:
     ]
     gates = applying.read_gates(args.gates, language=args.target, model=model)
     on_surface = surface_gates(sources, own.table, settings.gate, settings.seed)
-    scores = ood.score([tested, ood.paired(own, pivot)], gates, on_surface)
+    on_embeddings: list[Fitted] = []
+    paths = [*args.embeddings, *args.own_embeddings, *args.pivot_embeddings, *args.source_embeddings]
+    if paths:
+        tables = [tested.table, own.table, pivot.table, *sources]
+        embedded = [Embedded.load(path, prompts) for path, prompts in zip(paths, tables, strict=True)]
+        expect_one_encoder(paths, embedded)
+        on_embeddings += semantic_gates(embedded[3:], embedded[1], settings.gate, settings.seed)
+        tested, own, pivot = (
+            replace(part, embeddings=one.values) for part, one in zip((tested, own, pivot), embedded[:3], strict=True)
+        )
+    scores = ood.score([tested, ood.paired(own, pivot)], gates, on_surface, on_embeddings)
     made = provenance(
         "polygate.stages.ood",
         dataset=args.dataset,

@@ -1,4 +1,4 @@
-"""ood.csv: gates on harmful prompts of another data set, against harmless ones, with the surface's number beside each.
+"""ood.csv: gates on harmful prompts of another data set, against harmless ones, the controls' numbers beside each.
 
 `gate` is `v_hrl` (rank 1, the direction that the sources share) or `subspace` (the rank that routes), `budget` its
 examples of the fitted data set: none of the tested one takes part in anything. `pairing` names the data set of the
@@ -13,13 +13,15 @@ harmless prompt needs repeating until both are as many, as published evaluations
 `surface` is the number of gates of the same budget on eleven surface features: fitted, calibrated and tested on the
 same prompts. `difference` is the paired difference to it; `p_holm` its p, corrected over the languages of a data set,
 model, pairing, gate, budget and metric (tier means are a family of their own, and so are all categories together).
+`semantic` and the columns `semantic_…` hold the same of gates on a small encoder's embeddings, a second family of
+tests; they are empty where the run has no encoder.
 Rows with a `category` take its harmful prompts alone, against all harmless ones; a prompt of several kinds of harm
 counts in each, and "a / b" in a as well. All numbers are means over draws; prompts are clusters across languages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polygate.decision.ood import GATE, SCHEMA, SURFACE
+from polygate.decision.ood import CONTROLS, GATE, SCHEMA, SURFACE
 from polygate.measurement.statistics import (
     Interval,
     Panel,
@@ -78,12 +80,21 @@ COLUMNS = (
     "difference_method",
     "p",
     "p_holm",
+    "semantic",
+    "semantic_low",
+    "semantic_high",
+    "semantic_difference",
+    "semantic_difference_low",
+    "semantic_difference_high",
+    "semantic_difference_method",
+    "semantic_p",
+    "semantic_p_holm",
 )
 V_HRL, SUBSPACE = "v_hrl", "subspace"
 FAMILY = ("dataset", "model", "pairing", "gate", "budget", "metric")
 
 Group = tuple[str, int]
-"""Gate (or "surface") and budget."""
+"""Gate (or control) and budget."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +141,9 @@ def build(cells: Sequence[Cell], output: Path, *, statistics: Statistics, seed: 
                     having = [one for one in (sheet.only(category) for sheet in sheets) if one.test.both]
                     made = _rows(having, resampling, ("balanced_accuracy",))
                     by_category += [{**common, "category": category, **row} for row in made]
-    corrected(whole, FAMILY)
-    corrected(by_category, FAMILY)
+    for rows in (whole, by_category):
+        for control in CONTROLS:
+            corrected(rows, FAMILY, f"{prefix(control)}p")
     write(output, COLUMNS, [*whole, *by_category])
 
 
@@ -168,15 +180,15 @@ def _sheet(cell: Cell, table: pa.Table, pairing: str) -> Sheet:
     scores: dict[Group, NDArray[np.float64]] = {}
     flagged: dict[Group, NDArray[np.float64]] = {}
     ranks: dict[str, int] = {}
-    for scorer in (GATE, SURFACE):
+    for scorer in (GATE, *CONTROLS):
         mine = table.filter(pc.equal(table["scorer"], scorer))
         found, flags = (
             pivoted(mine, ["rank", "budget", "draw"], column, test, cell.path) for column in ("score", "flagged")
         )
         largest = max((int(rank) for rank, _, _ in found), default=0)
         for rank in sorted({int(rank) for rank, _, _ in found}):
-            gate = SURFACE if scorer == SURFACE else V_HRL if rank == 1 else SUBSPACE
-            if scorer == SURFACE or rank in (1, largest):
+            gate = scorer if scorer in CONTROLS else V_HRL if rank == 1 else SUBSPACE
+            if scorer in CONTROLS or rank in (1, largest):
                 ranks[gate] = rank
                 for budget in sorted({int(b) for r, b, _ in found if r == rank}):
                     keys = [key for key in found if (int(key[0]), int(key[1])) == (rank, budget)]
@@ -215,13 +227,13 @@ def _rows(
             stand_ins = [f"{sheet.language} ({sheet.stand_in})" for sheet in sheets if sheet.stand_in]
             what["stand_in"] = "; ".join(stand_ins) if whole else sheets[column].stand_in
             for number, (gate, budget) in enumerate(groups):
-                if gate == SURFACE:
+                if gate in CONTROLS:
                     continue
                 known = sheets[0 if whole else column]
                 rank = max(sheet.ranks[gate] for sheet in sheets) if whole else known.ranks[gate]
                 row = {**what, "gate": gate, "rank": rank, "budget": budget}
                 row |= {"threshold_from": known.origins[budget], "draws": len(known.scores[gate, budget])}
-                beside = groups.index((SURFACE, budget)) if (SURFACE, budget) in groups else None
+                beside = {name: groups.index((name, budget)) for name in CONTROLS if (name, budget) in groups}
                 rows.append({**row, **found.row(number, beside, None if whole else column)})
     return rows
 
@@ -263,20 +275,28 @@ class _Found:
         ]
         return cls(panel, means, each, [share_interval(over, number, 0, min(panel.items())) for number in numbers])
 
-    def row(self, number: int, beside: int | None, column: int | None) -> dict[str, Any]:
-        """The columns of a group's estimate, and of its comparison with the group `beside`; `column` None: the mean."""
+    def row(self, number: int, beside: Mapping[str, int], column: int | None) -> dict[str, Any]:
+        """The columns of a group's estimate, and of its comparisons with the groups of the controls `beside`.
+
+        `column` None: the mean.
+        """
         here = self.mean[number] if column is None else self.each[number][column]
         row = interval(here)
-        if beside is None:
-            return row
-        surface = self.mean[beside] if column is None else self.each[beside][column]
-        difference = self.replicates.pick([number]).minus(self.replicates.pick([beside]))
-        difference = difference.over_languages() if column is None else difference
         at, items = column or 0, min(self.panel.items(column))
-        made = difference_interval(difference, 0, at, (here, surface))
-        row |= {"surface": surface.estimate, "surface_low": surface.low, "surface_high": surface.high}
-        row |= {"difference": made.estimate, "difference_low": made.low, "difference_high": made.high}
-        return {**row, "difference_method": made.method, "p": paired_p(difference, 0, at, items)}
+        for control, other in beside.items():
+            there = self.mean[other] if column is None else self.each[other][column]
+            difference = self.replicates.pick([number]).minus(self.replicates.pick([other]))
+            difference = difference.over_languages() if column is None else difference
+            made, name = difference_interval(difference, 0, at, (here, there)), f"{prefix(control)}difference"
+            row |= {control: there.estimate, f"{control}_low": there.low, f"{control}_high": there.high}
+            row |= {name: made.estimate, f"{name}_low": made.low, f"{name}_high": made.high}
+            row |= {f"{name}_method": made.method, f"{prefix(control)}p": paired_p(difference, 0, at, items)}
+        return row
+
+
+def prefix(control: str) -> str:
+    """What the columns of the comparison with a control begin with."""
+    return "" if control == SURFACE else f"{control}_"
 
 
 def _over(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

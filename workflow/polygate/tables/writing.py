@@ -87,19 +87,20 @@ def changed(found: Interval, p: float) -> dict[str, Any]:
     }
 
 
-def corrected(rows: Sequence[dict[str, Any]], family: Sequence[str]) -> None:
+def corrected(rows: Sequence[dict[str, Any]], family: Sequence[str], p: str = "p") -> None:
     """Holm's correction, in place, of the rows that have a `p`: `p_holm`, and no p where there is no test.
 
-    A family are rows that agree in the columns `family`, over languages; means over tiers are families of their own.
+    `p` names its column, and begins that of the corrected one. A family are rows that agree in the columns `family`,
+    over languages; means over tiers are families of their own.
     """
     families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if "p" in row:
+        if p in row:
             key = (*(row.get(name) for name in family), row["language"] == "")
             families.setdefault(key, []).append(row)
     for members in families.values():
-        for row, adjusted in zip(members, holm([row["p"] for row in members]), strict=True):
-            row |= {"p": told(row["p"]), "p_holm": told(adjusted)}
+        for row, adjusted in zip(members, holm([row[p] for row in members]), strict=True):
+            row |= {p: told(row[p]), f"{p}_holm": told(adjusted)}
 
 
 def told(p: float) -> float | None:

@@ -30,12 +30,12 @@ def language_cells():
 
 def semantic_files():
     """What the sentence encoder tells of every language, in the order of `language_cells`; nothing without one."""
-    return expand("<results>/semantic/{language}.parquet", language=LANGUAGES) if settings.controls.encoder else []
+    return encoded(expand("<results>/semantic/{language}.parquet", language=LANGUAGES))
 
 
 def semantic_cells():
     """Every language where there is a sentence encoder."""
-    return language_cells() if settings.controls.encoder else []
+    return encoded(language_cells())
 
 
 def whole_models():

@@ -59,6 +59,11 @@ def encoder_folder():
     return str(controls.folder or "resources/encoder") if controls.on_hub else []
 
 
+def encoded(given):
+    """`given` where there is a sentence encoder, nothing without one."""
+    return given if settings.controls.encoder else []
+
+
 def aligned(wildcards):
     """The alignment of the job's model."""
     return settings.models[wildcards.model].alignment

@@ -68,7 +68,7 @@ def translations_there(wildcards):
 
 def translation_embeddings(wildcards):
     """Input function: embeddings of the pivot's prompts and of the job's language, nothing without an encoder."""
-    languages = [settings.pivot, wildcards.language] if settings.controls.encoder else []
+    languages = encoded([settings.pivot, wildcards.language])
     return [f"<results>/embeddings/<main>/{language}.safetensors" for language in languages]
 
 
