@@ -12,6 +12,7 @@ TOGETHER = {
     "prompts_{language}": [
         *("prompts_polyrefuse", "prompts_organism", "prompts_extra", "prompts_translated", "prompts_dataset")
     ],
+    "embedded_{language}": ["embed"],
     "surface_{language}": ["surface", "semantic"],
     "means_{model}_{language}": ["means", "position_means"],
     "directions_{model}_{language}": ["directions", "positions"],
