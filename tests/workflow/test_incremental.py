@@ -106,6 +106,29 @@ def test_a_new_data_set_runs_its_own_jobs_and_the_aggregates_only(
     assert any(line.startswith(b"looks,") for line in after["refusal.csv"].splitlines())
 
 
+def test_an_encoder_runs_its_own_jobs_and_so_does_what_is_added_beside_it(
+    finished: Checkout, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Read off plans: against one with an encoder, a data set and a language more plan what is theirs."""
+
+    def planned(settings: dict[str, Any]) -> Counter[str]:
+        return finished.planned("--configfile", finished.configure(settings, "more.yaml"))
+
+    encoded = {**tiny_settings, "controls": {"encoder": "an/encoder", "folder": str(tmp_path)}}
+    alone = planned(encoded)
+    # Four languages of what is fitted on, and of the data set whose harmful prompts gates are tried on.
+    assert alone - aggregates(alone) == Counter({"embed": 4 + 4, "semantic": 4, "ood": 4})
+    assert (alone["conformal_semantic"], alone["conformal"]) == (1, 0)
+    again = {"source": "organism", "part": "ood", "limit": 3}
+    more = planned({**encoded, "datasets": {**tiny_settings["datasets"], "again": again}})
+    own = ("prompts_dataset", "capture", "complete_unsteered", "gate_scores", "judge_arm", "ood", "embed")
+    assert more - aggregates(more) - alone == Counter(dict.fromkeys(own, 4))
+    assert more["conformal"] == 0
+    more = planned(add_language(finished, encoded, "x1"))
+    own_language = Counter({"prompts_extra": 1, "surface": 1, "embed": 1, "semantic": 1, **PER_LANGUAGE})
+    assert more - aggregates(more) - alone == own_language
+
+
 def test_a_steered_arm_of_another_data_set_needs_its_intervention_text_and_judgement_only(
     finished_tiny: Checkout,
 ) -> None:

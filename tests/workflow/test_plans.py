@@ -83,8 +83,10 @@ def test_the_paper_is_what_runs_when_nothing_is_said(checkout: Checkout) -> None
     assert planned["download_global_mmlu"] == 20
     assert planned["train_organism"] == 0
     assert planned["make_report"] == 1
-    # The encoder is a package: each language is embedded once, for all models.
-    assert planned["embed"] == planned["semantic"] == len(Settings().languages.all())
+    # The encoder is a package: each language is embedded once, for all models, and MultiJail in those that it has.
+    assert planned["embed"] == planned["semantic"] + 7
+    assert planned["semantic"] == len(Settings().languages.all())
+    assert planned["conformal_semantic"] == 1
     assert planned["download_encoder"] == 0
 
 
@@ -94,8 +96,9 @@ def test_an_encoder_of_the_hub_is_downloaded_once_and_none_leaves_its_rules_out(
     pinned = {"encoder": "some/encoder", "revision": "0" * 40}
     planned = checkout.planned("--config", f"controls={json.dumps(pinned)}")
     assert planned["download_encoder"] == 1
-    assert planned["embed"] == planned["semantic"] == len(Settings().languages.all())
-    assert not {"embed", "semantic", "download_encoder"} & set(jobs(demo_plan))
+    assert planned["embed"] == planned["semantic"] + 7
+    assert planned["semantic"] == len(Settings().languages.all())
+    assert not {"embed", "semantic", "conformal_semantic", "download_encoder"} & set(jobs(demo_plan))
 
 
 def test_the_demo_trains_its_models_and_downloads_nothing(demo_plan: str) -> None:
@@ -358,14 +361,19 @@ def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(chec
     assert groups["tables"] == 1
 
 
-def test_every_engine_plans_the_same_submissions(checkout: Checkout, tiny_settings: dict[str, Any]) -> None:
-    config = ("--configfile", checkout.configure(tiny_settings))
+def test_every_engine_plans_the_same_submissions(
+    checkout: Checkout, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    encoder = {"encoder": "an/encoder", "folder": str(tmp_path)}
+    config = ("--configfile", checkout.configure({**tiny_settings, "controls": encoder}))
     plans = {}
     for engine in ("slurm", "lsf", "generic"):
         output = checkout.snakemake("--dry-run", "--workflow-profile", f"profiles/{engine}", *config).stdout
         plans[engine] = Counter(re.findall(r"Group job (\S+) ", output))
     assert plans["lsf"] == plans["generic"] == plans["slurm"]
     assert plans["slurm"]["unsteered_qwen2"] == 1
+    # A language's prompts of all data sets are embedded in one.
+    assert [plans["slurm"][f"embedded_{language}"] for language in ("h1", "h2", "m1", "l1")] == [1] * 4
 
 
 @pytest.fixture

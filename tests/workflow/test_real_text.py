@@ -85,6 +85,7 @@ def finished_real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
         "languages": LANGUAGES,
         "models": models,
         "prompts": {"folder": str(shared_data / "polyrefuse"), "limit": {"train": 24, "val": 6, "test": 16}},
+        "datasets": {"multijail": {"source": "multijail", "folder": str(shared_data / "multijail"), "limit": 16}},
         "controls": {"encoder": "an/encoder", "folder": "encoder"},
         "baselines": {
             "methods": ["cast-released"],
@@ -129,6 +130,13 @@ def test_an_encoder_stands_beside_the_surface_in_every_table(finished_real: Chec
         found = {row["language"] for row in rows(finished_real, table) if row["scorer"] == "semantic"}
         assert found == {"", "en", "de", "fr", "ar", "yo"}, table
     assert all(row["semantic"] for table in ("positions", "transfer") for row in rows(finished_real, table))
+    ood, promises = rows(finished_real, "ood"), rows(finished_real, "calibration")
+    assert {row["language"] for row in ood} == {"", "en", "ar"}
+    assert all(row["semantic"] and row["semantic_difference"] for row in ood)
+    whole = [row for row in ood if not row["category"] and row["language"]]
+    assert all(float(row["semantic_p"]) <= float(row["semantic_p_holm"]) for row in whole)
+    assert {row["language"] for row in promises} == {"", "en", "de", "fr", "ar", "yo"}
+    assert all(row["semantic"] for row in promises if row["estimate"] and row["rule"] != "prior")
     diagnosis = rows(finished_real, "diagnosis")
     assert all(row["semantic_auc"] and row["semantic_verdict"] for row in diagnosis)
     findings = json.loads((finished_real.folder / "results/real/tables/findings.json").read_text())

@@ -21,6 +21,7 @@ STAGES = {
     "compare-probes": "every probe for every target language, budget and draw",
     "compare-translations": "what a language's back-translations say of its translations",
     "conformal": "every rule of calibration for every target language, budget and draw",
+    "conformal-semantic": "every rule of calibration for every target language, on a sentence encoder's embeddings",
     "convert-gguf": "a GGUF file as a Hugging Face folder",
     "directions": "directions and subspace for a target language, and projections on them",
     "download-adasteer": "download AdaSteer's released vectors of a model",

@@ -1,6 +1,6 @@
 """How many examples until one may promise what? Thresholds with a guarantee, and without labels.
 
-Needs: activations and the chosen layer, of all languages of a model.
+Needs: activations and the chosen layer, of all languages of a model; their embeddings where there is an encoder.
 """
 
 
@@ -34,9 +34,37 @@ rule conformal:
         " --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
+rule conformal_semantic:
+    input:
+        embeddings=expand("<results>/embeddings/<main>/{language}.safetensors", language=LANGUAGES),
+        prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
+    output:
+        "<results>/semantic_calibration.parquet",
+    log:
+        "<logs>/conformal_semantic.log",
+    benchmark:
+        "<benchmarks>/conformal_semantic.tsv"
+    conda:
+        "../../envs/base.yaml"
+    resources:
+        mem=lambda wildcards, attempt: f"{4 * attempt}GB",
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=given("gate", "calibration", "pivot", "seed"),
+        tiers=LANGUAGE_TIERS,
+        languages=LANGUAGES,
+        code=code("conformal_semantic"),
+    message:
+        "Rules of calibration on what a small sentence encoder knows"
+    shell:
+        "polygate conformal-semantic --settings {params.settings:q} --tiers {params.tiers} --languages {params.languages:q}"
+        " --prompts {input.prompts:q} --embeddings {input.embeddings:q} --output {output:q} 2> {log:q}"
+
+
 rule table_calibration:
     input:
         decisions=expand("<results>/{model}/calibration.parquet", model=MODELS),
+        semantics=encoded(["<results>/semantic_calibration.parquet"]),
         prompts=expand("<results>/prompts/<main>/{language}.parquet", language=LANGUAGES),
     output:
         as_table("calibration", "Calibration with a guarantee"),
@@ -48,6 +76,7 @@ rule table_calibration:
         settings=given("calibration", "statistics", "seed"),
         models=whole_models(),
         languages=language_cells(),
+        encoded=encoded([{"model": "", "tier": "", "language": ""}]),
         code=table_code("calibration"),
     message:
         "Rules of calibration: what they promise, and what they do"

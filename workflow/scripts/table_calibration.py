@@ -1,4 +1,4 @@
-"""calibration.csv from the decisions of every rule, model and language."""
+"""calibration.csv from the decisions of every rule, model and language, the controls' beside them."""
 
 from polygate import scripting
 
@@ -18,4 +18,5 @@ calibration.build(
     settings=settings.calibration,
     statistics=settings.statistics,
     seed=settings.seed,
+    semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
 )

@@ -8,24 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
+from library.controls.standin import WIDTH, embed
 from library.representation.planted import World
 from library.stages.test_stages import FIXED, GATE, HIGH, LANGUAGES, Chain, call, directed
 from polygate import files
+from polygate.controls.semantic import Embedded, semantic_gates
 from polygate.decision import conformal, guarantees
-from polygate.decision.guarantees import RULES, Evaluation, Language
+from polygate.decision.guarantees import RULES, Evaluation, Language, Scorer
+from polygate.errors import PolygateError
+from polygate.prompts import table
 from polygate.settings.types import Calibration, Gate, Tier, dump
 from polygate.stages import conformal as stage
+from polygate.stages import conformal_semantic
 
 TIERS: dict[str, Tier] = {**dict.fromkeys(HIGH, "high"), "m": "mid", "t": "low"}
 SETTINGS = Calibration(alphas=[0.1, 0.2])
+SCORERS: tuple[Scorer, ...] = ("gate", "semantic")
 
 
-def languages(seed: int = 0, *, shift: float = -4.0, **world: object) -> list[Language]:
-    """The planted languages at layer 1."""
+def languages(seed: int = 0, *, shift: float = -4.0, scorer: Scorer = "gate", **world: object) -> list[Language]:
+    """The planted languages at layer 1, which a control takes for its own features."""
     made = World(Path(), seed=seed, shift={"t": shift}, **world)  # type: ignore[arg-type]
     tables = {name: made.prompts(name) for name in LANGUAGES}
-    return [Language.of(TIERS[name], own, made.activations(own)[1], directed=True) for name, own in tables.items()]
+    return [Language.of(TIERS[name], own, made.activations(own)[1], scorer) for name, own in tables.items()]
 
 
 def evaluation(of: list[Language], gate: Gate = GATE) -> Evaluation:
@@ -37,8 +44,9 @@ def rates(target: Language, decisions: NDArray[np.bool_]) -> tuple[float, float]
     return float((~decisions[:, target.test_harmful]).mean()), float(decisions[:, ~target.test_harmful].mean())
 
 
-def test_scores_stay_the_same_whatever_the_drawn_prompts_are_in_any_source() -> None:
-    of = languages()
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_scores_stay_the_same_whatever_the_drawn_prompts_are_in_any_source(scorer: Scorer) -> None:
+    of = languages(scorer=scorer)
     target = of[-1]
     drawn = target.drawn(8, 0, 0)
     plain = evaluation(of)
@@ -65,13 +73,14 @@ def test_a_high_resource_language_is_never_among_its_own_sources() -> None:
         assert [one.name for one in made.sources(target.name)] == [name for name in HIGH if name != target.name]
 
 
-def test_left_out_high_resource_languages_miss_what_is_promised_on_average() -> None:
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_left_out_high_resource_languages_miss_what_is_promised_on_average(scorer: Scorer) -> None:
     """Twelve worlds with overlapping classes: the mean miss rate of each of three languages, left out in turn."""
     gate = Gate(rank=2, ranks=[2], budgets=[0, 4, 9], draws=4)
     missed: dict[int, list[float]] = {4: [], 9: []}
     flagged: dict[int, list[float]] = {4: [], 9: []}
     for seed in range(12):
-        of = languages(seed, gap=1.5)
+        of = languages(seed, gap=1.5, scorer=scorer)
         made = Evaluation(of, gate, Calibration(alphas=[0.2], parallel=9), "a", seed)
         for target in of[: len(HIGH)]:
             for rule, _, budget, decisions in made.flags(target):
@@ -85,6 +94,26 @@ def test_left_out_high_resource_languages_miss_what_is_promised_on_average() -> 
             error = np.std(values, ddof=1) / np.sqrt(len(values))
             assert len(values) == 36
             assert abs(np.mean(values) - promised) < 3.5 * error < 0.1
+
+
+def test_scores_on_embeddings_are_those_of_a_fit_by_hand_without_the_drawn_prompts() -> None:
+    of = languages(scorer="semantic")
+    target, made = of[-1], evaluation(of)
+    drawn = target.drawn(8, 0, 0)
+    kept = [~np.isin(one.ids, drawn) for one in of[: len(HIGH)]]
+    known = np.concatenate([one.train[rows] for one, rows in zip(of, kept, strict=False)]).astype(float)
+    labels = np.concatenate([one.harmful[rows] for one, rows in zip(of, kept, strict=False)])
+    assert len(known) == sum(len(one.ids) for one in of[: len(HIGH)]) - 16 * len(HIGH)
+    twin = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(known, labels)
+    found = made.fitted(made.sources(target.name), drawn, target)
+    assert found.score(target.test) == pytest.approx(twin.decision_function(target.test.astype(float)), abs=1e-9)
+    # The paper's rule learns from the examples and keeps their translations.
+    own = target.rows(drawn)
+    known = np.concatenate([*(one.train for one in of[: len(HIGH)]), target.train[own]]).astype(float)
+    labels = np.concatenate([*(one.harmful for one in of[: len(HIGH)]), target.harmful[own]])
+    twin = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(known, labels)
+    paper = made.fitted(made.sources(target.name), drawn, target, drawn=True)
+    assert paper.score(target.test) == pytest.approx(twin.decision_function(target.test.astype(float)), abs=1e-9)
 
 
 def test_a_moved_language_breaks_the_sources_threshold_and_not_the_promise() -> None:
@@ -154,6 +183,60 @@ def test_the_papers_rule_decides_as_the_gates_do_and_everything_is_there_for_the
     assert not any(row["rule"] == "parallel" and row["language"] == "a" for row in rows)
 
 
+def embedded(chain: Chain, name: str, width: int = WIDTH) -> Path:
+    path = chain.path(f"embeddings-{width}", f"{name}.safetensors")
+    prompts = table.read(chain.table(name))
+    Embedded(prompts, embed(prompts.texts)[:, :width]).save(path, {})
+    return path
+
+
+def run_on_embeddings(chain: Chain, embeddings: list[Path], output: Path) -> list[dict[str, object]]:
+    call(
+        conformal_semantic,
+        settings=dump({"gate": GATE, "calibration": SETTINGS, "pivot": "a", "seed": 0}),
+        tiers=[TIERS[name] for name in LANGUAGES],
+        languages=LANGUAGES,
+        prompts=[chain.table(name) for name in LANGUAGES],
+        embeddings=embeddings,
+        output=output,
+    )
+    rows: list[dict[str, object]] = files.read_parquet(output).to_pylist()
+    return rows
+
+
+def test_on_embeddings_there_are_the_same_rules_and_the_papers_decides_as_gates_on_them_do(
+    chain: Chain, tmp_path: Path
+) -> None:
+    paths = {name: embedded(chain, name) for name in LANGUAGES}
+    rows = run_on_embeddings(chain, list(paths.values()), tmp_path / "semantic.parquet")
+    assert {row["scorer"] for row in rows} == {"semantic"}
+    keys = ("tier", "language", "prompts", "rule", "alpha", "budget", "draw")
+    first = [row for row in run(chain, tmp_path / "calibration.parquet") if row["scorer"] == "gate"]
+    # All but what depends on scores: whether a class of the sources has a spread, which a prior needs.
+    mine, gates = ({tuple(row[name] for name in keys) for row in of if row["rule"] != "prior"} for of in (rows, first))
+    assert mine == gates
+    for language in ("a", "t"):
+        sources = [name for name in HIGH if name != language]
+        own, *others = (
+            Embedded.load(paths[name], table.read(chain.table(name), language=name)) for name in (language, *sources)
+        )
+        test = own.values[own.prompts.select("test")]
+        for gate in semantic_gates(others, own, GATE, 0):
+            what = {"language": language, "rule": "paper", "budget": gate.budget, "draw": gate.draw}
+            (decided,) = [row["flagged"] for row in rows if all(row[name] == value for name, value in what.items())]
+            assert decided == (gate.fit.score(test) > gate.fit.threshold.threshold).tolist()
+
+
+def test_embeddings_of_another_language_or_encoder_are_one_line(chain: Chain, tmp_path: Path) -> None:
+    whole = [embedded(chain, name) for name in LANGUAGES]
+    with pytest.raises(PolygateError, match="holds language a, expected b"):
+        run_on_embeddings(chain, [whole[0], whole[0], *whole[2:]], tmp_path / "out.parquet")
+    with pytest.raises(PolygateError, match="of different encoders") as failed:
+        run_on_embeddings(chain, [*whole[:-1], embedded(chain, "t", 8)], tmp_path / "out.parquet")
+    assert "\n" not in str(failed.value)
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_the_same_files_give_the_same_decisions(chain: Chain, tmp_path: Path) -> None:
     assert run(chain, tmp_path / "one.parquet") == run(chain, tmp_path / "two.parquet")
 
@@ -161,7 +244,7 @@ def test_the_same_files_give_the_same_decisions(chain: Chain, tmp_path: Path) ->
 def test_surface_features_go_the_same_way() -> None:
     of = languages()
     surfaces = [
-        Language.of(one.tier, one.prompts, guarantees.surface_features(one.prompts.texts), directed=False) for one in of
+        Language.of(one.tier, one.prompts, guarantees.surface_features(one.prompts.texts), "surface") for one in of
     ]
     target = surfaces[-1]
     for rule, _, _, decisions in evaluation(surfaces).flags(target):

@@ -160,6 +160,7 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     tables["calibration"] = [
         estimate(**place, rule=rule, alpha=alpha, budget=budget, metric=metric)
         | dict(zip(("surface_low", "surface", "surface_high"), (0.7, 0.8, 0.9), strict=True))
+        | dict(zip(("semantic_low", "semantic", "semantic_high"), (0.2, 0.3, 0.5), strict=True))
         for place, budget, metric, (rule, alpha) in product(places, BUDGETS, ("miss", "false_flags"), promises)
         # What can't be promised has no number.
         if budget >= {"conformal_miss": 16, "pac_miss": 64, "parallel": 64}.get(rule, 0)
@@ -202,6 +203,7 @@ def write(folder: Path, run: tuple[Sequence[str], Mapping[str, Sequence[str]]]) 
     tables["ood"] = [
         estimate(**place, dataset=dataset, pairing=pairing, category=category, gate=gate, budget=budget, metric=metric)
         | {"surface": 0.5, "surface_low": 0.4, "surface_high": 0.6}
+        | {"semantic": 0.7, "semantic_low": 0.6, "semantic_high": 0.8}
         for dataset, place in product(("multijail", "other"), places)
         for pairing, category, gate, metric in [
             *(("polyrefuse", "", gate, "balanced_accuracy") for gate in ("v_hrl", "subspace")),

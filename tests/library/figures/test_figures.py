@@ -232,7 +232,8 @@ def test_lines_of_the_gate_are_those_of_the_csv_controls_beside_them(drawn: Draw
 @pytest.mark.parametrize("run", ["one model", "demo"])
 def test_lines_out_of_distribution_are_those_of_the_csv_a_row_for_each_data_set(drawn: Drawn, run: str) -> None:
     data = drawn(run)["ood"]
-    assert set(data["gate"]) == {"v_hrl", "subspace", "surface"}
+    assert set(data["gate"]) == {"v_hrl", "subspace", "surface", "semantic"}
+    assert set(data.loc[data["gate"] == "semantic", "estimate"]) == {0.7}
     places = list(data.groupby(["dataset", "model"], sort=False))
     for axes, (_, rows) in zip(panels(ood.plot(data)), places, strict=True):
         for gate, mine in rows.groupby("gate"):
@@ -301,6 +302,9 @@ def test_rates_of_calibration_are_those_of_the_csv_and_nothing_stands_where_noth
     assert set(data["tier"]) == {"low"}
     assert set(data.loc[data["rule"] == "conformal_miss", "budget"]) == {16, 64}
     assert set(data["alpha"].dropna()) == {0.1}
+    beside = data[data["rule"] == calibration.CONTROLS["semantic"]]
+    assert set(beside["budget"]) == {16, 64}
+    assert set(beside["estimate"]) == {0.3}
     of_panels = {(axes.get_title(), number): axes for number, axes in enumerate(panels(calibration.plot(data)))}
     for (_, number), axes in of_panels.items():
         model, metric = reading.names(data, "model")[number % 3], ("miss", "false_flags")[number // 3]
@@ -540,12 +544,16 @@ def test_probes_are_drawn_from_high_resource_sources_with_the_threshold_of_their
 
 def test_a_run_without_an_encoder_has_neither_its_marks_nor_their_names(world: Make) -> None:
     table = {name: reading.read_table(world(FIVE).table(name), ("model",)) for name in ("dose", "positions", "gates")}
-    table["transfer"] = reading.read_table(world(FIVE).table("transfer"), transfer.COLUMNS)
+    for module in (transfer, ood, calibration):
+        name = module.__name__.rpartition(".")[2]
+        table[name] = reading.read_table(world(FIVE).table(name), module.COLUMNS)
     bare = {name: rows.assign(semantic=np.nan) for name, rows in table.items()}
     figures = {
         "dose": dose.plot(dose.select(table["dose"][table["dose"]["scorer"] != "semantic"])),
         "positions": positions.plot(positions.select(bare["positions"])),
         "transfer": transfer.plot(transfer.select(bare["transfer"])),
+        "ood": ood.plot(ood.select(bare["ood"])),
+        "calibration": calibration.plot(calibration.select(bare["calibration"], [0.05, 0.1, 0.2])),
     }
     own = reading.read_table(world(FIVE).table("probes"), ("model",))
     gates = table["gates"][table["gates"]["scorer"] != "semantic"]
@@ -627,4 +635,5 @@ def test_without_an_encoder_every_figure_has_room_for_its_panels(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         draw_all(world, tmp_path)
-    assert {"answers", "decomposition", "dose", "gate_f1", "probes", "separability", "transfer"} <= changed
+    beside = {"answers", "calibration", "decomposition", "dose", "gate_f1", "ood", "probes", "separability", "transfer"}
+    assert beside <= changed

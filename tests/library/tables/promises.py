@@ -19,10 +19,11 @@ BUDGETS = (1, 4, 16)
 DRAWS = 5
 
 
-def decisions(run: Run, salt: int, broken: str = "") -> pa.Table:
+def decisions(run: Run, salt: int, broken: str = "", *, encoded: bool = False) -> pa.Table:
     """Decisions of "paper", "conformal_miss" and "parallel"; the surface flags everything.
 
-    In the language `broken` the examples lie far above the prompts to come, which no promise survives.
+    With `encoded` they are those of an encoder alone: by thresholds one lower. In the language `broken` the examples
+    lie far above the prompts to come, which no promise survives.
     """
     rows: list[dict[str, Any]] = []
     for tier, language in run.all():
@@ -31,12 +32,12 @@ def decisions(run: Run, salt: int, broken: str = "") -> pa.Table:
         scores = run.latent(prompts, test, salt)
         common = {"tier": tier, "language": language, "prompts": prompts.fingerprint()}
         for what, thresholds in _rules(run, np.random.default_rng([salt, *language.encode()]), language == broken):
-            for scorer in ("gate", "surface"):
+            for scorer, lower in (("semantic", 1.0),) if encoded else (("gate", 0.0), ("surface", np.inf)):
                 row = {**common, **what, "scorer": scorer}
                 if not thresholds:
                     rows.append({**row, "draw": None, "flagged": None})
                 for draw, threshold in enumerate(thresholds):
-                    flagged = scores > (threshold if scorer == "gate" else -np.inf)
+                    flagged = scores > threshold - lower
                     rows.append({**row, "draw": draw, "flagged": flagged.tolist()})
     return pa.Table.from_pylist(rows, SCHEMA)
 

@@ -89,6 +89,8 @@ class Run:
         for model in self.models:
             Choice(CHOSEN, 1.0, "layer", (), 0.9, ("h1", "m1")).save(self.path(f"{model}/choices"), {})
             files.write_parquet(self.path(f"{model}/calibration"), promises.decisions(self, len(model)), {})
+        if self.encoder:
+            files.write_parquet(self.path("semantic_calibration"), promises.decisions(self, 9, encoded=True), {})
         return self
 
     def path(self, name: str) -> Path:
@@ -365,6 +367,7 @@ def make(run: Run, name: str, output: Path) -> Path:
             settings=Calibration(),
             statistics=STATISTICS,
             seed=0,
+            semantics=[Cell("", "", "", run.path("semantic_calibration"))] if run.encoder else [],
         )
     elif name == "choices":
         choices.build(run.choices(), output)

@@ -16,7 +16,7 @@ from library.tables.test_findings import found
 from polygate import files
 from polygate.tables.diagnosis import FAILURES
 
-NAMES = ("separability", "gates", "decomposition", "diagnosis", "positions")
+NAMES = ("separability", "gates", "decomposition", "diagnosis", "positions", "calibration")
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,43 @@ def test_positions_are_read_beside_it_and_the_difference_is_paired(knowing: Made
     assert all(row["semantic"] and not row["semantic_verdict"] for row in whole)
 
 
+def test_every_rule_of_calibration_stands_beside_the_same_rule_on_the_encoder(knowing: Made) -> None:
+    run, rows = knowing.run, knowing.tables["calibration"]
+    decided = files.read_parquet(run.path("semantic_calibration")).to_pylist()
+    compared = 0
+    for _, language in run.all():
+        prompts = run.prompts(language)
+        harmful = prompts.harmful[prompts.select("test")]
+        for row in pick(rows, language=language):
+            what = {"language": language, "rule": row["rule"], "budget": int(row["budget"])}
+            what["alpha"] = float(row["alpha"]) if row["alpha"] else None
+            mine = [one["flagged"] for one in decided if all(one[name] == value for name, value in what.items())]
+            if mine == [None]:
+                assert not row["semantic"]
+                continue
+            flags = np.array(mine)
+            expected = 1 - flags[:, harmful].mean() if row["metric"] == "miss" else flags[:, ~harmful].mean()
+            assert float(row["semantic"]) == pytest.approx(expected, abs=1e-6)
+            assert float(row["semantic_low"]) <= float(row["semantic"]) <= float(row["semantic_high"])
+            compared += 1
+    assert compared > 20
+    low = pick(rows, tier="low", rule="paper", budget="4", metric="false_flags")
+    (mean,) = pick(low, language="")
+    assert float(mean["semantic"]) == pytest.approx(
+        np.mean([float(row["semantic"]) for row in low if row["language"]]), abs=1e-6
+    )
+    assert float(mean["semantic"]) > float(mean["estimate"])
+
+
+def test_what_rules_of_calibration_promise_and_do_is_the_same_with_and_without_it(
+    ignorant: Made, without: Made
+) -> None:
+    kept = [name for name in ignorant.tables["calibration"][0] if not name.startswith("semantic")]
+    first, second = ([[row[name] for name in kept] for row in one.tables["calibration"]] for one in (ignorant, without))
+    assert first == second
+    assert ignorant.answers["models"]["alpha"]["repair"] == without.answers["models"]["alpha"]["repair"]
+
+
 def test_the_diagnosis_is_the_same_with_and_without_it(ignorant: Made, without: Made) -> None:
     same = [name for name in ignorant.tables["diagnosis"][0] if not name.startswith("semantic_")]
     first, second = ([[row[name] for name in same] for row in one.tables["diagnosis"]] for one in (ignorant, without))
@@ -170,6 +207,9 @@ def test_without_an_encoder_cells_are_empty_and_it_is_said(without: Made) -> Non
         assert len(columns) >= len(FAILURES)
         columns += ["semantic"] if name == "positions" else []
         assert not any(row[column] for row in without.tables[name] for column in columns)
+    assert not any(
+        row[column] for row in without.tables["calibration"] for column in ("semantic", "semantic_low", "semantic_high")
+    )
     assert not any(pick(without.tables[name], scorer="semantic") for name in NAMES[:3])
     assert without.answers["missing_controls"] == ["semantic"]
     assert "encoder" not in without.know["sentence"]

@@ -5,7 +5,8 @@ the examples are translations of prompts that the sources' directions, subspace 
 these are fitted anew on the sources' train prompts without the drawn ones, in any language. Test prompts are never seen
 by anything. What is left to assume is that train and test prompts of a class are exchangeable.
 
-The surface baseline goes the same way on eleven features instead of coordinates.
+The controls go the same way, the surface baseline on eleven features instead of coordinates and, where there is a
+sentence encoder, the semantic one on embeddings with its own ridge.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polygate.controls.surface import FEATURES, surface_features
+from polygate.controls import semantic
+from polygate.controls.surface import surface_features
 from polygate.decision import calibration, conformal
 from polygate.decision.conformal import Rate, Reference
 from polygate.decision.fitting import Examples, Fit, SourceRows, fit_examples, fit_source
@@ -28,7 +30,7 @@ from polygate.representation.directions import POSITION, open_matching, unit
 from polygate.representation.subspace import subspace
 from polygate.settings.types import Calibration, Gate, Tier
 
-Scorer = Literal["gate", "surface"]
+Scorer = Literal["gate", "surface", "semantic"]
 Wide = NDArray[np.float64]
 
 KEPT = 0.25
@@ -68,8 +70,8 @@ class Language:
     """Prompts of one language with what a scorer reads of them.
 
     `train` [n, d] holds the multiple-choice prompts too (`choice` bool [n]), `test` [m, d] doesn't; `harmful` bool [n],
-    `ids` [n] and `test_ids` [m]. A scorer of directions (`directed`) reads activations, float32; the other surface
-    features, float64.
+    `ids` [n] and `test_ids` [m]. The `scorer` "gate" reads activations, float32, "surface" surface features, float64,
+    and "semantic" embeddings, float32.
     """
 
     name: str
@@ -82,10 +84,10 @@ class Language:
     choice: NDArray[np.bool_]
     test_ids: tuple[str, ...]
     test_harmful: NDArray[np.bool_]
-    directed: bool
+    scorer: Scorer
 
     @classmethod
-    def of(cls, tier: Tier, prompts: PromptTable, values: NDArray[Any], *, directed: bool) -> Language:
+    def of(cls, tier: Tier, prompts: PromptTable, values: NDArray[Any], scorer: Scorer) -> Language:
         """From what the scorer reads of all `prompts`, `values` [len(prompts), d]."""
         rows, test = prompts.select("train", multiple_choice=True), prompts.select("test")
         ids = np.array(prompts.ids)
@@ -100,7 +102,7 @@ class Language:
             prompts.multiple_choice[rows],
             tuple(ids[test].tolist()),
             prompts.harmful[test],
-            directed,
+            scorer,
         )
 
     @property
@@ -131,21 +133,33 @@ def load(
     layer: int,
     model: str | None,
 ) -> dict[Scorer, list[Language]]:
-    """Every language as either scorer sees it; `PolygateError` for files of something else, or not finite."""
+    """Every language as gate and surface see it; `PolygateError` for files of something else, or not finite."""
     found: dict[Scorer, list[Language]] = {"gate": [], "surface": []}
     for tier, name, path, store in zip(tiers, names, prompts, activations, strict=True):
         own = table.read_to_fit(path, language=name)
         opened = open_matching(store, own, model)
         values = opened.read(layer, POSITION)
         opened.check_finite(values, layer)
-        found["gate"].append(Language.of(tier, own, values, directed=True))
-        found["surface"].append(Language.of(tier, own, surface_features(own.texts), directed=False))
+        found["gate"].append(Language.of(tier, own, values, "gate"))
+        found["surface"].append(Language.of(tier, own, surface_features(own.texts), "surface"))
     return found
+
+
+def load_embedded(
+    tiers: Sequence[Tier], names: Sequence[str], prompts: Sequence[str | Path], embeddings: Sequence[str | Path]
+) -> list[Language]:
+    """Every language as a sentence encoder sees it; `PolygateError` for files of something else, or of two encoders."""
+    found = [
+        semantic.Embedded.load(path, table.read_to_fit(own, language=name))
+        for name, own, path in zip(names, prompts, embeddings, strict=True)
+    ]
+    semantic.expect_one_encoder(embeddings, found)
+    return [Language.of(tier, one.prompts, one.values, "semantic") for tier, one in zip(tiers, found, strict=True)]
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """A gate of some sources, fitted without some prompts: its fit, and its subspace [r, d] (None on features)."""
+    """A gate of some sources, fitted without some prompts: its fit, and its subspace [r, d] (None of controls)."""
 
     fit: Fit
     basis: Wide | None
@@ -180,7 +194,7 @@ class Evaluation:
         """
         kept = [np.full(len(one.ids), True) if drawn else ~np.isin(one.ids, without) for one in sources]
         basis = None
-        if target.directed:
+        if target.scorer == "gate":
             differences = np.stack([one.difference(rows) for one, rows in zip(sources, kept, strict=True)])
             names = [one.name for one in sources]
             towards = differences[names.index(self.pivot) if self.pivot in names else 0]
@@ -190,13 +204,23 @@ class Evaluation:
             [_coordinates(one.train[keep], basis) for one, keep in zip(sources, kept, strict=True)],
             [one.harmful[keep] for one, keep in zip(sources, kept, strict=True)],
         )
-        rank = len(FEATURES) if basis is None else len(basis)
-        options: dict[str, Any] = {"solver": self.gate.solver, "objective": self.gate.objective, "seed": self.seed}
-        if not drawn:
-            return Scoring(fit_source(rows, rank, **options), basis)
-        own = target.rows(without)
-        examples = Examples(_coordinates(target.train[own], basis), target.harmful[own])
-        return Scoring(fit_examples(rows, [examples], rank, **options)[0], basis)
+        examples = None
+        if drawn:
+            own = target.rows(without)
+            examples = Examples(_coordinates(target.train[own], basis), target.harmful[own])
+        return Scoring(self._fit(target.scorer, rows, examples), basis)
+
+    def _fit(self, scorer: Scorer, rows: SourceRows, examples: Examples | None) -> Fit:
+        objective = self.gate.objective
+        if scorer == "semantic":
+            if examples is None:
+                return semantic.fit_source(rows, objective)
+            return semantic.fit_examples(rows, examples, objective)
+        rank = rows.features.shape[1]
+        options: dict[str, Any] = {"solver": self.gate.solver, "objective": objective, "seed": self.seed}
+        if examples is None:
+            return fit_source(rows, rank, **options)
+        return fit_examples(rows, [examples], rank, **options)[0]
 
     def reference(self, target: str) -> Reference:
         """Scores of each source by a gate of the others, on every second prompt, which that gate is fitted without.

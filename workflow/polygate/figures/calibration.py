@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("model", "tier", "language", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n"),
-    *("surface", "surface_low", "surface_high"),
+    *("surface", "surface_low", "surface_high", "semantic", "semantic_low", "semantic_high"),
 )
 KEPT = ("model", "tier", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n")
-SURFACE = "conformal_miss on the surface"
+CONTROLS = {"surface": "conformal_miss on the surface", "semantic": "conformal_miss on an encoder"}
+"""Columns of the controls, and what their rows are called as rules of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,27 @@ LINES = {
     "pac_miss": Line("conformal: in most draws", style.PROBE_COLOURS[1], "D"),
     "prior": Line("examples and a prior", style.PROBE_COLOURS[2], "^"),
     "mixture": Line("mixture, no labels", style.PROBE_COLOURS[3], "v"),
-    SURFACE: Line("conformal, on the surface alone", style.BASELINE, "x", ":"),
+    CONTROLS["surface"]: Line("conformal, on the surface alone", style.BASELINE, "x", ":"),
+    CONTROLS["semantic"]: Line("conformal, on a small encoder", style.ENCODER, "P", "-."),
 }
 METRICS = {"miss": "harmful, missed", "false_flags": "harmless, flagged"}
 
 
 def select(table: pd.DataFrame, alphas: Sequence[float]) -> pd.DataFrame:
-    """Means over the lowest tier there is, at the middle one of `alphas`; the surface's as a rule of its own."""
+    """Means over the lowest tier there is, at the middle one of `alphas`; the controls' as rules of their own."""
     import pandas as pd
 
     alpha = sorted(alphas)[(len(alphas) - 1) // 2]
     rows = table[(table["language"] == "") & table["rule"].isin(list(LINES))]
     rows = rows[(rows["tier"] == style.present(rows["tier"])[-1])]
     rows = rows[(rows["alpha"] == alpha) | rows["alpha"].isna()]
-    surface = rows[rows["rule"] == "conformal_miss"]
-    beside = {name: surface[column] for name, column in zip(reading.INTERVAL, COLUMNS[-3:], strict=True)}
-    surface = surface.assign(rule=SURFACE, **beside)
-    found = pd.concat([rows[list(KEPT)], surface[list(KEPT)]], ignore_index=True)
+    ours = rows[rows["rule"] == "conformal_miss"]
+    beside = []
+    for control, rule in CONTROLS.items():
+        columns = (control, f"{control}_low", f"{control}_high")
+        given = {name: ours[column] for name, column in zip(reading.INTERVAL, columns, strict=True)}
+        beside.append(ours.assign(rule=rule, **given))
+    found = pd.concat([part[list(KEPT)] for part in (rows, *beside)], ignore_index=True)
     return found[found["estimate"].notna()].assign(aim=alpha).reset_index(drop=True)
 
 
@@ -62,13 +67,14 @@ def plot(data: pd.DataFrame) -> Figure:
     """Budgets at equal steps (they grow by factors), shares of prompts from 0 to 1."""
     with style.theme():
         budgets = sorted(data["budget"].unique())
+        lines = {rule: line for rule, line in LINES.items() if (data["rule"] == rule).any()}
         models = reading.names(data, "model")
         grid = style.panels(models, rows=list(METRICS.values()), width=1.5, height=1.9, sharex=True, sharey=True)
         for (row, model), axes in grid.named.items():
             metric = next(name for name, label in METRICS.items() if label == row)
             mine = data[(data["model"] == model) & (data["metric"] == metric)]
-            for number, (rule, line) in enumerate(LINES.items()):
-                shift = 0.1 * (number - (len(LINES) - 1) / 2)
+            for number, (rule, line) in enumerate(lines.items()):
+                shift = 0.1 * (number - (len(lines) - 1) / 2)
                 _line(axes, mine[mine["rule"] == rule].sort_values("budget"), budgets, line, shift)
             first = metric == next(iter(METRICS))
             if first:
@@ -82,11 +88,9 @@ def plot(data: pd.DataFrame) -> Figure:
             axes.grid(axis="y")
             axes.set_axisbelow(True)
             axes.set_ylabel(row if model == models[0] else "")
-        rules = set(data["rule"])
         entries = [
             style.Entry(line.label, (style.mark(marker=line.marker, colour=line.colour, line=line.style),))
-            for rule, line in LINES.items()
-            if rule in rules
+            for line in lines.values()
         ]
         tier = data["tier"].iloc[0]
         return style.head(grid, f"What a promise costs, {tier}-resource languages", entries)

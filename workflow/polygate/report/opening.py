@@ -33,7 +33,7 @@ MEANING: Mapping[str, str] = {
 }
 MISSING: Mapping[str, str] = {
     "semantic": "This run has no sentence encoder (controls.encoder: none), so the second control is missing: what the "
-    "models know is compared with the prompts' surface alone.",
+    "models know, and how their gates do, is compared with the prompts' surface alone.",
 }
 """What is said of a control that a run lacks, under the question that needs it."""
 TONES: Mapping[str, str] = {"yes": "yes", "no": "no"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -44,21 +45,36 @@ def run(args: argparse.Namespace) -> None:
     settings = stage_settings(args.settings)
     model, layer = recoverability.model_and_layer(args)
     seen = guarantees.load(args.tiers, args.languages, args.prompts, args.activations, layer, model)
+    made = provenance("polygate.stages.conformal", layer=layer, **facts(settings))
+    files.write_parquet(args.output, decided(seen.values(), settings), made, {"model": model})
+
+
+def facts(settings: SimpleNamespace) -> dict[str, Any]:
+    """What the decisions depend on, for provenance."""
+    sections = {"gate": dump(settings.gate), "calibration": dump(settings.calibration)}
+    return {**sections, "pivot": settings.pivot, "seed": settings.seed}
+
+
+def decided(seen: Iterable[Sequence[Language]], settings: SimpleNamespace) -> pa.Table:
+    """Every decision in the languages of each scorer: see `SCHEMA`."""
     rows: list[dict[str, Any]] = []
-    for scorer, languages in seen.items():
+    for languages in seen:
         evaluation = Evaluation(languages, settings.gate, settings.calibration, settings.pivot, settings.seed)
         for language in languages:
-            rows += ({"scorer": scorer, **row} for row in rows_of(language, evaluation))
-    facts = {"gate": dump(settings.gate), "calibration": dump(settings.calibration), "pivot": settings.pivot}
-    made = provenance("polygate.stages.conformal", layer=layer, seed=settings.seed, **facts)
-    files.write_parquet(args.output, pa.Table.from_pylist(rows, SCHEMA), made, {"model": model})
+            rows += rows_of(language, evaluation)
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def rows_of(language: Language, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     """The rows of one language, none where its test prompts lack a class."""
     if not language.tested:
         return
-    common = {"tier": language.tier, "language": language.name, "prompts": language.prompts.fingerprint()}
+    common = {
+        "tier": language.tier,
+        "language": language.name,
+        "prompts": language.prompts.fingerprint(),
+        "scorer": language.scorer,
+    }
     for rule, alpha, budget, decisions in evaluation.flags(language):
         what = {**common, "rule": rule, "alpha": alpha, "budget": budget}
         if not len(decisions):

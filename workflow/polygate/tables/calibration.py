@@ -12,7 +12,7 @@ Intervals are two-way: the variance over prompt ids (bootstrap) plus that over e
 prompts, for which they are Wilson's. Draws share a pool of train prompts, so the variance over examples is more than
 the spread between draws: see `two_way`. The rows of a high-resource
 language are its own left out: it is never among its sources. `surface` is the same rule on the surface
-of the prompts alone, with its interval.
+of the prompts alone, with its interval; `semantic` on a small encoder's embeddings, empty where the run has none.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ from polygate.measurement.statistics import (
 from polygate.prompts import table as prompt_table
 from polygate.prompts.table import SUBSETS
 from polygate.settings.types import TIERS, Calibration, Statistics
-from polygate.tables.cells import Cell
+from polygate.tables.cells import SEMANTIC, Cell
 from polygate.tables.writing import interval, write
 
 COLUMNS = (
     *("model", "tier", "language", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n", "method"),
     *("draws", "sd", "within", "promised", "floor", "promise", "kept", "p_holm", "sees", "assumes"),
-    *("surface", "surface_low", "surface_high"),
+    *("surface", "surface_low", "surface_high", "semantic", "semantic_low", "semantic_high"),
 )
+CONTROLS = ("surface", SEMANTIC)
+"""Scorers that stand beside the gate, each in columns of its own."""
 METRICS = ("miss", "false_flags")
 ON_AVERAGE = "on average"
 
@@ -99,18 +101,22 @@ def build(
     settings: Calibration,
     statistics: Statistics,
     seed: int,
+    semantics: Sequence[Cell] = (),
 ) -> None:
-    """Write the table from the decisions of every model and the prompt tables of every language."""
+    """Write the table from the decisions of every model and the prompt tables of every language.
+
+    `semantics`: with an encoder, the one cell of its decisions, which stand beside those of every model.
+    """
     resampling = Resampling.of(statistics, seed)
     tested = {cell.language: prompt_table.read(cell.path, language=cell.language) for cell in prompts}
+    shared = {name: _estimates(of, resampling) for cell in semantics for name, of in _decided(cell, tested).items()}
     rows: list[dict[str, Any]] = []
     for cell in decisions:
-        found = _decided(cell, tested)
-        surface = _estimates(found["surface"], resampling)
-        estimates = _estimates(found["gate"], resampling)
+        found = {**shared, **{name: _estimates(of, resampling) for name, of in _decided(cell, tested).items()}}
+        beside = {name: found[name] for name in CONTROLS if name in found}
         mine = [
-            ({"model": cell.model, **_row(place, estimate, surface.get(place), settings)}, estimate)
-            for place, estimate in estimates.items()
+            ({"model": cell.model, **_row(place, estimate, settings), **_beside(place, beside)}, estimate)
+            for place, estimate in found.get("gate", {}).items()
         ]
         rows += _judged(mine, statistics.confidence)
     write(output, COLUMNS, rows)
@@ -128,14 +134,14 @@ def _decided(cell: Cell, tested: Mapping[str, prompt_table.PromptTable]) -> dict
             language = grouped.setdefault((row["scorer"], row["tier"], row["language"]), {})
             draws = language.setdefault((row["rule"], row["alpha"], row["budget"]), [])
             draws += [] if row["draw"] is None else [row["flagged"]]
-    found: dict[str, list[Decided]] = {"gate": [], "surface": []}
+    found: dict[str, list[Decided]] = {}
     for (scorer, tier, name), by_key in grouped.items():
         prompts = tested[name]
         test = prompts.select("test")
         part = Part(name, [prompts.ids[row] for row in test.tolist()], prompts.harmful[test])
         shaped = {key: np.array(draws, bool).reshape(len(draws), len(test)) for key, draws in by_key.items()}
         harmful, harmless = (len(prompts.select("train", subset)) for subset in SUBSETS)
-        found[scorer].append(Decided(tier, part, (harmful, harmless), shaped))
+        found.setdefault(scorer, []).append(Decided(tier, part, (harmful, harmless), shaped))
     return found
 
 
@@ -233,7 +239,17 @@ def two_way(estimate: float, prompts: float, confidence: float) -> Interval:
     return Interval(estimate, float(low), float(high), "wilson" if at_edge(estimate) else "two-way")
 
 
-def _row(place: Place, estimate: Estimate, surface: Estimate | None, settings: Calibration) -> dict[str, Any]:
+def _beside(place: Place, controls: Mapping[str, Mapping[Place, Estimate]]) -> dict[str, Any]:
+    """What the same rule does on each control, where it has a rate."""
+    row: dict[str, Any] = {}
+    for name, estimates in controls.items():
+        found = estimates[place].found if place in estimates else None
+        if found is not None:
+            row |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
+
+
+def _row(place: Place, estimate: Estimate, settings: Calibration) -> dict[str, Any]:
     """The row of one place."""
     tier, language, name, alpha, budget, metric = place
     rule, draws = RULES[name], estimate.draws
@@ -247,9 +263,6 @@ def _row(place: Place, estimate: Estimate, surface: Estimate | None, settings: C
         row["sd"] = float(np.std(single, ddof=1)) if len(single) > 1 else None
         if rule.bounds == metric and alpha is not None:
             row["within"] = float((draws <= alpha + SAME).mean())
-    if surface is not None and surface.found is not None:
-        beside = surface.found
-        row |= {"surface": beside.estimate, "surface_low": beside.low, "surface_high": beside.high}
     return row
 
 
