@@ -51,7 +51,9 @@ rule judge_arm:
         "<logs>/{model}/judge/{judge}/{arm}/{dataset}/{language}.log",
     wildcard_constraints:
         judge=RULES,
-        arm="(?!routed-)[^/]+",
+        # What one job judges together is never judged one by one. Said here, not as a ruleorder: that would make a job of
+        # this rule, too, for each of those files, only to put it aside.
+        arm=f"(?!routed-|({any_of(ARMS)})/({any_of([MAIN, *STEERED_SETS])})/)[^/]+",
     conda:
         "../../envs/base.yaml"
     params:
@@ -64,10 +66,6 @@ rule judge_arm:
         "polygate judge --settings {params.settings:q} --judge {wildcards.judge:q} --dataset {wildcards.dataset:q} --language {wildcards.language:q}"
         " --prompts {input.prompts:q} --completions {input.completions:q} --arms {wildcards.arm}"
         " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
-
-
-# What one job judges together is never judged one by one.
-ruleorder: judge > judge_arm
 
 
 rule route_judgements:
