@@ -1,4 +1,7 @@
-"""The cells that tables and figures are made of: their files, and in the same order what each is of."""
+"""The cells that tables and figures are made of: their files, and in the same order what each is of.
+
+Many rules read the same cells, of which there are thousands in a large run: they are listed once.
+"""
 
 
 def table_code(name):
@@ -11,6 +14,7 @@ def figure_code(name):
     return code_hash(f"polygate.figures.{name}")
 
 
+@cache
 def model_cells():
     """Every model and language."""
     return [
@@ -55,6 +59,7 @@ def fixed_cast_strength():
     return settings.baselines.cast.strength if asked else None
 
 
+@cache
 def judged_cells():
     """Every model, language and arm, routed arms by budget, baselines in low-resource languages."""
     arms = [(arm, None) for arm in ARMS] + [("routed", budget) for budget in BUDGETS]
@@ -63,6 +68,7 @@ def judged_cells():
     return [{**cell, "arm": arm, "budget": budget, "judge": JUDGE} for cell, arm, budget in cells]
 
 
+@cache
 def baseline_cells():
     """Every baseline with every model that has it and every low-resource language."""
     return [
@@ -79,6 +85,7 @@ def arm_files(pattern):
     return files_of(pattern, [{**cell, "arm": arm} for arm, cell in everywhere + baseline_cells()])
 
 
+@cache
 def judgement_files():
     """Judgements of every model, language and arm."""
     return arm_files(f"<results>/{{model}}/judgements/{JUDGE}/{{arm}}/<main>/{{language}}.parquet")
@@ -89,12 +96,14 @@ def beside(cells):
     return [{**cell, "judge": judge} for judge in JUDGES[1:] for cell in cells if cell["language"] in JUDGED[judge]]
 
 
+@cache
 def every_judged_cell():
     """Cells of every judge and data set: those of the first judge, the fitted data set's before the others'."""
     first = judged_cells() + tested_judged_cells()
     return first + beside(first)
 
 
+@cache
 def every_judgement_file():
     """Judgements of the cells of `every_judged_cell`, in their order."""
     return [judgement_file(cell) for cell in every_judged_cell()]

@@ -1,6 +1,6 @@
 """The cells of data sets that are only tested on, and their files."""
 
-
+@cache
 def tested_judged_cells():
     """Every model, language and arm of the data sets that are only tested on, routed arms by budget."""
     routed = [("routed", budget) for budget in BUDGETS]
