@@ -4,7 +4,7 @@ Needs: prompts and models. Forward passes of one model share a cell cache: the f
 once and computes every cell of that model whose inputs are there, the others find theirs (see polygate.forward.cells).
 """
 
-PLANNED += [capture_job(model, *cell) for model in MODELS for cell in prompt_tables()]
+PLANNED += [as_text(capture_job, model, *cell) for model in MODELS for cell in prompt_tables()]
 
 
 rule capture:
@@ -24,9 +24,7 @@ rule capture:
         mem=forward_mem,
         runtime=capture_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            capture_job(wildcards.model, wildcards.dataset, wildcards.language), sort_keys=True
-        ),
+        job=lambda wildcards: as_text(capture_job, wildcards.model, wildcards.dataset, wildcards.language),
         plan=str(PLAN),
         code=code("forward"),
     message:

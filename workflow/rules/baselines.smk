@@ -4,7 +4,7 @@ Needs: what AdaSteer and CAST do to each prompt. Both decide from the unsteered 
 any other, and their completions and judgements join those of the other arms in refusal.csv and selectivity.csv.
 """
 
-PLANNED += [generate_job(cell["model"], MAIN, cell["language"], arm) for arm, cell in baseline_cells()]
+PLANNED += [as_text(generate_job, cell["model"], MAIN, cell["language"], arm) for arm, cell in baseline_cells()]
 
 if BASELINES and settings.languages.low:
 

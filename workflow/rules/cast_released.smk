@@ -7,7 +7,7 @@ the settings name.
 CAST_PARTS = list(cast_data.POSITIONS)
 
 if "cast-released" in BASELINES and settings.languages.low:
-    PLANNED += [cast_job(model, part) for model in MODELS for part in CAST_PARTS]
+    PLANNED += [as_text(cast_job, model, part) for model in MODELS for part in CAST_PARTS]
 
 
 rule download_cast:
@@ -69,7 +69,7 @@ rule capture_cast:
         mem=cast_mem,
         runtime=cast_minutes,
     params:
-        job=lambda wildcards: json.dumps(cast_job(wildcards.model, wildcards.part), sort_keys=True),
+        job=lambda wildcards: as_text(cast_job, wildcards.model, wildcards.part),
         plan=str(PLAN),
         code=code("forward"),
     message:

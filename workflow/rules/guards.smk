@@ -4,7 +4,7 @@ Needs: prompts, completions, and the guard's weights. Its answers about a comple
 so they share the plan, the cell cache and the batches of the measured models; a guard is loaded once.
 """
 
-PLANNED += [guard_job(name, *cell) for name in GUARDS for cell in guarded(name)]
+PLANNED += [as_text(guard_job, name, *cell) for name in GUARDS for cell in guarded(name)]
 
 
 rule download_guard:
@@ -87,9 +87,8 @@ rule guard_answers:
         mem=guard_mem,
         runtime=guard_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            guard_job(wildcards.judge, wildcards.model, wildcards.arm, wildcards.dataset, wildcards.language),
-            sort_keys=True,
+        job=lambda wildcards: as_text(
+            guard_job, wildcards.judge, wildcards.model, wildcards.arm, wildcards.dataset, wildcards.language
         ),
         plan=str(PLAN),
         code=code("forward"),

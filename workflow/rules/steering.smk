@@ -6,7 +6,7 @@ says harmless: routed arms of every budget and draw are selections, and cost no 
 """
 
 PLANNED += [
-    generate_job(model, dataset, language, arm)
+    as_text(generate_job, model, dataset, language, arm)
     for model in MODELS
     for arm in ARMS
     for dataset, language in prompt_tables()
@@ -31,9 +31,7 @@ rule complete_unsteered:
         mem=forward_mem,
         runtime=answer_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            generate_job(wildcards.model, wildcards.dataset, wildcards.language, "none"), sort_keys=True
-        ),
+        job=lambda wildcards: as_text(generate_job, wildcards.model, wildcards.dataset, wildcards.language, "none"),
         plan=str(PLAN),
         code=code("forward"),
     message:
@@ -62,8 +60,8 @@ rule complete_steered:
         mem=forward_mem,
         runtime=answer_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            generate_job(wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm), sort_keys=True
+        job=lambda wildcards: as_text(
+            generate_job, wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm
         ),
         plan=str(PLAN),
         code=code("forward"),

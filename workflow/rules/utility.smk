@@ -4,7 +4,9 @@ Needs: prompts of the tasks, models, interventions and gate scores. No text is g
 logits of the options, and routed arms select between those of addition and ablation, as they do between texts.
 """
 
-PLANNED += [score_job(cell["model"], cell["dataset"], cell["language"], cell["arm"]) for cell in scored_cells()]
+PLANNED += [
+    as_text(score_job, cell["model"], cell["dataset"], cell["language"], cell["arm"]) for cell in scored_cells()
+]
 
 
 rule score_unsteered:
@@ -24,9 +26,7 @@ rule score_unsteered:
         mem=forward_mem,
         runtime=score_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            score_job(wildcards.model, wildcards.dataset, wildcards.language, "none"), sort_keys=True
-        ),
+        job=lambda wildcards: as_text(score_job, wildcards.model, wildcards.dataset, wildcards.language, "none"),
         plan=str(PLAN),
         code=code("forward"),
     message:
@@ -55,9 +55,7 @@ rule score_steered:
         mem=forward_mem,
         runtime=score_minutes,
     params:
-        job=lambda wildcards: json.dumps(
-            score_job(wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm), sort_keys=True
-        ),
+        job=lambda wildcards: as_text(score_job, wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm),
         plan=str(PLAN),
         code=code("forward"),
     message:

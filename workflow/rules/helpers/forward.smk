@@ -45,6 +45,12 @@ def model_of_jobs(name):
     return settings.models[name].model_dump(mode="json", exclude={"adasteer"})
 
 
+@cache
+def as_text(job, *of):
+    """A forward pass as JSON, the same text in the plan as in its job's parameters: as_text(capture_job, …)."""
+    return json.dumps(job(*of), sort_keys=True)
+
+
 def capture_job(model, dataset, language):
     output = f"results/{settings.run}/{model}/activations/{dataset}/{language}.safetensors"
     return forward_job("capture", model, dataset, language, positions=["t_inst", "t_post_inst", "mean"], output=output)
@@ -125,13 +131,13 @@ def score_job(model, dataset, language, arm):
 
 
 PLANNED = []
-"""Every forward pass of the run, which the files of their rules add to."""
+"""Every forward pass of the run as JSON, which the files of their rules add to."""
 
 
 def write_plan():
     """Write what `PLANNED` holds, a line each, where that isn't there yet; the processes of jobs find it written."""
     if not workflow.is_main_process and PLAN.exists():
         return
-    text = "[\n" + ",\n".join(json.dumps(job, sort_keys=True) for job in PLANNED) + "\n]\n"
+    text = "[\n" + ",\n".join(PLANNED) + "\n]\n"
     if not PLAN.exists() or PLAN.read_text() != text:
         write_text(PLAN, text)
