@@ -35,29 +35,31 @@ rule gates:
         " --gates {output.gates:q} --scores {output.scores:q} --of {params.of:q} 2> {log:q}"
 
 
-rule gate_scores:
-    input:
-        gates="<results>/{model}/gates/{language}",
-        prompts="<results>/prompts/{dataset}/{language}.parquet",
-        activations="<results>/{model}/activations/{dataset}/{language}.safetensors",
-    output:
-        "<results>/{model}/gate_scores/{dataset}/{language}.parquet",
-    log:
-        "<logs>/{model}/gate_scores/{dataset}/{language}.log",
-    wildcard_constraints:
-        dataset=any_of(settings.datasets),
-    priority: 60
-    conda:
-        "../../envs/base.yaml"
-    params:
-        of=of_model,
-        code=code("gate_scores"),
-    message:
-        "Gates of {wildcards.model} for {wildcards.language} on {wildcards.dataset}"
-    shell:
-        "polygate gate-scores --gates {input.gates:q} --dataset {wildcards.dataset:q}"
-        " --language {wildcards.language:q} --prompts {input.prompts:q} --activations {input.activations:q}"
-        " --of {params.of:q} --output {output:q} 2> {log:q}"
+if settings.datasets:
+
+    rule gate_scores:
+        input:
+            gates="<results>/{model}/gates/{language}",
+            prompts="<results>/prompts/{dataset}/{language}.parquet",
+            activations="<results>/{model}/activations/{dataset}/{language}.safetensors",
+        output:
+            "<results>/{model}/gate_scores/{dataset}/{language}.parquet",
+        log:
+            "<logs>/{model}/gate_scores/{dataset}/{language}.log",
+        wildcard_constraints:
+            dataset=any_of(settings.datasets),
+        priority: 60
+        conda:
+            "../../envs/base.yaml"
+        params:
+            of=of_model,
+            code=code("gate_scores"),
+        message:
+            "Gates of {wildcards.model} for {wildcards.language} on {wildcards.dataset}"
+        shell:
+            "polygate gate-scores --gates {input.gates:q} --dataset {wildcards.dataset:q}"
+            " --language {wildcards.language:q} --prompts {input.prompts:q} --activations {input.activations:q}"
+            " --of {params.of:q} --output {output:q} 2> {log:q}"
 
 
 rule table_gates:

@@ -68,30 +68,32 @@ rule judge_arm:
         " --interventions {input.intervention:q} --of {params.of:q} --outputs {output:q} 2> {log:q}"
 
 
-rule route_judgements:
-    input:
-        scores="<results>/{model}/gate_scores/{dataset}/{language}.parquet",
-        addition="<results>/{model}/judgements/{judge}/addition/{dataset}/{language}.parquet",
-        ablation="<results>/{model}/judgements/{judge}/ablation/{dataset}/{language}.parquet",
-    output:
-        expand("<results>/{{model}}/judgements/{{judge}}/{arm}/{{dataset}}/{{language}}.parquet", arm=ROUTED),
-    log:
-        "<logs>/{model}/route/{judge}/{dataset}/{language}.log",
-    wildcard_constraints:
-        judge=any_of(JUDGES[1:]),
-    conda:
-        "../../envs/base.yaml"
-    params:
-        rank=settings.gate.rank,
-        budgets=BUDGETS,
-        of=of_model,
-        code=code("route"),
-    message:
-        "Judgements of {wildcards.judge} on routed {wildcards.model}, {wildcards.dataset} in {wildcards.language}"
-    shell:
-        "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
-        " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
-        " --dataset {wildcards.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
+if len(JUDGES) > 1:
+
+    rule route_judgements:
+        input:
+            scores="<results>/{model}/gate_scores/{dataset}/{language}.parquet",
+            addition="<results>/{model}/judgements/{judge}/addition/{dataset}/{language}.parquet",
+            ablation="<results>/{model}/judgements/{judge}/ablation/{dataset}/{language}.parquet",
+        output:
+            expand("<results>/{{model}}/judgements/{{judge}}/{arm}/{{dataset}}/{{language}}.parquet", arm=ROUTED),
+        log:
+            "<logs>/{model}/route/{judge}/{dataset}/{language}.log",
+        wildcard_constraints:
+            judge=any_of(JUDGES[1:]),
+        conda:
+            "../../envs/base.yaml"
+        params:
+            rank=settings.gate.rank,
+            budgets=BUDGETS,
+            of=of_model,
+            code=code("route"),
+        message:
+            "Judgements of {wildcards.judge} on routed {wildcards.model}, {wildcards.dataset} in {wildcards.language}"
+        shell:
+            "polygate route --scores {input.scores:q} --rank {params.rank} --addition-judgements {input.addition:q}"
+            " --ablation-judgements {input.ablation:q} --budgets {params.budgets} --judgements {output:q}"
+            " --dataset {wildcards.dataset:q} --language {wildcards.language:q} --of {params.of:q} 2> {log:q}"
 
 
 rule table_refusal:

@@ -9,62 +9,62 @@ PLANNED += [
 ]
 
 
-rule score_unsteered:
-    input:
-        prompts="<results>/prompts/{dataset}/{language}.parquet",
-        model=model_folder,
-    output:
-        "<results>/{model}/scores/none/{dataset}/{language}.parquet",
-    log:
-        "<logs>/{model}/scores/none/{dataset}/{language}.log",
-    priority: 40
-    conda:
-        "../../envs/model.yaml"
-    threads: forward_threads
-    resources:
-        gpu=gpus_of,
-        mem=forward_mem,
-        runtime=score_minutes,
-    params:
-        job=lambda wildcards: as_text(score_job, wildcards.model, wildcards.dataset, wildcards.language, "none"),
-        plan=str(PLAN),
-        code=code("forward"),
-    message:
-        "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, no steering"
-    shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
-
-
-rule score_steered:
-    input:
-        prompts="<results>/prompts/{dataset}/{language}.parquet",
-        model=model_folder,
-        intervention="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
-    output:
-        "<results>/{model}/scores/{arm}/{dataset}/{language}.parquet",
-    log:
-        "<logs>/{model}/scores/{arm}/{dataset}/{language}.log",
-    wildcard_constraints:
-        arm="|".join(STEERED),
-    priority: 40
-    conda:
-        "../../envs/model.yaml"
-    threads: forward_threads
-    resources:
-        gpu=gpus_of,
-        mem=forward_mem,
-        runtime=score_minutes,
-    params:
-        job=lambda wildcards: as_text(score_job, wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm),
-        plan=str(PLAN),
-        code=code("forward"),
-    message:
-        "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm} on every prompt"
-    shell:
-        "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
-
-
 if TASKS:
+
+    rule score_unsteered:
+        input:
+            prompts="<results>/prompts/{dataset}/{language}.parquet",
+            model=model_folder,
+        output:
+            "<results>/{model}/scores/none/{dataset}/{language}.parquet",
+        log:
+            "<logs>/{model}/scores/none/{dataset}/{language}.log",
+        priority: 40
+        conda:
+            "../../envs/model.yaml"
+        threads: forward_threads
+        resources:
+            gpu=gpus_of,
+            mem=forward_mem,
+            runtime=score_minutes,
+        params:
+            job=lambda wildcards: as_text(score_job, wildcards.model, wildcards.dataset, wildcards.language, "none"),
+            plan=str(PLAN),
+            code=code("forward"),
+        message:
+            "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, no steering"
+        shell:
+            "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
+
+    rule score_steered:
+        input:
+            prompts="<results>/prompts/{dataset}/{language}.parquet",
+            model=model_folder,
+            intervention="<results>/{model}/interventions/{arm}/{dataset}/{language}.safetensors",
+        output:
+            "<results>/{model}/scores/{arm}/{dataset}/{language}.parquet",
+        log:
+            "<logs>/{model}/scores/{arm}/{dataset}/{language}.log",
+        wildcard_constraints:
+            arm="|".join(STEERED),
+        priority: 40
+        conda:
+            "../../envs/model.yaml"
+        threads: forward_threads
+        resources:
+            gpu=gpus_of,
+            mem=forward_mem,
+            runtime=score_minutes,
+        params:
+            job=lambda wildcards: as_text(
+                score_job, wildcards.model, wildcards.dataset, wildcards.language, wildcards.arm
+            ),
+            plan=str(PLAN),
+            code=code("forward"),
+        message:
+            "Option scores of {wildcards.model} on {wildcards.dataset} in {wildcards.language}, {wildcards.arm} on every prompt"
+        shell:
+            "polygate forward --job {params.job:q} --plan {params.plan:q} --prompts {input.prompts:q} --output {output:q} 2> {log:q}"
 
     rule table_utility:
         input:
