@@ -54,6 +54,7 @@ rule figure_decomposition:
 
 rule table_diagnosis:
     input:
+        refusal="<results>/tables/refusal.csv",
         decomposition="<results>/tables/decomposition.csv",
         separability="<results>/tables/separability.csv",
     output:

@@ -1,4 +1,4 @@
-"""diagnosis.csv from the finished tables of failures and of separability."""
+"""diagnosis.csv from the finished tables of refusal, of failures and of separability."""
 
 from polygate import scripting
 
@@ -10,6 +10,7 @@ from polygate.tables import diagnosis
 
 diagnosis.build(
     Path(snakemake.output[0]),
+    refusal=Path(snakemake.input.refusal),
     decomposition=Path(snakemake.input.decomposition),
     separability=Path(snakemake.input.separability),
 )

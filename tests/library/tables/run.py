@@ -350,7 +350,8 @@ def make(run: Run, name: str, output: Path) -> Path:
         encoded = run.semantics()
         decomposition.build(judged, scored, output, rank=RANKS[-1], statistics=STATISTICS, seed=0, semantics=encoded)
     elif name == "diagnosis":
-        made = {name: make(run, name, output.with_name(f"{name}.csv")) for name in ("decomposition", "separability")}
+        needed = ("refusal", "decomposition", "separability")
+        made = {name: make(run, name, output.with_name(f"{name}.csv")) for name in needed}
         diagnosis.build(output, **made)
     elif name == "positions":
         unsteered = [cell for cell in judged if cell.arm == "none"]

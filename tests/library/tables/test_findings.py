@@ -197,3 +197,42 @@ def test_a_run_without_low_resource_languages_is_about_its_last_tier(tmp_path: P
     assert answers["tiers"] == ["high", "mid"]
     assert "mid-resource" in answers["summary"]
     assert not re.search("low-resource", str(answers))
+
+
+def unsteered(folder: Path, subset: str, **estimates: str) -> list[dict[str, str]]:
+    """The rows of refusal.csv, mean refusal of a class by tier being another."""
+    rows = read(folder / "refusal.csv")
+    for row in rows:
+        mean = (row["arm"], row["subset"], row["outcome"], row["language"]) == ("none", subset, "refused", "")
+        if mean and row["tier"] in estimates:
+            row["estimate"] = estimates[row["tier"]]
+    return rows
+
+
+def test_who_refuses_harmless_prompts_too_is_not_said_to_act(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", models=("alpha",), acts={"high": 1.0, "mid": 1.0, "low": 1.0}).write()
+    found(run, tmp_path)
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    act = found_with(tmp_path, changed, refusal=unsteered(tmp_path, "harmless", low="0.6"))["models"]["alpha"]["act"]
+    assert act["answer"] == "refuses anything"
+    assert act["sentence"].startswith("It refuses anything, harmful or not: unsteered it refuses 100 % ")
+    assert act["short"].endswith(" of harmless ones")
+
+
+def test_as_little_as_elsewhere_is_not_acting(planted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """A model that hardly ever refuses loses nothing from language to language, and acts in none."""
+    rows = unsteered(planted[0], "harmful", high="0.15", low="0.15")
+    act = found_with(planted[0], tmp_path, refusal=rows)["models"]["alpha"]["act"]
+    assert act["answer"] == "no"
+
+
+def test_the_share_of_harmless_prompts_stands_beside_the_diagnosis(planted: tuple[Path, dict[str, Any]]) -> None:
+    refused = {
+        (row["model"], row["language"]): float(row["estimate"])
+        for row in read(planted[0] / "refusal.csv")
+        if (row["arm"], row["subset"], row["outcome"]) == ("none", "harmless", "refused")
+    }
+    rows = read(planted[0] / "diagnosis.csv")
+    assert rows
+    assert all(float(row["harmless_refused"]) == refused[row["model"], row["language"]] for row in rows)
