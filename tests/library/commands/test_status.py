@@ -85,6 +85,12 @@ def test_a_living_run_is_told_by_model_and_language(capsys: pytest.CaptureFixtur
     ]
 
 
+def test_a_long_step_makes_the_pace_slower(folder: Path) -> None:
+    steps = overview.steps(folder / ".snakemake/log" / LOG)
+    assert steps.seconds_left(steps.started + 60) == 60
+    assert steps.seconds_left(steps.started + 600) == 600
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_killed_run_is_said_to_have_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     first, *rest = status(capsys)

@@ -44,12 +44,11 @@ class Steps:
     ended: bool
     failed: tuple[str, ...]
 
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace so far; None where nothing can be said."""
+    def seconds_left(self, now: float) -> float | None:
+        """At the pace so far, the step that goes on counted as time; None where nothing can be said."""
         if self.ended or not self.done or not self.total:
             return None
-        return (self.seen - self.started) * (self.total - self.done) / self.done
+        return (now - self.started) * (self.total - self.done) / self.done
 
 
 def steps(log: Path) -> Steps:

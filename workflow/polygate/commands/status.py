@@ -51,6 +51,6 @@ def headline(name: str, steps: Steps | None, alive: bool, now: float) -> str:
         return f"{counted}, ended {duration(now - steps.seen)} ago{failed}"
     if not alive:
         return f"{counted}, stopped {duration(now - steps.seen)} ago: run Snakemake again to go on{failed}"
-    left = steps.seconds_left
+    left = steps.seconds_left(now)
     pace = "" if left is None else f", about {duration(left)} left at this pace"
     return f"{counted}, running for {duration(now - steps.started)}{pace}{failed}"
