@@ -61,7 +61,7 @@ def steps(log: Path) -> Steps:
 
 
 def newest_log(run: str) -> Path | None:
-    """The log of the last call of Snakemake that had jobs of the run, None until it has finished one.
+    """The log of the last call of Snakemake that had jobs of the run, None when there is none.
 
     The workflow notes its name where it starts: with `--quiet` a log says nothing that tells runs apart.
     """
@@ -69,7 +69,7 @@ def newest_log(run: str) -> Path | None:
     if not note.is_file():
         return None
     log = SNAKEMAKE_LOGS / _text(note).strip()
-    return log if log.is_file() and _STEPS.search(_text(log)) else None
+    return log if log.is_file() else None
 
 
 def _text(path: Path) -> str:

@@ -43,7 +43,7 @@ def run_of(configfiles: list[Path]) -> str:
 
 def headline(name: str, steps: Steps | None, alive: bool, now: float) -> str:
     """One line on the whole run."""
-    if steps is None:
+    if steps is None or not steps.total:
         return f"{name}: {'running' if alive else 'not running'}, no step is done yet"
     counted = f"{name}: {steps.done} of {steps.total} steps"
     failed = f"; failed: {', '.join(sorted(set(steps.failed)))}" if steps.failed else ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("model", "tier", "language", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n"),
-    *("surface", "surface_low", "surface_high", "semantic", "semantic_low", "semantic_high"),
+    *(*reading.bounded("surface"), *reading.bounded("semantic")),
 )
 KEPT = ("model", "tier", "rule", "alpha", "budget", "metric", "estimate", "low", "high", "n")
 CONTROLS = {"surface": "conformal_miss on the surface", "semantic": "conformal_miss on an encoder"}
@@ -54,11 +54,7 @@ def select(table: pd.DataFrame, alphas: Sequence[float]) -> pd.DataFrame:
     rows = rows[(rows["tier"] == style.present(rows["tier"])[-1])]
     rows = rows[(rows["alpha"] == alpha) | rows["alpha"].isna()]
     ours = rows[rows["rule"] == "conformal_miss"]
-    beside = []
-    for control, rule in CONTROLS.items():
-        columns = (control, f"{control}_low", f"{control}_high")
-        given = {name: ours[column] for name, column in zip(reading.INTERVAL, columns, strict=True)}
-        beside.append(ours.assign(rule=rule, **given))
+    beside = [reading.of_control(ours, control, rule=rule) for control, rule in CONTROLS.items()]
     found = pd.concat([part[list(KEPT)] for part in (rows, *beside)], ignore_index=True)
     return found[found["estimate"].notna()].assign(aim=alpha).reset_index(drop=True)
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("dataset", "model", "tier", "language", "pairing", "category", "gate", "budget", "metric"),
-    *("estimate", "low", "high", "n", "surface", "surface_low", "surface_high"),
-    *("semantic", "semantic_low", "semantic_high"),
+    *(*reading.INTERVAL, "n", *reading.bounded("surface"), *reading.bounded("semantic")),
 )
 KEPT = ("dataset", "model", "tier", "gate", "budget", "estimate", "low", "high", "n")
 
@@ -57,9 +56,7 @@ def select(ood: pd.DataFrame) -> pd.DataFrame:
     once = rows.drop_duplicates(["dataset", "model", "tier", "budget"])
     found = [rows]
     for name in CONTROLS:
-        columns = (name, f"{name}_low", f"{name}_high")
-        given = {to: once[column] for to, column in zip(reading.INTERVAL, columns, strict=True)}
-        beside = once.assign(gate=name, **given)
+        beside = reading.of_control(once, name, gate=name)
         found += [beside] if beside["estimate"].notna().any() else []
     return pd.concat([part[list(KEPT)] for part in found], ignore_index=True)
 

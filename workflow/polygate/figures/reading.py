@@ -44,20 +44,16 @@ TEXT = (
     "translation",
 )
 INTERVAL = ("estimate", "low", "high")
+
+
+def bounded(name: str) -> tuple[str, str, str]:
+    """The columns of a number that has an interval of its own beside a row's `INTERVAL`."""
+    return name, f"{name}_low", f"{name}_high"
+
+
 NUMBERS = (
     *(*INTERVAL, "layer", "rank", "budget", "draw", "n_effective", "score", "density", "dose", "alpha", "alignments"),
-    *(
-        "surface",
-        "surface_low",
-        "surface_high",
-        "semantic",
-        "semantic_low",
-        "semantic_high",
-        "strength",
-        "chance",
-        "threshold",
-        "p_holm",
-    ),
+    *(*bounded("surface"), *bounded("semantic"), "strength", "chance", "threshold", "p_holm"),
 )
 
 
@@ -104,3 +100,12 @@ def names(frame: pd.DataFrame, column: str) -> list[str]:
 def headline_budget(budgets: Iterable[float]) -> int:
     """The budget a figure shows where it has room for one: the handful of examples of the report's answers."""
     return handful(sorted({int(budget) for budget in budgets if budget == budget} or {0}))
+
+
+def of_control(rows: pd.DataFrame, name: str, **what: str) -> pd.DataFrame:
+    """Rows that say of a control what `rows` say beside their own estimates, in the columns `bounded(name)`.
+
+    `what`: the columns by which they differ from `rows`, and how.
+    """
+    found = {column: rows[given] for column, given in zip(INTERVAL, bounded(name), strict=True)}
+    return rows.assign(**found, **what)
