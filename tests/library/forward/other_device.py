@@ -8,6 +8,9 @@ without numbers of its own which every build of torch lets tensors lie on; so no
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 MOVES = ("aten::_to_copy", "aten::to", "aten::copy_")
+READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select")
+"""What makes the host wait for a number or a size."""
+waits: Counter[str] = Counter()
+"""How often host and device met: `out`, a tensor copied to the host; `in`, to the device; `read`, a value asked for."""
 
 
 class Elsewhere(Tensor):
@@ -42,6 +49,10 @@ class Elsewhere(Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"{self.kept!r} on {self.device}"
 
+    def tolist(self) -> Any:
+        """As on a true device: copied to the CPU first."""
+        return self.to("cpu").tolist()
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One operation."""
@@ -64,6 +75,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     target = asked if asked is not None else next(iter(there), None)
     if name == "aten::copy_":
         target = args[0].device
+    _count(name, tensors, target)
     kept_args, kept_kwargs = tree_map_only(Tensor, _kept, (args, dict(kwargs)))
     if asked is not None:
         kept_kwargs["device"] = torch.device("cpu")
@@ -75,9 +87,38 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_map_only(Tensor, lambda one: Elsewhere(one, target), result)
 
 
+def _count(name: str, tensors: list[Tensor], target: torch.device | None) -> None:
+    elsewhere = [isinstance(one, Elsewhere) for one in tensors]
+    masks = any(isinstance(one, Elsewhere) and one.dtype == torch.bool for one in tensors[1:])
+    if name in MOVES and target is not None:
+        source = tensors[-1]
+        if isinstance(source, Elsewhere) and target.type == "cpu":
+            waits["out"] += 1
+        elif not isinstance(source, Elsewhere) and target.type != "cpu" and source.numel():
+            waits["in"] += 1
+    elif any(elsewhere) and (name in READS or (masks and name.startswith("aten::index"))):
+        waits["read"] += 1
+
+
 def _kept(one: Tensor) -> Tensor:
     # torch.tensor([], device=…) is made without asking anybody.
     return one.kept if isinstance(one, Elsewhere) else torch.empty_like(one, device="cpu") if one.is_meta else one
+
+
+@contextmanager
+def made_there() -> Iterator[None]:
+    """While it is open, `torch.tensor([...], device=...)` makes stand-ins too: it asks no dispatcher."""
+    real = torch.tensor
+
+    def tensor(data: Any, *, device: Any = None, **more: Any) -> Tensor:
+        made = real(data, **more)
+        return made if device is None else made.to(device)
+
+    torch.tensor = tensor
+    try:
+        yield
+    finally:
+        torch.tensor = real
 
 
 class Devices(TorchDispatchMode):

@@ -19,12 +19,12 @@ import transformers
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 from conftest import require
-from library.forward.other_device import Devices
+from library.forward.other_device import Devices, made_there, waits
 from library.forward.steered import mixture
 from library.forward.tiny import options
 from polygate import preflight
 from polygate.errors import PolygateError
-from polygate.forward import device, self_check, sizes, weights
+from polygate.forward import device, self_check, sizes, weights, writing
 from polygate.forward.capture import capture
 from polygate.forward.generation import Completion, generate, write
 from polygate.forward.loading import LoadedModel, load
@@ -103,6 +103,53 @@ def test_numbers_of_blocks_on_two_devices_are_the_plain_ones(
         found, again = numbers(loaded, prompts)
     assert again == texts
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def alone(loaded: LoadedModel) -> LoadedModel:
+    """All of it on one device."""
+    move(loaded.model, FIRST)
+    return replace(loaded, devices=weights.devices_of(loaded.model))
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2", "gemma3"])
+@pytest.mark.usefixtures("without_inference_mode")
+def test_numbers_of_a_model_on_one_device_are_the_plain_ones(
+    folders: dict[str, Path], prompts: list[str], monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """As on the one GPU that most have: nothing of a model or of what is done to it stays on the CPU."""
+    loaded = load(folders[architecture], Options(attention="eager"))
+    expected, texts = numbers(loaded, prompts)
+    monkeypatch.setitem(writing._MOST_ROWS, FIRST.type, 64)
+    with Devices(), made_there():
+        loaded = alone(loaded)
+        assert loaded.devices == (FIRST,)
+        found, again = numbers(loaded, prompts)
+    assert again == texts
+    assert all(torch.equal(one, other.cpu()) for one, other in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(("attention", "reads"), [("eager", 0), ("sdpa", 1)])
+@pytest.mark.usefixtures("without_inference_mode")
+def test_the_host_waits_once_a_token_and_once_a_batch(
+    folders: dict[str, Path], prompts: list[str], monkeypatch: pytest.MonkeyPatch, attention: str, reads: int
+) -> None:
+    """Under sdpa transformers itself asks before each token whether any row is padded."""
+    loaded = load(folders["llama"], Options(attention=attention))
+    monkeypatch.setitem(writing._MOST_ROWS, FIRST.type, 64)
+    steered = mixture(np.random.default_rng(3), loaded, len(prompts))
+    with Devices(), made_there():
+        loaded = replace(alone(loaded), stop=frozenset())
+        for intervention in (None, steered):
+            counted = []
+            for tokens in (4, 14):
+                waits.clear()
+                generate(loaded, prompts, intervention, max_new_tokens=tokens)
+                counted.append(dict(waits))
+            each = {kind: counted[1][kind] - counted[0][kind] for kind in counted[1]}
+            assert each == {"in": 0, "out": 10} | ({"read": 10 * reads} if reads else {})
+        waits.clear()
+        capture(loaded, prompts)
+        assert waits["out"] == 1
 
 
 @pytest.mark.usefixtures("without_inference_mode")

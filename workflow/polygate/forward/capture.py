@@ -88,10 +88,12 @@ def capture(
             for row, prefix in zip(rows, prefixes, strict=True):
                 if row in kept_rows:
                     kept.put((prefix_key(prompts[row]), ()), prefix)
-        for layer in chosen:
-            _check_finite(recorded[layer], layer, [names[row] for row in rows])
+        # One transfer for all layers: each makes the host wait for the device.
+        together = torch.stack([recorded[layer].to(loaded.device) for layer in chosen]).to("cpu")
+        for layer, found in zip(chosen, together, strict=True):
+            _check_finite(found, layer, [names[row] for row in rows])
             for place, position in enumerate(positions):
-                tensors[layer, position][rows] = recorded[layer][:, place].to("cpu")
+                tensors[layer, position][rows] = found[:, place]
         if advance is not None:
             advance(len(rows))
 
@@ -121,7 +123,7 @@ def read_preamble(loaded: LoadedModel, prompts: Sequence[Tokenised], layers: tup
         return None
     ids = torch.tensor([prompts[0].input_ids[:length]], device=loaded.device)
     mask, cache, record = torch.ones_like(ids), no_states(), Record()
-    reading = [(Select(layers, torch.arange(length)[None]), record)]
+    reading = [(Select(layers, torch.arange(length, device=loaded.device)[None]), record)]
     with attached(loaded.base, loaded.blocks, reading, length, loaded.stream):
         loaded.base(
             input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), past_key_values=cache, use_cache=True
@@ -152,11 +154,11 @@ def read(
         ids, mask, cache = left.ids, left.mask, left.cache
     width = mask.shape[1]
     named = [name for name in positions if name not in (MEAN, OPENING)]
-    places = torch.tensor([[width - len(p) + p.position(name) for name in named] for p in prompts])
+    places = torch.tensor([[width - len(p) + p.position(name) for name in named] for p in prompts], device=mask.device)
     record, total, begun = Record(), Total(), Record()
     # An opening stands last, and the rows' last tokens in the same column.
-    counts = torch.tensor([p.opening for p in prompts])
-    last = torch.arange(width - int(counts.max()), width).expand(len(prompts), -1)
+    counts = torch.tensor([p.opening for p in prompts], device=mask.device)
+    last = torch.arange(width - max(p.opening for p in prompts), width, device=mask.device).expand(len(prompts), -1)
     reading: list[Edit] = [(Select(layers, places), record)] if named else []
     reading += [(Select(layers, Tokens.EVERY), total)] if MEAN in positions else []
     reading += [(Select(layers, last), begun)] if OPENING in positions else []

@@ -103,12 +103,14 @@ class Attached:
         self.chunk = Chunk()
         self._seen = 0
         self._placed: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, Tensor | None]] = {}
+        self._rows: dict[tuple[int, torch.device], Tensor] = {}
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows (int64) of the batch only, as the cache does once others have finished."""
         kept = [(_keep_select(select, rows), _keep_apply(apply, rows)) for select, apply in self.edits]
         self.edits = [edit for edit in kept if edit[0].rows is None or bool(edit[0].rows.any())]
         self._placed.clear()
+        self._rows.clear()
 
     def see_inputs(self, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Pre-hook of the base model: note where this chunk stands."""
@@ -201,7 +203,11 @@ class Attached:
         """Bool [b, t - first] or [b, 1]: which of this chunk's tokens from `first` on to change; None for all."""
         where = (number, hidden.device)
         if where not in self.chunk.chosen:
-            chosen = None if select.rows is None else select.rows.to(hidden.device)[:, None]
+            chosen = None
+            if select.rows is not None:
+                if where not in self._rows:  # Copied there once, not at every token.
+                    self._rows[where] = select.rows.to(hidden.device)[:, None]
+                chosen = self._rows[where]
             # From the last token of the prompt on there is no padding.
             if self.chunk.mask is not None and self.chunk.start + first < self.prompt_width - 1:
                 real = self.chunk.mask[:, first:].to(hidden.device).bool()

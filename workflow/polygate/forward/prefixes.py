@@ -171,10 +171,9 @@ def behind(
     lengths = (known - padding).clamp(min=0)
     columns = (torch.arange(known) - padding[:, None]).clamp(min=0)
     rows = torch.tensor(list(which))[:, None]
+    place = rows.to(device), columns.to(device)
     cache = no_states()
-    cache.layers = [
-        _gathered(layer, rows, columns, width) for layer in zip(*(p.layers for p in preambles), strict=True)
-    ]
+    cache.layers = [_gathered(layer, *place, width) for layer in zip(*(p.layers for p in preambles), strict=True)]
     return Behind(ids[:, known:], mask, cache, lengths.to(device))
 
 
