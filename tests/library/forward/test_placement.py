@@ -19,10 +19,11 @@ import transformers
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 from conftest import require
+from library.forward.gated import TEXTS, gate_for
 from library.forward.other_device import Devices, made_there, waits
 from library.forward.steered import mixture
 from library.forward.tiny import options
-from polygate import preflight
+from polygate import gates, preflight
 from polygate.errors import PolygateError
 from polygate.forward import device, self_check, sizes, weights, writing
 from polygate.forward.capture import capture
@@ -111,7 +112,7 @@ def alone(loaded: LoadedModel) -> LoadedModel:
     return replace(loaded, devices=weights.devices_of(loaded.model))
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 @pytest.mark.usefixtures("without_inference_mode")
 def test_numbers_of_a_model_on_one_device_are_the_plain_ones(
     folders: dict[str, Path], prompts: list[str], monkeypatch: pytest.MonkeyPatch, architecture: str
@@ -123,9 +124,22 @@ def test_numbers_of_a_model_on_one_device_are_the_plain_ones(
     with Devices(), made_there():
         loaded = alone(loaded)
         assert loaded.devices == (FIRST,)
+        assert self_check._check(loaded, folders[architecture]) == ("padded", True)
         found, again = numbers(loaded, prompts)
     assert again == texts
     assert all(torch.equal(one, other.cpu()) for one, other in zip(expected, found, strict=True))
+
+
+@pytest.mark.usefixtures("without_inference_mode")
+def test_a_gate_routes_a_model_on_one_device_as_on_the_cpu(folders: dict[str, Path]) -> None:
+    loaded = load(folders["llama"], Options(attention="eager"))
+    gate = gate_for(loaded, scope="all")
+    with gates.attach(loaded.model, loaded.tokenizer, gate) as routed:
+        expected = routed.answer(TEXTS, max_new_tokens=6)
+    with Devices(), made_there():
+        loaded = alone(loaded)
+        with gates.attach(loaded.model, loaded.tokenizer, gate) as routed:
+            assert routed.answer(TEXTS, max_new_tokens=6) == expected
 
 
 @pytest.mark.parametrize(("attention", "reads"), [("eager", 0), ("sdpa", 1)])
