@@ -109,6 +109,35 @@ def test_what_all_prompts_begin_with_is_read_once(loaded: LoadedModel, prompts: 
     assert completions == plain(loaded, given, intervention, NEW)
 
 
+def test_a_preamble_is_read_once_by_all_passes_of_a_loaded_model(loaded: LoadedModel, prompts: list[str]) -> None:
+    """By captures of several languages and by what is then written, whose own prompts were not kept."""
+    beginning = " ".join(prompts[:2])
+    languages = [[f"{beginning} {prompt}" for prompt in some] for some in (prompts[:4], prompts[2:6])]
+    shared = {prefixes.shared_length(tokenise(loaded.tokenizer, given)) for given in languages}
+    assert len(shared) == 1
+    kept, passed = Kept(), list[list[int]]()
+    hook = loaded.base.register_forward_pre_hook(
+        lambda _module, _args, kwargs: passed.extend(kwargs["input_ids"].tolist()), with_kwargs=True
+    )
+    found = [capture(loaded, given, kept=kept) for given in languages]
+    texts = [generate(loaded, given, max_new_tokens=NEW, kept=kept) for given in languages]
+    hook.remove()
+    preamble = list(tokenise(loaded.tokenizer, languages[0])[0].input_ids[: shared.pop()])
+    assert passed.count(preamble) == 1
+    for given, activations, completions in zip(languages, found, texts, strict=True):
+        assert completions == plain(loaded, given, None, NEW)
+        for where, tensor in capture(loaded, given).tensors.items():
+            assert torch.equal(activations.tensors[where], tensor)
+
+
+def test_a_preamble_with_fewer_layers_is_read_again(loaded: LoadedModel, prompts: list[str]) -> None:
+    kept, given = Kept(), [f"{prompts[0]} {prompt}" for prompt in prompts[:3]]
+    capture(loaded, given, layers=[0], kept=kept)
+    found = capture(loaded, given, kept=kept)
+    for where, tensor in capture(loaded, given).tensors.items():
+        assert torch.equal(found.tensors[where], tensor)
+
+
 def test_what_prompts_share_ends_before_their_last_words() -> None:
     def prompt(ids: list[int], t_inst: int) -> Tokenised:
         return Tokenised(tuple(ids), t_inst, len(ids) - 1, len(ids))

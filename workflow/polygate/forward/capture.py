@@ -24,9 +24,10 @@ from polygate.forward.hooks import Edit, Record, Select, Tokens, Total, attached
 from polygate.forward.loading import LoadedModel
 from polygate.forward.prefixes import (
     Kept,
-    Prefix,
+    Preamble,
     behind,
     no_states,
+    preamble_key,
     prefix_key,
     shared_length,
     taken_apart,
@@ -98,29 +99,27 @@ def capture(
             advance(len(rows))
 
     kept_rows = frozenset(keep) if kept is not None and loaded.shares else frozenset()
-    preamble = read_preamble(loaded, prompts, chosen) if loaded.shares else None
-    lengths = [len(prompt) - (0 if preamble is None else preamble.prefix.length) for prompt in prompts]
+    preamble = read_preamble(loaded, prompts, chosen, kept) if loaded.shares else None
+    lengths = [len(prompt) - (0 if preamble is None else preamble.length) for prompt in prompts]
     in_halves(length_sorted(lengths, loaded.batch_tokens, batching=loaded.batching), work)
     return Activations(tensors, np.array([prompt.token_count for prompt in prompts], dtype=np.int32))
 
 
-@dataclass(frozen=True)
-class Preamble:
-    """What all prompts begin with: its keys and values, and the sums of its first 0, 1, 2 … tokens.
-
-    `sums[layer]` is float64 [tokens + 1, d].
-    """
-
-    prefix: Prefix
-    sums: dict[int, Tensor]
-
-
 @torch.inference_mode()
-def read_preamble(loaded: LoadedModel, prompts: Sequence[Tokenised], layers: tuple[int, ...]) -> Preamble | None:
-    """The tokens that all these prompts begin with, read; None where they have none in common."""
+def read_preamble(
+    loaded: LoadedModel, prompts: Sequence[Tokenised], layers: tuple[int, ...], kept: Kept | None = None
+) -> Preamble | None:
+    """The tokens that all these prompts begin with, read or as `kept` has them; None where they have none in common.
+
+    What is read goes to `kept`: for the next capture, and for what is written unsteered.
+    """
     length = shared_length(prompts)
     if not length:
         return None
+    key = preamble_key(prompts[0], length)
+    known = None if kept is None else kept.get(key)
+    if isinstance(known, Preamble) and known.sums.keys() >= set(layers):
+        return known
     ids = torch.tensor([prompts[0].input_ids[:length]], device=loaded.device)
     mask, cache, record = torch.ones_like(ids), no_states(), Record()
     reading = [(Select(layers, torch.arange(length, device=loaded.device)[None]), record)]
@@ -129,7 +128,10 @@ def read_preamble(loaded: LoadedModel, prompts: Sequence[Tokenised], layers: tup
             input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), past_key_values=cache, use_cache=True
         )
     sums = {layer: pad(found[0].double().cumsum(0), (0, 0, 1, 0)) for layer, found in record.recorded.items()}
-    return Preamble(taken_apart(cache, [length], length)[0].copied(), sums)
+    preamble = Preamble(length, taken_apart(cache, [length], length)[0].layers, sums).copied()
+    if kept is not None:
+        kept.put(key, preamble)
+    return preamble
 
 
 @torch.inference_mode()
@@ -150,7 +152,7 @@ def read(
         ids, mask = left_pad(prompts, loaded.pad, loaded.device)
         cache = no_states() if keep else None
     else:
-        left = behind([preamble.prefix], [0] * len(prompts), prompts, loaded.pad, loaded.device)
+        left = behind([preamble], [0] * len(prompts), prompts, loaded.pad, loaded.device)
         ids, mask, cache = left.ids, left.mask, left.cache
     width = mask.shape[1]
     named = [name for name in positions if name not in (MEAN, OPENING)]

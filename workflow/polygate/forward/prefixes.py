@@ -15,7 +15,7 @@ once, and each prompt goes on from it (`behind`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -47,6 +47,26 @@ class Prefix:
     def bytes(self) -> int:
         """Size of all keys and values."""
         return sum(tensor.nbytes for pair in self.layers if pair is not None for tensor in pair)
+
+
+@dataclass(frozen=True)
+class Preamble(Prefix):
+    """What all prompts of a capture begin with, and the sums of its first 0, 1, 2 … tokens' residual streams.
+
+    `sums[layer]` is float64 [length + 1, d].
+    """
+
+    sums: Mapping[int, Tensor]
+
+    def copied(self) -> Preamble:
+        """The same in memory of its own."""
+        sums = {layer: tensor.clone() for layer, tensor in self.sums.items()}
+        return Preamble(self.length, super().copied().layers, sums)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all keys, values and sums."""
+        return super().bytes + sum(tensor.nbytes for tensor in self.sums.values())
 
 
 NO_TOKENS = Prefix(0, ())
@@ -236,3 +256,8 @@ def layer_with_room() -> Any:
 def prefix_key(prompt: Tokenised) -> tuple[int, ...]:
     """The tokens of a prompt but the last."""
     return prompt.input_ids[:-1]
+
+
+def preamble_key(prompt: Tokenised, length: int, acting: Hashable = ()) -> Hashable:
+    """Where `Kept` has a prompt's first `length` tokens, with what acts on them: nothing, as capture reads them."""
+    return prompt.input_ids[:length], acting

@@ -29,6 +29,7 @@ from polygate.forward.prefixes import (
     Prefix,
     behind,
     no_states,
+    preamble_key,
     prefix_key,
     put_together,
     shared_length,
@@ -131,18 +132,19 @@ class Writer:
 
     def _preambles(self, rows: Sequence[int]) -> dict[Hashable, Prefix]:
         """What these prompts begin with, once for each way in which it is acted on."""
-        ids = self.prompts[rows[0]].input_ids[: self._shared]
+        first = self.prompts[rows[0]]
         one = {self._keys[row][1]: row for row in rows}
-        found = {acting: self.kept.get((ids, acting)) for acting in one}
+        keys = {acting: preamble_key(first, self._shared, acting) for acting in one}
+        found = {acting: self.kept.get(key) for acting, key in keys.items()}
         missing = [acting for acting in one if found[acting] is None]
         # On its own, so that prompts that are left alone keep their bits whatever is done to others.
         alone = [acting for acting in missing if not acting]
         for together in filter(None, (alone, [acting for acting in missing if acting])):
-            given = torch.tensor([ids] * len(together), device=self.loaded.device)
+            given = torch.tensor([first.input_ids[: self._shared]] * len(together), device=self.loaded.device)
             numbers = [one[acting] for acting in together]
             for acting, prefix in zip(together, self._pass(numbers, given, torch.ones_like(given)), strict=True):
                 found[acting] = prefix
-                self.kept.put((ids, acting), prefix)
+                self.kept.put(keys[acting], prefix)
         return {acting: prefix for acting, prefix in found.items() if prefix is not None}
 
     def _pass(self, rows: Sequence[int], ids: Tensor, mask: Tensor, cache: Any = None) -> list[Prefix]:
