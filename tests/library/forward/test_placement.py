@@ -25,7 +25,7 @@ from library.forward.steered import mixture
 from library.forward.tiny import options
 from polygate import gates, preflight
 from polygate.errors import PolygateError
-from polygate.forward import device, self_check, sizes, weights, writing
+from polygate.forward import device, prefixes, self_check, sizes, weights, writing
 from polygate.forward.capture import capture
 from polygate.forward.generation import Completion, generate, write
 from polygate.forward.loading import LoadedModel, load
@@ -128,6 +128,19 @@ def test_numbers_of_a_model_on_one_device_are_the_plain_ones(
         found, again = numbers(loaded, prompts)
     assert again == texts
     assert all(torch.equal(one, other.cpu()) for one, other in zip(expected, found, strict=True))
+
+
+def test_keys_and_values_of_all_blocks_on_a_device_are_one_tensor_a_prompt() -> None:
+    """A copy of a prompt's costs one launch there, whatever the depth."""
+    cache = prefixes.no_states()
+    with Devices():
+        for layer, place in enumerate((FIRST, FIRST, SECOND, SECOND, SECOND)):
+            cache.update(torch.ones(2, 2, 3, 4).to(place), torch.full((2, 2, 3, 4), 2.0).to(place), layer)
+        apart = prefixes.taken_apart(cache, [3, 1], 3)
+        assert [(one.device, one.shape) for one in apart[1].states] == [(FIRST, (4, 2, 1, 4)), (SECOND, (6, 2, 1, 4))]
+        together, _ = prefixes.put_together(apart, 2)
+        assert [layer.keys.device for layer in together.layers] == [FIRST, FIRST, SECOND, SECOND, SECOND]
+        assert together.layers[3].values.cpu()[0].eq(2).all()
 
 
 @pytest.mark.usefixtures("without_inference_mode")

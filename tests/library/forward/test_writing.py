@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from library.forward.steered import ablated, added, arm, mixture, names_of
 from library.forward.tiny import ARCHITECTURES
@@ -17,7 +19,7 @@ from polygate.forward.capture import capture
 from polygate.forward.generation import Completion, generate
 from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel
-from polygate.forward.prefixes import Kept, Prefix
+from polygate.forward.prefixes import Kept, Layout, Prefix
 from polygate.forward.scoring import answering
 from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.forward.writing import Writer
@@ -214,7 +216,7 @@ def test_first_logits_are_those_of_the_plain_way(
 
 
 def prefix(length: int) -> Prefix:
-    return Prefix(length, ((torch.ones(2, length, 4), torch.ones(2, length, 4)),))
+    return Prefix(length, (torch.ones(2, 2, length, 4),), Layout(1, (((0, 0), (0, 1)),)))
 
 
 def test_what_was_used_longest_ago_makes_room() -> None:
@@ -231,16 +233,33 @@ def test_what_was_used_longest_ago_makes_room() -> None:
 
 
 def test_what_is_kept_holds_no_batch() -> None:
-    keys = torch.randn(100, 2, 7, 4)
+    states = torch.randn(2, 100, 2, 7, 4)
     kept = Kept()
-    kept.put("one", Prefix(3, ((keys[5, :, 4:], keys[5, :, 4:]), None)))
+    kept.put("one", Prefix(3, (states[:, 5, :, 4:],), Layout(1, (((0, 0), (0, 1)),))))
     found = kept.get("one")
     assert found is not None
-    assert found.layers[1] is None
-    pair = found.layers[0]
-    assert pair is not None
-    assert pair[0].untyped_storage().nbytes() == 2 * 3 * 4 * 4
-    assert torch.equal(pair[0], keys[5, :, 4:])
+    assert found.states[0].untyped_storage().nbytes() == 2 * 2 * 3 * 4 * 4
+    assert torch.equal(found.states[0], states[:, 5, :, 4:])
+
+
+def test_layers_of_any_shapes_go_between_batches() -> None:
+    """Values narrower than keys, wider layers, and one without a cache of its own, as some architectures have them."""
+    torch.manual_seed(0)
+    cache, shapes = DynamicCache(), {0: (2, 6, 4), 1: (2, 6, 4), 3: (1, 8, 8)}
+    given = {number: (torch.randn(3, h, 5, k), torch.randn(3, h, 5, v)) for number, (h, k, v) in shapes.items()}
+    cache.layers = [DynamicLayer() for _ in range(4)]
+    for number, (keys, values) in given.items():
+        cache.update(keys, values, number)
+    apart = prefixes.taken_apart(cache, [5, 0, 2], 5)
+    assert [len(group) for group in apart[0].layout.groups] == [1, 1, 1, 1, 2]
+    together, _ = prefixes.put_together([apart[2], apart[0]], 1)
+    assert [layer.is_initialized for layer in together.layers] == [True, True, False, True]
+    for number, pair in given.items():
+        layer = together.layers[number]
+        for found, one in zip((layer.keys, layer.values), pair, strict=True):
+            assert torch.equal(found[0, :, 3:], one[2, :, 3:])
+            assert torch.equal(found[1], one[0])
+            assert not found[0, :, :3].any()
 
 
 def test_together_and_apart_again() -> None:
@@ -252,8 +271,7 @@ def test_together_and_apart_again() -> None:
     assert cache.get_seq_length() == 4
     for before, after in zip(several, prefixes.taken_apart(cache, [4, 1, 2], 4), strict=True):
         assert after.length == before.length + 1
-        pair = after.layers[0]
-        assert pair is not None
-        assert pair[0][:, :-1].eq(1).all()
-        assert pair[0][:, -1].eq(2).all()
-        assert pair[1][:, -1].eq(3).all()
+        keys, values = after.states[0]
+        assert keys[:, :-1].eq(1).all()
+        assert keys[:, -1].eq(2).all()
+        assert values[:, -1].eq(3).all()

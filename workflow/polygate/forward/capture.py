@@ -128,7 +128,8 @@ def read_preamble(
             input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), past_key_values=cache, use_cache=True
         )
     sums = {layer: pad(found[0].double().cumsum(0), (0, 0, 1, 0)) for layer, found in record.recorded.items()}
-    preamble = Preamble(length, taken_apart(cache, [length], length)[0].layers, sums).copied()
+    found = taken_apart(cache, [length], length)[0]
+    preamble = Preamble(length, found.states, found.layout, sums).copied()
     if kept is not None:
         kept.put(key, preamble)
     return preamble

@@ -29,24 +29,40 @@ from polygate.forward.tokenising import Tokenised
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """The first `length` tokens of one prompt: keys [heads, length, d] and values of every layer of the cache.
+class Layout:
+    """Which of a cache's keys and values lie in one tensor: those of one shape on a GPU, of one layer on a CPU.
 
-    A layer without a cache of its own has None. `layers` is empty for no tokens.
+    `groups[g]` names them in order, each by its layer and 0 for keys, 1 for values. Of `depth` layers those without a
+    cache of their own are in no group.
+    """
+
+    depth: int
+    groups: tuple[tuple[tuple[int, int], ...], ...]
+
+
+NOTHING = Layout(0, ())
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first `length` tokens of one prompt: keys and values of every layer of the cache.
+
+    `states[g]` is [members of group g of the `layout`, heads, length, d]. On a GPU layers lie together, because a copy
+    of a row costs a launch for every tensor that it is spread over.
     """
 
     length: int
-    layers: tuple[tuple[Tensor, Tensor] | None, ...]
+    states: tuple[Tensor, ...]
+    layout: Layout
 
     def copied(self) -> Prefix:
         """The same in memory of its own, of no larger batch."""
-        pairs = (None if pair is None else (pair[0].clone(), pair[1].clone()) for pair in self.layers)
-        return Prefix(self.length, tuple(pairs))
+        return Prefix(self.length, tuple(one.clone() for one in self.states), self.layout)
 
     @property
     def bytes(self) -> int:
         """Size of all keys and values."""
-        return sum(tensor.nbytes for pair in self.layers if pair is not None for tensor in pair)
+        return sum(one.nbytes for one in self.states)
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Preamble(Prefix):
     def copied(self) -> Preamble:
         """The same in memory of its own."""
         sums = {layer: tensor.clone() for layer, tensor in self.sums.items()}
-        return Preamble(self.length, super().copied().layers, sums)
+        return Preamble(self.length, super().copied().states, self.layout, sums)
 
     @property
     def bytes(self) -> int:
@@ -69,7 +85,7 @@ class Preamble(Prefix):
         return super().bytes + sum(tensor.nbytes for tensor in self.sums.values())
 
 
-NO_TOKENS = Prefix(0, ())
+NO_TOKENS = Prefix(0, (), NOTHING)
 
 
 class Kept:
@@ -99,24 +115,28 @@ class Kept:
 
 
 def taken_apart(cache: Any, lengths: Sequence[int], end: int) -> list[Prefix]:
-    """The prefixes in a cache of left-padded rows, whose last token stands before column `end`; views of it.
+    """The prefixes in a cache of left-padded rows, whose last token stands before column `end`.
 
-    `lengths` are those of the rows without padding.
+    `lengths` are those of the rows without padding. What `put_together` or `behind` made is not copied.
     """
-    pairs = [(layer.keys, layer.values) if layer.is_initialized else None for layer in cache.layers]
-    found = []
-    for row, length in enumerate(lengths):
-        if not length:
-            found.append(NO_TOKENS)
-            continue
-        layers: list[tuple[Tensor, Tensor] | None] = []
-        for pair in pairs:
-            if pair is None:
-                layers.append(None)
-                continue
-            layers.append((pair[0][row, :, end - length : end], pair[1][row, :, end - length : end]))
-        found.append(Prefix(length, tuple(layers)))
-    return found
+    layout, wholes = getattr(cache, "together", None) or _stacked(cache)
+    return [
+        Prefix(length, tuple(whole[:, row, :, end - length : end] for whole in wholes), layout) if length else NO_TOKENS
+        for row, length in enumerate(lengths)
+    ]
+
+
+def _stacked(cache: Any) -> tuple[Layout, list[Tensor]]:
+    """The layout of a cache that transformers has filled, and its groups, [members, b, heads, columns, d]."""
+    found: dict[Hashable, dict[tuple[int, int], Tensor]] = {}
+    for number, layer in enumerate(cache.layers):
+        if layer.is_initialized:
+            for which, one in enumerate((layer.keys, layer.values)):
+                # On a CPU a copy costs its bytes, and memory for all layers at once is fetched anew every time.
+                alike = number if one.device.type == "cpu" else None
+                found.setdefault((one.device, one.dtype, one.shape, alike), {})[number, which] = one
+    layout = Layout(len(cache.layers), tuple(map(tuple, found.values())))
+    return layout, [torch.stack(list(group.values())) for group in found.values()]
 
 
 def put_together(prefixes: Sequence[Prefix], room: int) -> tuple[Any, Tensor]:
@@ -128,25 +148,36 @@ def put_together(prefixes: Sequence[Prefix], room: int) -> tuple[Any, Tensor]:
     mask = torch.ones((len(prefixes), width + room), dtype=torch.int64)
     for row, prefix in enumerate(prefixes):
         mask[row, : width - prefix.length] = 0
-    cache = no_states()
-    if width:
-        deepest = max(len(prefix.layers) for prefix in prefixes)
-        cache.layers = [_layer(prefixes, number, width, room) for number in range(deepest)]
-    return cache, mask
+    if not width:
+        return no_states(), mask
+    like = max(prefixes, key=lambda prefix: prefix.length)
+    wholes = []
+    for group, one in enumerate(like.states):
+        members, heads, _, d = one.shape
+        whole = one.new_zeros((members, len(prefixes), heads, width + room, d))
+        for row, prefix in enumerate(prefixes):
+            if prefix.length:
+                whole[:, row, :, width - prefix.length : width] = prefix.states[group]
+        wholes.append(whole)
+    return _with_room(like.layout, wholes, width), mask
 
 
-def _layer(prefixes: Sequence[Prefix], number: int, width: int, room: int) -> Any:
+def _with_room(layout: Layout, wholes: Sequence[Tensor], filled: int) -> Any:
+    """A cache of these groups, [members, b, heads, columns, d], whose first `filled` columns are there already."""
     from transformers.cache_utils import DynamicLayer
 
-    given = [(row, pair) for row, prefix in enumerate(prefixes) if prefix.layers and (pair := prefix.layers[number])]
-    if not given:
-        return DynamicLayer()
-    like = given[0][1]
-    both = [one.new_zeros((len(prefixes), one.shape[0], width + room, one.shape[2])) for one in like]
-    for row, pair in given:
-        for whole, one in zip(both, pair, strict=True):
-            whole[row, :, width - one.shape[1] : width] = one
-    return layer_with_room()(*both, width)
+    found = {
+        name: whole[place]
+        for names, whole in zip(layout.groups, wholes, strict=True)
+        for place, name in enumerate(names)
+    }
+    made, cache = layer_with_room(), no_states()
+    cache.layers = [
+        made(found[number, 0], found[number, 1], filled) if (number, 0) in found else DynamicLayer()
+        for number in range(layout.depth)
+    ]
+    cache.together = layout, wholes
+    return cache
 
 
 def shared_length(prompts: Sequence[Tokenised]) -> int:
@@ -192,26 +223,14 @@ def behind(
     columns = (torch.arange(known) - padding[:, None]).clamp(min=0)
     rows = torch.tensor(list(which))[:, None]
     place = rows.to(device), columns.to(device)
-    cache = no_states()
-    cache.layers = [_gathered(layer, *place, width) for layer in zip(*(p.layers for p in preambles), strict=True)]
-    return Behind(ids[:, known:], mask, cache, lengths.to(device))
-
-
-def _gathered(pairs: Sequence[tuple[Tensor, Tensor] | None], rows: Tensor, columns: Tensor, width: int) -> Any:
-    from transformers.cache_utils import DynamicLayer
-
-    given = [pair for pair in pairs if pair is not None]
-    if not given:
-        return DynamicLayer()
-    whole = []
-    for ones in zip(*given, strict=True):
+    wholes = []
+    for ones in zip(*(preamble.states for preamble in preambles), strict=True):
         stacked = torch.stack(ones)
-        place = rows.to(stacked.device), columns.to(stacked.device)
-        found = stacked[place[0], :, place[1]].transpose(1, 2)
-        both = found.new_zeros((*found.shape[:2], width, found.shape[3]))
-        both[:, :, : found.shape[2]] = found
-        whole.append(both)
-    return layer_with_room()(*whole, columns.shape[1])
+        found = stacked[place[0].to(stacked.device), :, :, place[1].to(stacked.device)].permute(2, 0, 3, 1, 4)
+        whole = found.new_zeros((*found.shape[:3], width, found.shape[4]))
+        whole[:, :, :, :known] = found
+        wholes.append(whole)
+    return Behind(ids[:, known:], mask, _with_room(preambles[0].layout, wholes, known), lengths.to(device))
 
 
 def no_states() -> Any:
