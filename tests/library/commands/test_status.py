@@ -122,7 +122,42 @@ def test_a_run_that_has_only_begun_has_done_no_step(folder: Path, capsys: pytest
 def test_the_settings_name_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "own.yaml").write_text("run: own\n")
     assert cli.main(["status", "--configfile", "own.yaml"]) == 1
-    assert "own.plan.json" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines() == [
+        "polygate status: no run own was started in this folder: go to where `snakemake` was called, or name its settings"
+    ]
+
+
+def end(folder: Path, run: str) -> None:
+    """What the last rule leaves."""
+    (folder / f"results/{run}/report").mkdir(parents=True)
+    (folder / f"results/{run}/report/config.yaml").touch()
+
+
+def test_a_finished_run_without_a_log_of_its_own_is_told_by_its_files(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an older version left it, or as it was copied from elsewhere."""
+    (folder / ".snakemake/polygate/demo.log").unlink()
+    end(folder, "demo")
+    assert status(capsys)[0] == "demo: not running, not finished as its files tell; no log says how many steps are done"
+    for job in json.loads((folder / ".snakemake/polygate/demo.plan.json").read_text()):
+        Path(job["output"]).parent.mkdir(parents=True, exist_ok=True)
+        Path(job["output"]).touch()
+    first, *rest = status(capsys)
+    assert first.startswith("demo: not running, finished as far as its files tell: its report was made ")
+    assert rest == [
+        *("qwen2: 2 of 2 forward passes", "  done       2  h1 l1"),
+        *("llama: 2 of 2 forward passes", "  done       2  h1 l1"),
+    ]
+
+
+def test_results_alone_tell_that_a_run_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    end(tmp_path, "copied")
+    (line,) = status(capsys)
+    assert line.startswith("copied: not running, finished as far as its files tell: its report was made ")
 
 
 def test_where_nothing_ran_one_line_says_so(

@@ -21,6 +21,8 @@ from polygate.errors import PolygateError
 HIDDEN = Path(".snakemake/polygate")
 """Where the workflow keeps its plans, `{run}.plan.json`, the names of their last logs, `{run}.log`, and the file that
 its living processes lock, `alive`."""
+_REPORTED = "{run}/report/config.yaml"
+"""What the last rule makes, below `results`."""
 SNAKEMAKE_LOGS = Path(".snakemake/log")
 _STEPS = re.compile(r"^(\d+) of (\d+) steps", re.MULTILINE)
 _FAILED = re.compile(r"^Error in rule (\w+)", re.MULTILINE)
@@ -98,10 +100,19 @@ def is_alive(lock: Path = HIDDEN / "alive") -> bool:
 
 def newest_run() -> str:
     """Name of the run that was read last; `PolygateError` when there is none."""
-    plans = sorted(HIDDEN.glob("*.plan.json"), key=lambda path: path.stat().st_mtime)
-    if not plans:
+    plans = sorted(HIDDEN.glob("*.plan.json"), key=_changed)
+    if plans:
+        return plans[-1].name.removesuffix(".plan.json")
+    finished = sorted(Path("results").glob(_REPORTED.format(run="*")), key=_changed)
+    if not finished:
         raise PolygateError("no run was started in this folder", do="go to where `snakemake` was called")
-    return plans[-1].name.removesuffix(".plan.json")
+    return finished[-1].parts[1]
+
+
+def reported(run: str) -> float | None:
+    """When the run's report was made, which is its last step, in seconds since 1970; None when it wasn't."""
+    path = Path("results", _REPORTED.format(run=run))
+    return _changed(path) if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -116,9 +127,19 @@ class Pass:
 
 
 def passes(run: str, alive: bool) -> list[Pass]:
-    """Every planned forward pass of the run; `PolygateError` when there is no plan."""
-    plan = files.read_json(HIDDEN / f"{run}.plan.json")
-    with files.understood(HIDDEN / f"{run}.plan.json", "a plan"):
+    """Every planned forward pass of the run, none where only its results are here.
+
+    Raises `PolygateError` when there are neither.
+    """
+    path = HIDDEN / f"{run}.plan.json"
+    if not path.is_file():
+        if reported(run) is not None:
+            return []
+        raise PolygateError(
+            f"no run {run} was started in this folder", do="go to where `snakemake` was called, or name its settings"
+        )
+    plan = files.read_json(path)
+    with files.understood(path, "a plan"):
         return [_pass(Path(job["output"]), str(job["language"]), alive) for job in plan]
 
 

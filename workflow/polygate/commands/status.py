@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from polygate.commands import overview
-from polygate.commands.overview import Steps, duration
+from polygate.commands.overview import Pass, Steps, duration
 from polygate.settings.check import read_yaml
 from polygate.settings.types import Settings
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     alive = overview.is_alive()
     found = overview.passes(name, alive)
     log = overview.newest_log(name)
-    print(headline(name, overview.steps(log) if log else None, alive, time.time()))
+    print(headline(name, overview.steps(log) if log else None, found, alive, time.time()))
     for line in overview.counting(name) if alive else []:
         print(f"  now: {line}")
     for line in overview.lines(overview.grouped(found)):
@@ -41,9 +41,11 @@ def run_of(configfiles: list[Path]) -> str:
     return str(named[-1]) if named else Settings.model_fields["run"].get_default()
 
 
-def headline(name: str, steps: Steps | None, alive: bool, now: float) -> str:
-    """One line on the whole run."""
-    if steps is None or not steps.total:
+def headline(name: str, steps: Steps | None, found: list[Pass], alive: bool, now: float) -> str:
+    """One line on the whole run: what its log counts, or what its files tell where it has none."""
+    if steps is None:
+        return f"{name}: {'running' if alive else 'not running'}, {_of_files(name, found, now)}"
+    if not steps.total:
         return f"{name}: {'running' if alive else 'not running'}, no step is done yet"
     counted = f"{name}: {steps.done} of {steps.total} steps"
     failed = f"; failed: {', '.join(sorted(set(steps.failed)))}" if steps.failed else ""
@@ -54,3 +56,13 @@ def headline(name: str, steps: Steps | None, alive: bool, now: float) -> str:
     left = steps.seconds_left(now)
     pace = "" if left is None else f", about {duration(left)} left at this pace"
     return f"{counted}, running for {duration(now - steps.started)}{pace}{failed}"
+
+
+def _of_files(name: str, found: list[Pass], now: float) -> str:
+    """How far a run has come that lies here without its log: made by an older version, or copied from elsewhere."""
+    reported, states = overview.reported(name), {one.state for one in found}
+    if reported is not None and states <= {"done"}:
+        return f"finished as far as its files tell: its report was made {duration(now - reported)} ago"
+    if reported is not None or "done" in states:
+        return "not finished as its files tell; no log says how many steps are done"
+    return "no step is done yet"
