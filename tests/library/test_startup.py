@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,22 @@ startup.lighten()
 print("worked", gc.get_freeze_count())
 """)
     assert said == "worked 0\nkept True\n"
+
+
+def test_snakemake_starts_without_pandas_where_only_the_workflow_is_installed(root: Path) -> None:
+    """Each of its starts, and each job that is a script, would take a quarter longer; so the plugin that imports it is
+    installed by those who submit to Slurm."""
+    plugins = re.findall(r"^(snakemake-executor-plugin-\S+)==", (root / "requirements-slurm.lock").read_text(), re.M)
+    installed = (root / "requirements.lock").read_text()
+    assert plugins
+    assert not [name for name in plugins if re.search(f"^{name}==", installed, re.M)]
+    names = [name.replace("-", "_") for name in plugins]
+    said = run(f"""
+import pkgutil, sys
+every = list(pkgutil.iter_modules())
+pkgutil.iter_modules = lambda *_: [module for module in every if module.name not in {names}]
+import snakemake.cli
+snakemake.cli.get_argument_parser()
+print(sorted({{"pandas", "torch", "scipy"}} & set(sys.modules)))
+""")
+    assert said == "[]\n"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def submit(cluster: Cluster, checkout: Checkout, *arguments: str) -> Submitted:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes with two GPUs each; without Slurm its tests are skipped."""
     require(not missing(), f"{missing()} not installed (Debian: apt-get install slurm-wlm munge)")
+    require(find_spec("snakemake_executor_plugin_slurm") is not None, "no plugin for Slurm: make slurm")
     reason = obstacle()
     require(reason is None, f"no Slurm: {reason}", installable=False)
     started = running(tmp_path_factory.mktemp("slurm"))

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -345,6 +346,13 @@ def test_a_data_set_that_cannot_be_is_one_line_before_any_job(
     assert told in line
 
 
+@pytest.fixture
+def slurm() -> None:
+    """Snakemake's plugin for Slurm."""
+    require(find_spec("snakemake_executor_plugin_slurm") is not None, "no plugin for Slurm: make slurm")
+
+
+@pytest.mark.usefixtures("slurm")
 def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(checkout: Checkout) -> None:
     arguments = ("--workflow-profile", "profiles/slurm", "--configfile", "config/demo.yaml")
     output = checkout.snakemake("--dry-run", *arguments).stdout
@@ -361,6 +369,7 @@ def test_the_slurm_profile_submits_the_forward_passes_of_a_model_as_one_job(chec
     assert groups["tables"] == 1
 
 
+@pytest.mark.usefixtures("slurm")
 def test_every_engine_plans_the_same_submissions(
     checkout: Checkout, tiny_settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -122,9 +122,8 @@ def test_a_run_that_has_only_begun_has_done_no_step(folder: Path, capsys: pytest
 def test_the_settings_name_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "own.yaml").write_text("run: own\n")
     assert cli.main(["status", "--configfile", "own.yaml"]) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "polygate status: no run own was started in this folder: go to where `snakemake` was called, or name its settings"
-    ]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("polygate status: no run own was started in this folder: go to where `snakemake` was called")
 
 
 def end(folder: Path, run: str) -> None:
