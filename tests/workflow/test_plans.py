@@ -346,6 +346,48 @@ def test_a_data_set_that_cannot_be_is_one_line_before_any_job(
     assert told in line
 
 
+COUNTING = """
+import sys
+from collections import Counter
+from snakemake.cli import main
+from snakemake.jobs import Job
+from snakemake.output_index import OutputIndex
+looked, worded, match, message = Counter(), [], OutputIndex.match, Job.message.fget
+OutputIndex.match = lambda index, file: looked.update([(id(index), str(file))]) or match(index, file)
+Job.message = property(lambda job: worded.append(job) or message(job))
+try:
+    main()
+except SystemExit:
+    print("looked", len(looked), "again", looked.total() - len(looked), "worded", len(worded))
+"""
+"""Snakemake, which says for how many files it has looked for rules, how often again, and how many jobs it worded."""
+
+
+def test_a_plan_looks_for_each_files_rule_once_and_words_no_job_that_it_does_not_list(
+    checkout: Checkout, tiny_settings: dict[str, Any]
+) -> None:
+    """Jobs read what others read, so the one was two fifths of a large plan's calls, the other a quarter."""
+    arguments = ("--dry-run", "--configfile", checkout.configure(tiny_settings))
+    told = {}
+    for quiet in ((), ("--quiet", "rules")):
+        done = subprocess.run(
+            [sys.executable, "-c", COUNTING, "--cores", "2", *arguments, *quiet],
+            cwd=checkout.folder,
+            env=checkout.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        (found,) = re.findall(r"looked (\d+) again (\d+) worded (\d+)", done.stdout)
+        told[bool(quiet)] = jobs(done.stdout), *map(int, found)
+    (listed, files, again, worded), (quiet_listed, quiet_files, quiet_again, quiet_worded) = told[False], told[True]
+    assert quiet_listed == listed
+    assert quiet_files == files > listed.total()
+    assert again == quiet_again == 0
+    assert worded == listed.total()
+    assert quiet_worded == 0
+
+
 @pytest.fixture
 def slurm() -> None:
     """Snakemake's plugin for Slurm."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,9 @@ class Columns:
 
 def find(folder: Path, language: str) -> Path | None:
     """The plain file of a language in a folder, None when there is none; case counts, whatever the disk thinks."""
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    return next((folder / f"{language}{suffix}" for suffix in SUFFIXES if f"{language}{suffix}" in names), None)
+    names = set(os.listdir(folder))
+    found = (folder / f"{language}{suffix}" for suffix in SUFFIXES if f"{language}{suffix}" in names)
+    return next((path for path in found if path.is_file()), None)
 
 
 def rows(path: Path, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
