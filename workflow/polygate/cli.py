@@ -9,6 +9,7 @@ import argparse
 import importlib
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from polygate import orphans, startup
@@ -89,10 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 1 with one line on stderr, 2 for a wrong call, 130 for Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="polygate", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="polygate", description=_help(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = {name: f"polygate.stages.{name}" for name in STAGES}
     names |= {name: f"polygate.commands.{name}" for name in COMMANDS}
-    parser.add_argument("stage", choices=sorted(names), metavar="stage", help=", ".join(sorted(names)))
+    parser.add_argument("stage", choices=sorted(names), metavar="command", help="one of these")
     if not given or given[0] not in names:
         parser.parse_args(given[:1])
         return 2
@@ -112,6 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"polygate {stage}: interrupted")
         return 130
     return 0
+
+
+def _help() -> str:
+    """What `polygate --help` says: a line for each command, and the names of the stages."""
+    commands = [f"  {name:<11}{told}" for name, told in COMMANDS.items()]
+    stages = textwrap.fill(", ".join(STAGES), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    more = "polygate <command> --help says more of each."
+    return "\n".join(["What a person calls:", *commands, "", "What the workflow's rules call:", stages, "", more])
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@ class PolygateError(Exception):
     """
 
     def __init__(self, what: str, *, where: object = None, do: str = "") -> None:
+        self.what, self.where, self.do = what, where, do
         line = what.strip().rstrip(".")
         if where is not None:
             line += f", in {where}"

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +74,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(final)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise PolygateError(
-                "no space left on the disk", where=final, do="free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise PolygateError("can't write", where=final, do="check the folder's permissions") from error
+        _explain(error, final)
         raise
     finally:
         if temporary is not None:
@@ -335,12 +330,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
         temporary.rename(folder)
     except Exception as error:
-        if _is_full(error):
-            raise PolygateError(
-                "no space left on the disk", where=folder, do="free some space and run the same command again"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise PolygateError("can't write", where=folder, do="check the folder's permissions") from error
+        _explain(error, folder)
         raise
     finally:
         if temporary is not None:
@@ -355,6 +345,40 @@ def _flush(folder: Path) -> None:
             with path.open("rb+") as written:
                 os.fsync(written.fileno())
             path.chmod(mode)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there; `PolygateError` when that can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _explain(error, folder)
+        raise
+
+
+def check_replaceable(folder: Path, names: Collection[str], what: str) -> None:
+    """`PolygateError` when something is at `folder` that is no earlier `what`: one whose files are all among `names`.
+
+    `atomic_folder` replaces what is there: whoever writes to a folder that a person names asks here first.
+    """
+    if not folder.exists():
+        return
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    if not folder.is_dir() or not set(found) <= set(names):
+        raise PolygateError(f"is there already, and no {what}", where=folder, do="name another folder with --output")
+
+
+def _explain(error: Exception, path: Path) -> None:
+    """Raise what a person can mend in one line: a full disk, no permission, a file where a folder should be."""
+    if _is_full(error):
+        raise PolygateError(
+            "no space left on the disk", where=path, do="free some space and run the same command again"
+        ) from error
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        raise PolygateError("can't write", where=path, do="check the folder's permissions") from error
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        raise PolygateError("can't write: a file is where a folder should be, or a folder where a file", where=path)
 
 
 def _is_full(error: Exception) -> bool:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polygate.decision.calibration import decide
-from polygate.decision.gate import Gate
+from polygate.decision.gate import Gate, given
 from polygate.errors import PolygateError
 from polygate.forward.batching import left_pad, position_ids
 from polygate.forward.blocks import decoder_blocks, stream_of
@@ -50,8 +50,6 @@ from polygate.steering import interventions
 
 __all__ = ["Decisions", "Gate", "Lines", "Routed", "attach", "intervention", "load"]
 
-FILE = "gate.safetensors"
-"""The gate in the folder that `polygate calibrate` writes, and `polygate export --to hub`."""
 _PAST = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
 """Ways of a transformers model to write text that don't go through `generate`."""
 
@@ -61,12 +59,7 @@ def load(path: str | Path) -> Gate:
 
     Raises `PolygateError` when the file is broken or not a gate, and for a folder without one.
     """
-    path = Path(path)
-    if not path.is_dir():
-        return Gate.load(path)
-    if not (path / FILE).is_file():
-        raise PolygateError(f"no {FILE} in this folder", where=path, do="name one of its files")
-    return Gate.load(path / FILE)
+    return given(path)
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,17 @@ def test_a_folder_that_is_no_record_is_left_alone(
     assert contents(tmp_path / "mine") == {"notes.txt": b"mine"}
 
 
+def test_a_record_that_somebody_has_added_to_is_left_alone(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bundle(run, tmp_path / "mine") == bundle(run, tmp_path / "mine") == 0
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    before = contents(tmp_path / "mine")
+    assert bundle(run, tmp_path / "mine") == 1
+    assert "is there already, and no record" in capsys.readouterr().err
+    assert contents(tmp_path / "mine") == before
+
+
 def test_a_file_that_names_a_path_of_this_machine_stops_it(
     run: Placed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Placed:
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("words\nhello\n", "column 'text' is missing, in PROMPTS: columns are text"),
+        ("words\nhello\n", "column 'text' is missing, in PROMPTS: columns are text; subset may be there"),
         ("text\n  \n", "row 0: no text, in PROMPTS"),
         ("text,subset\nhello,bad\n", "row 0: subset 'bad' is neither harmful nor harmless, in PROMPTS"),
         ("text,subset\nhello,harmful\nyou,\n", "row 1: no subset, where others have one, in PROMPTS"),
@@ -57,3 +57,28 @@ def test_a_model_that_the_run_lacks_is_named_beside_those_it_has(
     (tmp_path / "own.csv").write_text("text\nhello\n")
     assert cli.main(["calibrate", str(run.folder), "beta", "l9", str(tmp_path / "own.csv")]) == 1
     assert capsys.readouterr().err.startswith("polygate calibrate: model beta has no results; there are alpha, in ")
+
+
+def test_what_lies_where_the_gate_would_go_is_left_alone(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder is replaced whole, so that of somebody else would be gone."""
+    (tmp_path / "own.csv").write_text("text\nhello\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    for output in ("mine", "own.csv"):
+        command = ["calibrate", str(run.folder), "alpha", "l9", str(tmp_path / "own.csv")]
+        assert cli.main([*command, "--output", str(tmp_path / output)]) == 1
+        told = f"is there already, and no such gate, in {tmp_path / output}: name another folder with --output"
+        assert capsys.readouterr().err == f"polygate calibrate: {told}\n"
+    assert (tmp_path / "mine/notes.txt").read_text() == "mine"
+    assert (tmp_path / "own.csv").read_text() == "text\nhello\n"
+
+
+def test_a_language_that_is_no_folders_name_needs_an_output(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.csv").write_text("text\nhello\n")
+    assert cli.main(["calibrate", str(run.folder), "alpha", "../l9", str(tmp_path / "own.csv")]) == 1
+    told = "language '../l9' can't be a folder's name: name a folder with --output"
+    assert capsys.readouterr().err == f"polygate calibrate: {told}\n"

@@ -168,3 +168,8 @@ def test_runs_that_share_nothing_are_one_line(
     (tmp_path / "empty").mkdir()
     assert compare((runs[0], replace(other, folder=tmp_path / "empty")), tmp_path / "x") == 1
     assert "not the results of a finished run" in capsys.readouterr().err
+    (tmp_path / "file").write_text("mine")
+    assert compare(runs, tmp_path / "file") == 1
+    assert "can't write: a file is where a folder should be" in capsys.readouterr().err
+    assert compare((runs[0], replace(other, folder=tmp_path / "absent")), tmp_path / "x") == 1
+    assert "no such folder" in capsys.readouterr().err

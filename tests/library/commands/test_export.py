@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from polygate import gates
 from polygate.cli import main
@@ -191,5 +191,26 @@ def test_an_export_replaces_an_export_and_nothing_else(folder: Path, capsys: pyt
     assert main(command) == 1
     assert "no such export" in capsys.readouterr().err
     assert (Path("out") / "mine.txt").read_text() == "kept"
-    assert main(["export", "absent", "--to", "hub"]) == 1
-    assert "no gate here" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("name", ["absent", "folder", "prompts.csv", "model.safetensors"])
+def test_what_is_no_gate_is_one_line_that_advises_to_delete_nothing(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be anything: a model's weights, the user's own prompts."""
+    Path("folder").mkdir()
+    Path("prompts.csv").write_text("text\nhello\n")
+    save_file({"x": np.zeros(2)}, "model.safetensors")
+    assert main(["export", name, "--to", "hub"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f", in {name}" in line
+    assert line.endswith(
+        ": give a whole gate: a file from a gates/ folder of a run, or the folder that calibrate wrote"
+    )
+    assert "delete" not in line
+
+
+def test_commands_to_type_are_quoted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folder), "--to", "hub", "--output", "für alle"]) == 0
+    assert "hf upload ORGANISATION/NAME 'für alle'\n" in capsys.readouterr().out

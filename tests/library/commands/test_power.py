@@ -38,7 +38,10 @@ def test_every_tier_and_quantity_has_its_rows_and_more_prompts_show_less(
             ]
             assert float(more["detectable"]) < float(row["detectable"])
     said = capsys.readouterr().out
-    assert "Differences that are found in 80 % of experiments (two-sided, p < 0.05), in points:" in said
+    found = (
+        "Differences that are found in 80 % of experiments (two-sided, p < 0.05), in points of 100, by the number of "
+    )
+    assert f"{found}test prompts of each class:" in said
     assert "- harmful prompts refused, mean over 2 low-resource languages, 3 draws: " in said
     assert (tmp_path / "power.svg").read_text().startswith("<?xml")
 
@@ -76,3 +79,13 @@ def test_wrong_numbers_are_one_line(
     assert cli.main(["power", str(run.folder), *arguments, "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"polygate power: {line}\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_the_folder_would_be_is_one_line(
+    run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    assert cli.main(["power", str(run.folder), "--prompts", "50", "--output", str(tmp_path / "mine")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("polygate power: can't write: a file is where a folder should be")
+    assert (tmp_path / "mine").read_text() == "mine"

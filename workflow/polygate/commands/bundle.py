@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from polygate.errors import PolygateError
-from polygate.report.record import Record
+from polygate import files
+from polygate.report import record
 from polygate.tables.comparison import Run
 
 
@@ -26,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
     """Gather, describe, write."""
     found = Run(args.run)
     output = args.output or Path(f"{args.run.resolve().name}-record")
-    if output.exists() and not (output / "ro-crate-metadata.json").is_file():
-        raise PolygateError("is there already, and no record", where=output, do="name another folder with --output")
-    names = Record(found, args.with_completions, args.licence).write(output)
+    files.check_replaceable(output, record.files_of(output), "record")
+    names = record.Record(found, args.with_completions, args.licence).write(output)
     texts = "prompts and completions with it" if args.with_completions else "prompts by hash, no completions"
-    print(f"{output}: {len(names)} files ({texts}); to check: cd {output} && sha256sum --check {names[-1]}")
+    there = shlex.quote(str(output))
+    print(f"{output}: {len(names)} files ({texts}); to check: cd {there} && sha256sum --check {names[-1]}")

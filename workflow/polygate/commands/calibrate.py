@@ -21,7 +21,7 @@ from polygate.decision import calibration, card, few, guarantees
 from polygate.decision.conformal import Reference
 from polygate.decision.few import CALIBRATORS, Calibrated, Own
 from polygate.decision.fitting import Fitted
-from polygate.decision.gate import coordinates
+from polygate.decision.gate import FILE, coordinates
 from polygate.decision.guarantees import RULES
 from polygate.errors import PolygateError
 from polygate.forward import identity
@@ -40,6 +40,8 @@ from polygate.tables.comparison import Run
 
 COLUMNS = Columns(("text",), ("subset",))
 SUBSETS = ("harmful", "harmless")
+CARD, PROVENANCE = "card.md", "provenance.json"
+"""Files of the folder that is written, beside the gate."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     for name in ("alpha", "delta"):
         if not 0 < getattr(args, name) < 1:
             raise PolygateError(f"--{name} must lie between 0 and 1")
+    output = args.output or _folder(args.model, args.language)
+    files.check_replaceable(output, (FILE, CARD, PROVENANCE), "such gate")
     texts, labels = read_prompts(args.prompts)
     found = Run(args.run)
     if args.model not in found.models():
@@ -103,7 +107,6 @@ def run(args: argparse.Namespace) -> None:
         "polygate.commands.calibrate",
         **{"rule": args.rule, **how, "language": args.language, "sources": sources, "prompts": len(texts), **counts},
     )
-    output = args.output or Path(f"{args.model}-{args.language}-gate")
     about = [f"Calibrated by rule {args.rule} on {told(len(texts), counts)}: {calibrated.said}.", seen(calibrated, own)]
     facts = {"name": args.model, "dtype": options.dtype, "quantisation": options.quantisation}
     facts["attention"] = options.attention
@@ -113,12 +116,20 @@ def run(args: argparse.Namespace) -> None:
         [whole], steering, settings.gate, directions.singular_values[choice.layer], facts, f"by rule {args.rule}"
     )
     with files.atomic_folder(output) as temporary:
-        gate.save(temporary / "gate.safetensors", made, {"model": model})
-        page = read.replace("0.0.safetensors", "gate.safetensors") + "\n## Promise\n\n" + "\n\n".join(about) + "\n"
-        files.write_text(temporary / "card.md", page)
-        files.write_json(temporary / "provenance.json", made)
+        gate.save(temporary / FILE, made, {"model": model})
+        page = read.replace("0.0.safetensors", FILE) + "\n## Promise\n\n" + "\n\n".join(about) + "\n"
+        files.write_text(temporary / CARD, page)
+        files.write_json(temporary / PROVENANCE, made)
     print("\n".join(about))
-    print(f"The gate: {output}/gate.safetensors, its card: {output}/card.md")
+    print(f"The gate: {output / FILE}, its card: {output / CARD}")
+
+
+def _folder(model: str, language: str) -> Path:
+    """Where a gate goes when nobody says; `PolygateError` for a language that is no name of a folder."""
+    folder = Path(f"{model}-{language}-gate")
+    if len(folder.parts) != 1:
+        raise PolygateError(f"language {language!r} can't be a folder's name", do="name a folder with --output")
+    return folder
 
 
 def read_prompts(path: Path) -> tuple[list[str], NDArray[np.bool_] | None]:

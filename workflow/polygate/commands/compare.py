@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     rows = comparison.build(runs, models)
     if not rows:
         raise PolygateError("the runs share no language, prompt and number", do="compare runs on the same prompts")
-    args.output.mkdir(parents=True, exist_ok=True)
+    files.make_folder(args.output)
     comparison.save(rows, args.output / "comparison.csv")
     page = "\n".join(lines(runs, models, rows)) + "\n"
     files.write_text(args.output / "comparison.md", page)
@@ -89,7 +89,8 @@ def _row(row: Mapping[str, Any], level: float) -> str:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    budget = "" if row["budget"] is None else f" with {row['budget']} examples"
+    examples = "example" if row["budget"] == 1 else "examples"
+    budget = "" if row["budget"] is None else f" with {row['budget']} {examples}"
     arm = {"": "", "none": ", unsteered"}.get(row["arm"], f", {row['arm']}")
     judge = f" ({row['judge']})" if row["judge"] else ""
     return " ".join(filter(None, [row["subset"], HEADINGS[row["quantity"]] + arm + budget])) + judge

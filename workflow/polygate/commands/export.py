@@ -8,11 +8,10 @@ polygate export GATE --to hub            # a folder to upload, with its model ca
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from polygate.decision import export
-from polygate.decision.gate import Gate
-from polygate.errors import PolygateError
+from polygate.decision import export, gate
 
 TARGETS = ("safetensors", "gguf", "hub")
 
@@ -29,21 +28,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, write, say what was written and what was lost."""
-    path = args.gate / export.GATE if args.gate.is_dir() else args.gate
-    if not path.is_file():
-        raise PolygateError("no gate here", where=path, do="give a gate's file, or the folder that calibrate wrote")
-    gate = Gate.load(path)
+    path = gate.file_of(args.gate)
+    found = gate.given(path)
     name = args.gate.resolve().name.removesuffix(".safetensors")
     output: Path = args.output or Path(f"{name}-{args.to}")
     if args.to == "safetensors":
-        names = export.to_safetensors(gate, output)
+        names = export.to_safetensors(found, output)
     elif args.to == "gguf":
-        hint = "unknown" if args.model is None else export.architecture(args.model, gate)
-        names = export.to_gguf(gate, output, hint)
+        hint = "unknown" if args.model is None else export.architecture(args.model, found)
+        names = export.to_gguf(found, output, hint)
         print("\n".join(["Lost in a control vector:", *(f"- {sentence}" for sentence in export.LOST)]))
     else:
         card = path.parent / "card.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        names = export.to_hub(path, gate, output, args.base_model, args.licence, text)
-        print(f"To upload: hf upload ORGANISATION/NAME {output}")
+        names = export.to_hub(path, found, output, args.base_model, args.licence, text)
+        print(f"To upload: hf upload ORGANISATION/NAME {shlex.quote(str(output))}")
     print(f"{output}: {', '.join(names)}")

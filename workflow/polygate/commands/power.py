@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from polygate import files
 from polygate.errors import PolygateError
 from polygate.measurement.power import prompts_for
 from polygate.tables import power
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     draws = args.draws or sorted({1, found.gate.draws})
     asked = sorted(set(args.prompts or PROMPTS))
     rows = power.build(found, prompts=asked, languages=sorted(set(args.languages)), draws=draws, power=args.power)
-    args.output.mkdir(parents=True, exist_ok=True)
+    files.make_folder(args.output)
     power.save(rows, args.output / "power.csv")
     figure.draw(rows, args.output / "power.svg")
     print("\n".join(lines(rows)))
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
 def lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the table tells, a line per tier and quantity: at its most languages and draws."""
     power = f"{rows[0]['power']:.0%}".replace("%", " %")
-    yield f"Differences that are found in {power} of experiments (two-sided, p < {rows[0]['level']:.3g}), in points:"
+    found = f"found in {power} of experiments (two-sided, p < {rows[0]['level']:.3g})"
+    yield f"Differences that are {found}, in points of 100, by the number of test prompts of each class:"
     for tier, quantity in dict.fromkeys((row["tier"], row["quantity"]) for row in rows):
         here = [row for row in rows if (row["tier"], row["quantity"]) == (tier, quantity)]
         languages, draws = max(row["languages"] for row in here), max(row["draws"] for row in here)
@@ -69,6 +71,6 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         told = ", ".join(f"{100 * row['detectable']:.1f} with {row['prompts']}" for row in most)
         errors = {row["prompts"]: row["error"] for row in most}
         five = prompts_for(0.05, errors, level=rows[0]["level"], power=rows[0]["power"])
-        enough = f"{five} prompts a class show 5 points" if five else "none of these shows 5 points"
+        enough = f"{five} show 5 points" if five else "none of these shows 5 points"
         examples = f", {draws} draws" if draws > 1 else ""
         yield f"{of}{examples}: {told}; {enough}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from polygate import files, gates
+from polygate.decision.gate import file_of
 from polygate.errors import PolygateError
 from polygate.forward import identity
 from polygate.forward.options import Options
@@ -90,8 +91,7 @@ def options_of(args: argparse.Namespace) -> Options:
         Options(dtype=dtype, attention=attention, quantisation=quantisation, **more)
         for quantisation, dtype, attention in product(quantisations, dtypes, attentions)
     ]
-    path = args.gate / gates.FILE if args.gate.is_dir() else args.gate
-    wanted = files.safetensors_metadata(path).get("model")
+    wanted = files.safetensors_metadata(file_of(args.gate)).get("model")
     if args.unchecked or not wanted:
         return tried[0]
     with tempfile.TemporaryDirectory() as cache:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate import files
-from polygate.decision.gate import Gate
+from polygate.decision.gate import FILE, Gate
 from polygate.errors import PolygateError
 from polygate.provenance import provenance
 
@@ -25,7 +25,7 @@ WEIGHTS, SPECIFICATION, VECTOR, GATE, CARD = (
     "weights.safetensors",
     "spec.json",
     "control-vector.gguf",
-    "gate.safetensors",
+    FILE,
     "README.md",
 )
 
@@ -245,8 +245,7 @@ def _section(card: str, name: str) -> str:
 
 def _new(folder: Path, names: tuple[str, ...]) -> Any:
     """A folder to be written whole; `PolygateError` when something else than an earlier export is there."""
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= set(names)):
-        raise PolygateError("is there already, and no such export", where=folder, do="name another with --output")
+    files.check_replaceable(folder, names, "such export")
     return files.atomic_folder(folder)
 
 

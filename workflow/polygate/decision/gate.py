@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from polygate.settings.types import Scope
 
 Solver = Literal["convex", "adamw"]
+FILE = "gate.safetensors"
+"""The gate in the folder that `polygate calibrate` writes, and `polygate export --to hub`."""
+_GIVE = "give a whole gate: a file from a gates/ folder of a run, or the folder that calibrate wrote"
 _ARRAYS = ("basis", "mean", "scale", "weights", "v")
 _SCALARS = ("bias", "threshold", "alpha")
 
@@ -104,7 +107,7 @@ class Gate:
         tensors, metadata = files.read_safetensors(path)
         missing = [name for name in (*_ARRAYS, *_SCALARS) if name not in tensors]
         if missing or "layer" not in metadata:
-            raise PolygateError("not a gate", where=path, do="give a file from a gates/ folder")
+            raise PolygateError("not a gate", where=path, do=_GIVE)
         with files.understood(path, "a gate"):
             balance = {name: (pair[0], pair[1]) for name, pair in json.loads(metadata["balance"]).items()}
             return cls(
@@ -133,6 +136,24 @@ class Gate:
 def load(path: str | Path) -> Gate:
     """Read a saved gate: `Gate.load`."""
     return Gate.load(path)
+
+
+def file_of(path: str | Path) -> Path:
+    """The file of a gate that a person names: by it, or by the folder that `polygate calibrate` or `export` wrote."""
+    path = Path(path)
+    return path / FILE if path.is_dir() else path
+
+
+def given(path: str | Path) -> Gate:
+    """Read a gate that a person names, see `file_of`; `PolygateError` when there is none, or it is broken.
+
+    Never with the advice to delete the file: it may be anything.
+    """
+    file = file_of(path)
+    try:
+        return Gate.load(file)
+    except PolygateError as error:
+        raise PolygateError(error.what, where=error.where, do=_GIVE) from None
 
 
 def coordinates(x: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[np.float32]:

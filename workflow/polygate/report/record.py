@@ -146,6 +146,13 @@ class Record:
         }
 
 
+def files_of(folder: Path) -> set[str]:
+    """Paths of the files of an earlier record in a folder, none where there is no record."""
+    path = folder / CHECKSUMS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return {line.partition("  ")[2] for line in lines} | {CHECKSUMS}
+
+
 def _file(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     return {

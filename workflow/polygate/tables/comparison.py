@@ -88,6 +88,8 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The run's settings as its report names them; `PolygateError` when the run has none yet."""
         path = self.folder / "report" / "config.yaml"
+        if not self.folder.is_dir():
+            raise PolygateError("no such folder", where=self.folder, do="give a run's folder of results: results/{run}")
         if not path.is_file():
             raise PolygateError("not the results of a finished run (no report/config.yaml)", where=self.folder)
         return read_yaml(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ class Columns:
 
 def find(folder: Path, language: str) -> Path | None:
     """The plain file of a language in a folder, None when there is none; case counts, whatever the disk thinks."""
-    names = set(os.listdir(folder))
+    names = {path.name for path in folder.iterdir()}
     found = (folder / f"{language}{suffix}" for suffix in SUFFIXES if f"{language}{suffix}" in names)
     return next((path for path in found if path.is_file()), None)
 
@@ -49,7 +48,7 @@ def rows(path: Path, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
     stands in it twice or is called nearly like one that is read.
     """
     if path.suffix not in SUFFIXES:
-        raise PolygateError(f"can't read {path.suffix or 'a file without suffix'}", where=path, do=f"use {SUFFIXES}")
+        raise PolygateError(f"can't read {path.suffix or 'a file without suffix'}", where=path, do=f"use {FORMATS}")
     if path.suffix == ".parquet":
         found = _parquet(path, columns)
     else:
@@ -77,9 +76,9 @@ def _check_columns(names: Sequence[str], path: Path, columns: Columns) -> None:
     _check_names(names, path, columns)
     absent = [name for name in columns.required if name not in names]
     if absent:
-        raise PolygateError(
-            f"column {absent[0]!r} is missing", where=path, do=f"columns are {', '.join(columns.required)}"
-        )
+        more = f"; {', '.join(columns.optional)} may be there" if columns.optional else ""
+        asked = f"columns are {', '.join(columns.required)}{more}"
+        raise PolygateError(f"column {absent[0]!r} is missing", where=path, do=asked)
 
 
 def _check_names(names: Sequence[str], path: Path, columns: Columns) -> None:
