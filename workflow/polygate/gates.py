@@ -214,8 +214,12 @@ class Routed:
     def answer(self, prompts: Sequence[str], max_new_tokens: int = 128, **options: Any) -> list[str]:
         """Answers to `prompts`, each in the chat template as a user's turn, tokenised as the workflow does.
 
-        Greedy unless `options` of `generate` say otherwise.
+        Greedy unless `options` of `generate` say otherwise. Raises `PolygateError` for what is no list of texts.
         """
+        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise PolygateError("prompts are no list of texts", do='call it as: answer(["…"])')
+        if not prompts:
+            return []
         rows = tokenise(self.tokenizer, list(prompts), None, self.model.get_input_embeddings().num_embeddings)
         pad = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
         ids, mask = left_pad(rows, pad, next(self.model.parameters()).device)
@@ -234,6 +238,8 @@ def attach(
     routed all the same. Raises `PolygateError` for a gate of another width or depth, for a model that has a gate, and
     for a log that can't be written.
     """
+    if not isinstance(gate, Gate):
+        raise PolygateError(f"not a gate ({type(gate).__name__})", do="give what gates.load(path) returns")
     template = getattr(tokenizer, "chat_template", None)
     # Templates are Jinja's: without it, transformers renders none either.
     if isinstance(template, str) and find_spec("jinja2") is not None:

@@ -161,6 +161,15 @@ def test_a_run_that_is_not_finished_is_one_line(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "record").exists()
 
 
+def test_half_a_run_is_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Placed) -> None:
+    shutil.copytree(run.folder, tmp_path / "half")
+    lost = next((tmp_path / "half/prompts").glob("*/*.parquet"))
+    lost.unlink()
+    assert cli.main(["bundle", str(tmp_path / "half"), "--output", str(tmp_path / "record")]) == 1
+    assert f"the run has lost {lost.relative_to(tmp_path / 'half')}, in " in capsys.readouterr().err
+    assert not (tmp_path / "record").exists()
+
+
 def test_a_folder_that_is_no_record_is_left_alone(
     run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,13 @@ def test_a_file_where_the_folder_would_be_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("polygate power: can't write: a file is where a folder should be")
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_what_the_run_has_lost_is_named(run: Placed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run.folder, tmp_path / "half")
+    lost = sorted((tmp_path / "half").glob(f"alpha/judgements/{JUDGE}/none/*/*.parquet"))[0]
+    lost.unlink()
+    command = ["power", str(tmp_path / "half"), "--prompts", "50", "--output", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    told = f"Left out, since the run's folder has lost it: {lost.relative_to(tmp_path / 'half')}"
+    assert told in capsys.readouterr().out.splitlines()

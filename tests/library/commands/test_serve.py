@@ -23,6 +23,7 @@ from library.forward.gated import TEXTS, gate_for
 from library.forward.tiny import build_folder
 from polygate import gates
 from polygate.cli import main
+from polygate.decision.gate import FILE
 from polygate.forward import identity
 from polygate.forward.loading import fingerprint, load
 from polygate.forward.options import Options
@@ -50,7 +51,7 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # transformers has markers of its own for answers of this type, which the chat template doesn't write.
     model = build_folder(root / "tiny", "qwen2")
     of = identity.of(Options(), fingerprint(model, root / "cache"))
-    gate_for(load(model, Options())).save(root / gates.FILE, {}, {"model": of})
+    gate_for(load(model, Options())).save(root / FILE, {}, {"model": of})
     return root
 
 

@@ -20,6 +20,7 @@ from library.forward.gated import TEXTS, gate_for
 from library.forward.steered import single
 from library.forward.tiny import ARCHITECTURES
 from polygate import gates
+from polygate.decision.gate import FILE
 from polygate.errors import PolygateError
 from polygate.forward.capture import capture
 from polygate.forward.interventions import Intervention, Part
@@ -211,12 +212,24 @@ def test_a_gate_that_was_removed_leaves_the_next_one_on(loaded_model: Loader) ->
         assert second.decisions is not None
 
 
+def test_what_is_no_list_of_texts_or_no_gate_is_one_line(loaded_model: Loader) -> None:
+    loaded = loaded_model("llama")
+    wrong: Any = "results/gate"
+    with pytest.raises(PolygateError, match=r"not a gate \(str\): give what gates\.load"):
+        gates.attach(loaded.model, loaded.tokenizer, wrong)
+    with gates.attach(loaded.model, loaded.tokenizer, gate_for(loaded)) as routed:
+        for prompts in (TEXTS[0], [None]):
+            with pytest.raises(PolygateError, match="no list of texts"):
+                routed.answer(prompts)
+        assert routed.answer([]) == []
+
+
 def test_a_folder_holds_its_gate(loaded_model: Loader, tmp_path: Path) -> None:
     gate = gate_for(loaded_model("llama"))
     with pytest.raises(PolygateError, match=r"file not found, in .*gate\.safetensors: give a whole gate"):
         gates.load(tmp_path)
-    gate.save(tmp_path / gates.FILE, {})
-    assert gates.load(tmp_path).threshold == gates.load(tmp_path / gates.FILE).threshold == gate.threshold
+    gate.save(tmp_path / FILE, {})
+    assert gates.load(tmp_path).threshold == gates.load(tmp_path / FILE).threshold == gate.threshold
 
 
 def test_threads_wait_for_each_other(loaded_model: Loader) -> None:

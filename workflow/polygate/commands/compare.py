@@ -61,7 +61,8 @@ def lines(runs: tuple[Run, Run], models: Sequence[tuple[str, str]], rows: Sequen
     yield ""
     yield "## What was done differently"
     yield ""
-    told = [*_unlike(runs, models), *_prompts(runs)]
+    lacking = [f"{name} has lost {lost}" for name, run in zip("ab", runs, strict=True) for lost in run.lacking()]
+    told = [*lacking, *_unlike(runs, models), *_prompts(runs)]
     yield from (f"- {line}" for line in told or ["nothing that the settings, versions or prompts tell"])
     for model, of_model in itertools.groupby(rows, key=lambda row: row["model"]):
         yield ""
@@ -143,6 +144,6 @@ def _prompts(runs: tuple[Run, Run]) -> Iterator[str]:
     for language in both:
         found = shared(runs, runs[0].main, language)
         if found is None:
-            yield f"{language}: other prompts, nothing to pair"
+            yield f"{language}: prompts of one run alone, nothing to pair"
         elif found.left_out:
             yield f"{language}: {len(found.test.ids)} prompts are shared, {found.left_out} are not"

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
     files.make_folder(args.output)
     power.save(rows, args.output / "power.csv")
     figure.draw(rows, args.output / "power.svg")
+    for lost in found.lacking():
+        print(f"Left out, since the run's folder has lost it: {lost}")
     print("\n".join(lines(rows)))
     print(f"Every number: {args.output / 'power.csv'}; the figure: {args.output / 'power.svg'}")
 

@@ -85,6 +85,8 @@ class Record:
                 where=self.run.folder,
                 do="run snakemake to its end",
             )
+        if lost := self.run.lacking():
+            raise PolygateError(f"the run has lost {', '.join(lost)}", where=self.run.folder, do="run snakemake again")
         found: dict[str, Any] = files.read_json(path)
         return found
 

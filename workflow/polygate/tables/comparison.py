@@ -141,6 +141,15 @@ class Run:
         found = (self.folder / model / "judgements").glob("*/*/*/")
         return {(path.parts[-3], path.parts[-2], path.parts[-1]) for path in found}
 
+    def lacking(self) -> list[str]:
+        """What a finished run has and this folder hasn't: prompts of a language, judgements of unsteered answers."""
+        languages = self.languages.all()
+        wanted = [f"prompts/{self.main}/{language}.parquet" for language in languages]
+        for model in self.models():
+            judged = f"{model}/judgements/{self.judge}/none/{self.main}"
+            wanted += [f"{judged}/{language}.parquet" for language in languages]
+        return [name for name in wanted if not (self.folder / name).is_file()]
+
     def versions(self, model: str) -> dict[str, str]:
         """Versions of the libraries that made the model's choices."""
         versions = files.read_provenance(self.folder / model / "choices.parquet").get("versions", {})
