@@ -236,3 +236,13 @@ def test_the_share_of_harmless_prompts_stands_beside_the_diagnosis(planted: tupl
     rows = read(planted[0] / "diagnosis.csv")
     assert rows
     assert all(float(row["harmless_refused"]) == refused[row["model"], row["language"]] for row in rows)
+
+
+def test_one_language_is_no_plural(tmp_path: Path) -> None:
+    languages = {"high": ["h1", "h2", "h3"], "low": ["l1"]}
+    of_model = found(Run(tmp_path / "run", models=("alpha",), languages=languages).write(), tmp_path)["models"]["alpha"]
+    told = [
+        text for name in ("know", "act", "repair") for text in (of_model[name]["sentence"], of_model[name]["short"])
+    ]
+    assert "1 low-resource language " in of_model["know"]["short"]
+    assert not re.search(r"\b1 ([a-z-]+ )?languages", " ".join(told))

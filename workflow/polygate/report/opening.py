@@ -60,7 +60,7 @@ class Run:
         tiers = ", ".join(f"{len(names)} {tier}-" for tier, names in self.languages.items() if names)
         total = sum(map(len, self.languages.values()))
         models = f"{len(self.models)} model{'s' if len(self.models) != 1 else ''}"
-        return f"Run {self.name}: {models}, {total} languages ({tiers}resource)."
+        return f"Run {self.name}: {models}, {total} language{'s' if total != 1 else ''} ({tiers}resource)."
 
 
 def write(

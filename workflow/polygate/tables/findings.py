@@ -139,15 +139,16 @@ def _know(tables: Tables, model: str, tiers: Sequence[str], level: float) -> dic
     )
     if encoder[tier]:
         separates += f", a small sentence encoder with {_unit(encoder[tier])}"
+    every = "the one language" if total == 1 else f"any of {total} languages"
     words = {
-        "yes": f"It knows, beyond the surface of the prompts in {beyond} of {total} languages",
-        "in part": f"It knows in part, beyond the surface of the prompts in {beyond} of {total} languages",
-        "no": f"Not beyond the surface of the prompts in any of {total} languages",
-        TOO_FEW: f"Too few prompts to tell what it knows in any of {total} languages",
-        "can't tell": f"Can't tell whether it knows more than the surface of the prompts in any of {total} languages",
+        "yes": f"It knows, beyond the surface of the prompts in {beyond} of {_languages(total)}",
+        "in part": f"It knows in part, beyond the surface of the prompts in {beyond} of {_languages(total)}",
+        "no": f"Not beyond the surface of the prompts in {every}",
+        TOO_FEW: f"Too few prompts to tell what it knows in {every}",
+        "can't tell": f"Can't tell whether it knows more than the surface of the prompts in {every}",
     }
     said = words[answer] + _beside_encoder(by_encoder[tier]) if compared else words[answer]
-    short = f"knows beyond the surface in {beyond} of {total} {tier}-resource languages"
+    short = f"knows beyond the surface in {beyond} of {_languages(total, tier)}"
     if compared:
         short += f" and beyond a small encoder in {by_encoder[tier][f'beyond {ENCODER}']}"
     short += f" (AUC {_unit(auc[tier], True)}, surface {_unit(strongest, True)}"
@@ -351,7 +352,7 @@ def _repair(tables: Tables, model: str, tiers: Sequence[str], budget: int, level
     words = {
         "yes": "They can",
         PRICED: "They can, at a price",
-        "in part": f"They can in part, in {len(repaired)} of {len(failing)} languages that fail",
+        "in part": f"They can in part, in {len(repaired)} of {_languages(len(failing))} that fail",
         "no": "They can't",
         "can't tell": "Can't tell",
         TOO_FEW: "Too few prompts to tell",
@@ -489,6 +490,10 @@ def _largest_rank(rows: Sequence[Row], model: str, tier: str) -> int | None:
 
 def _estimate(value: Number) -> float:
     return value["estimate"]
+
+
+def _languages(count: int, tier: str = "") -> str:
+    return f"{count} {tier and f'{tier}-resource '}language{'s' if count != 1 else ''}"
 
 
 def _examples(budget: int) -> str:
