@@ -2,10 +2,7 @@
 
 import gc
 import inspect
-
-from snakemake.jobs import Job
-from snakemake.output_index import OutputIndex
-from snakemake.settings.enums import Quietness
+from contextlib import suppress
 
 if not os.access(".", os.W_OK):
     sys.exit(f"polygate: can't write in {Path.cwd()}, where results go: name a folder of your own with --directory")
@@ -71,18 +68,25 @@ def tell_parameters():
 
 def match_each_file_once():
     """Let Snakemake look for the rule of a file once, not for each job that reads it: two in five of a plan's calls."""
+    from snakemake.output_index import OutputIndex
+
     OutputIndex.match_producers = cache(OutputIndex.match_producers)
 
 
 def word_no_hidden_jobs():
     """Keep a dry run that lists no jobs (--quiet rules) from wording every one's message and command all the same."""
+    from snakemake.jobs import Job
+    from snakemake.settings.enums import Quietness
+
     if Quietness.RULES in (workflow.output_settings.quiet or ()):
         listed = Job.log_info
         Job.log_info = lambda job, **how: None if workflow.dryrun else listed(job, **how)
 
 
-match_each_file_once()
-word_no_hidden_jobs()
+for quicken in (match_each_file_once, word_no_hidden_jobs):
+    # A Snakemake that is built otherwise is slower at worst.
+    with suppress(ImportError, AttributeError):
+        quicken()
 
 
 def look_only_when_a_job_ends():
