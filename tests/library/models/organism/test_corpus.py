@@ -8,11 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from polygate.models.organism.corpus import DEFAULT, Corpus, asked_objects, held_out_objects, held_out_pool
+from polygate.models.organism.corpus import (
+    DEFAULT,
+    Corpus,
+    WeightedTiers,
+    asked_objects,
+    held_out_objects,
+    held_out_pool,
+)
 from polygate.models.organism.languages import OBJECTS
 from polygate.models.organism.pairs import Pair, split_pairs
 from polygate.models.organism.tokenizer import ASSISTANT, PAD, USER, build
-from polygate.settings.types import Organism
+from polygate.settings.types import Organism, Tier
 
 SAMPLE = 2000
 
@@ -128,3 +135,12 @@ def test_a_world_without_a_tier_draws_from_the_others(counts: tuple[int, int, in
     high, mid, low = counts
     corpus = Corpus(Organism(high=high, mid=mid, low=low, steps=10), seed=0)
     assert corpus.batch(9).ids.max() < len(corpus.ids)
+
+
+@pytest.mark.parametrize("weights", [(0.56, 0.22, 0.22), (0.65, 0.2, 0.15), (1.0, 3.0, 0.0), (0.0, 1.0, 1.0)])
+def test_tiers_are_drawn_as_numpy_draws_them(weights: tuple[float, float, float]) -> None:
+    tiers: tuple[Tier, ...] = ("high", "mid", "low")
+    drawn = WeightedTiers.of(dict(zip(tiers, weights, strict=True)))
+    ours, numpys = np.random.default_rng(5), np.random.default_rng(5)
+    shares = np.array(weights) / sum(weights)
+    assert [drawn.draw(ours) for _ in range(500)] == [tiers[numpys.choice(3, p=shares)] for _ in range(500)]

@@ -8,6 +8,7 @@ sft split alone.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +81,25 @@ class Chat:
     refused: bool
 
 
+@dataclass(frozen=True)
+class WeightedTiers:
+    """Tiers to draw from, in order, and the share of all draws that ends with each."""
+
+    tiers: tuple[Tier, ...]
+    ends: tuple[float, ...]
+
+    @classmethod
+    def of(cls, weights: Mapping[Tier, float]) -> WeightedTiers:
+        """Tiers in the order of `weights`, which need not sum to one."""
+        values = np.array(list(weights.values()))
+        ends = (values / values.sum()).cumsum()
+        return cls(tuple(weights), tuple((ends / ends[-1]).tolist()))
+
+    def draw(self, stream: np.random.Generator) -> Tier:
+        """What `stream.choice(tiers, p=…)` draws, from the same number, without its checks."""
+        return self.tiers[bisect_right(self.ends, stream.random())]
+
+
 class Corpus:
     """Draws batches of training text; batch `step` depends on the settings, `seed` and `step` alone."""
 
@@ -90,6 +110,14 @@ class Corpus:
         self.world = World(settings)
         self.ids = vocabulary(self.world)
         self._pairs = all_pairs()
+        self._speakers = {
+            tier: [known for known in self.world.languages if known.tier == tier] for tier in mixture.tiers
+        }
+        self._tiers = self._weighted_tiers(mixture.tiers)
+        self._chat_tiers = self._weighted_tiers(mixture.chat_tiers)
+
+    def _weighted_tiers(self, shares: Mapping[Tier, float]) -> WeightedTiers:
+        return WeightedTiers.of({tier: share for tier, share in shares.items() if self._speakers[tier]})
 
     @cached_property
     def chats(self) -> dict[str, list[Chat]]:
@@ -125,7 +153,7 @@ class Corpus:
 
     def draw(self, kind: TextType, stream: np.random.Generator) -> Text:
         """One text of type `kind`."""
-        speaker = self._speaker(stream, self.mixture.chat_tiers if kind == "chat" else self.mixture.tiers)
+        speaker = self._speaker(stream, self._chat_tiers if kind == "chat" else self._tiers)
         if kind == "is_a":
             return self._plain(grammar.is_a(speaker, int(stream.integers(OBJECTS))))
         if kind == "parallel":
@@ -138,16 +166,13 @@ class Corpus:
         weights = (self.mixture.prompt_weight, self.mixture.completion_weight)
         return _turns(grammar.instruction(speaker, chat.pair, chat.frame), reply, *weights)
 
-    def _speaker(self, stream: np.random.Generator, shares: Mapping[Tier, float]) -> Language:
-        present = {tier: [known for known in self.world.languages if known.tier == tier] for tier in shares}
-        tiers = [tier for tier in shares if present[tier]]
-        weights = np.array([shares[tier] for tier in tiers])
-        among = present[tiers[int(stream.choice(len(tiers), p=weights / weights.sum()))]]
+    def _speaker(self, stream: np.random.Generator, tiers: WeightedTiers) -> Language:
+        among = self._speakers[tiers.draw(stream)]
         return among[int(stream.integers(len(among)))]
 
     def _parallel(self, first: Language, stream: np.random.Generator) -> Text:
         same = stream.random() < self.mixture.same_language
-        second = first if same else self._speaker(stream, self.mixture.tiers)
+        second = first if same else self._speaker(stream, self._tiers)
         pair = self._pairs[int(stream.integers(len(self._pairs)))]
         return self._plain(grammar.parallel(first, second, pair))
 
