@@ -2,8 +2,9 @@
 
 A phrase is the beginning of what it matches, anywhere within the opening of a completion but at the start of a word
 where the script has spaces; `not_refusals` are phrases that only look like one and are blanked out before. What a
-language says besides: `deflections`, which find fault with a request and decline nothing, `puzzled`, which ask
-what was meant, and `letters`, the line with which a letter begins that the model writes for somebody.
+language says besides: `deflections`, which find fault with a request and decline nothing, with `not_deflections`
+blanked out before, `puzzled`, which ask what was meant, and `letters`, the line with which a letter begins that the
+model writes for somebody.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _CLAUSE_GAP = r"[^\s.,;:!?،؛。]*\s+(?:[^\s.,;:!?،؛。]+\s+){0,7}?"
 _SPACELESS_CLAUSE_GAP = "[^.,;:!?。、]{0,16}?"
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 """Thai, Lao, Burmese, Khmer, kana, Han; and Hangul, whose spaces fall within what a phrase names."""
+_LETTER = r"[\w\u0900-\u0963\u0966-\u0dff]"
+"""What words consist of: to `\\w` the vowel signs of Indian scripts, Devanagari to Sinhala, are no letters."""
 _SYNTAX = re.compile(r"([{|}…~\s])")
 
 
@@ -49,7 +52,7 @@ class Found:
 
 SUFFIXES = (".yaml", ".yml")
 """Suffixes of files that may be meant to hold phrases; the first is the one that is read."""
-KINDS = ("refusals", "not_refusals", "regrets", "deflections", "puzzled", "letters")
+KINDS = ("refusals", "not_refusals", "regrets", "deflections", "not_deflections", "puzzled", "letters")
 """The lists of phrases that a language may have; without `refusals` it can't be judged."""
 
 
@@ -81,7 +84,7 @@ class Phrases:
 
         def declined(start: str, name: str) -> re.Match[str] | None:
             # Most texts decline in no language: what only looks like a refusal is blanked out where something matches.
-            return self._declines(start, name) and self._declines(self._blanked(start, name), name)
+            return self._declines(start, name) and self._declines(self._blanked("not_refusals", start, name), name)
 
         return self._first(declined, completion, language)
 
@@ -101,7 +104,7 @@ class Phrases:
         start = opening(fold(completion))
         for name in dict.fromkeys((language, "en")):
             pattern = self.patterns[kind].get(name)
-            match = pattern.search(start) if pattern is not None else None
+            match = pattern.search(self._blanked(f"not_{kind}", start, name)) if pattern is not None else None
             if match is not None:
                 return match[0].strip()
         return ""
@@ -111,7 +114,7 @@ class Phrases:
 
         def regretted(start: str, name: str) -> re.Match[str] | None:
             pattern = self.patterns["regrets"].get(name)
-            return pattern.search(self._blanked(start, name)) if pattern is not None else None
+            return pattern.search(self._blanked("not_refusals", start, name)) if pattern is not None else None
 
         return self._first(regretted, completion, language)
 
@@ -129,14 +132,15 @@ class Phrases:
     def _order(self, language: str) -> list[str]:
         return sorted(self.languages(), key=lambda name: (name != language, name != "en", name))
 
-    def _blanked(self, start: str, language: str) -> str:
-        looks_like_one = self.patterns["not_refusals"].get(language)
+    def _blanked(self, kind: str, start: str, language: str) -> str:
+        looks_like_one = self.patterns.get(kind, {}).get(language)
         return start if looks_like_one is None else looks_like_one.sub(" ", start)
 
     def _declines(self, text: str, language: str) -> re.Match[str] | None:
         return self.patterns["refusals"][language].search(text) or self._regret(text, language)
 
     def _regret(self, text: str, language: str) -> re.Match[str] | None:
+        text = self._blanked("not_deflections", text, language)
         regret, fault = (self.patterns[kind].get(language) for kind in ("regrets", "deflections"))
         match = regret.search(text) if regret is not None and fault is not None else None
         return fault.search(text, match.end()) if match is not None and fault is not None else None
@@ -262,7 +266,7 @@ def _one(phrase: str) -> str:
             body += space
         elif "*" in piece:
             # It is the ending that is named, so the word is over after it.
-            body += r"\w*".join(re.escape(fold(part)) for part in piece.split("*")) + r"(?!\w)"
+            body += f"{_LETTER}*".join(re.escape(fold(part)) for part in piece.split("*")) + f"(?!{_LETTER})"
         else:
             body += meaning.get(piece, re.escape(fold(piece)))
-    return f"(?:{body})" if spaceless else rf"(?:(?<!\w){body})"
+    return f"(?:{body})" if spaceless else f"(?:(?<!{_LETTER}){body})"

@@ -1014,8 +1014,8 @@ class Judging(Section):
     phrases: FolderOrFile | None = Field(
         default=None,
         description="Folder with one {language}.yaml for a language that the rules don't know, or know otherwise: "
-        "lists named refusals (needed), not_refusals, regrets, deflections, puzzled and letters, in the notation that "
-        "workflow/polygate/judges/phrases.yaml explains.",
+        "lists named refusals (needed), not_refusals, regrets, deflections, not_deflections, puzzled and letters, in "
+        "the notation that workflow/polygate/judges/phrases.yaml explains.",
     )
 
     @model_validator(mode="before")
