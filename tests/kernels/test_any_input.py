@@ -205,6 +205,41 @@ def test_scores_whose_last_axis_is_not_that_of_the_labels_are_refused(scores: An
         kernels.bootstrap("auc", scores, labels)
 
 
+@pytest.mark.parametrize("argument", ["scores", "labels", "weights"])
+def test_masked_entries_are_refused(argument: str) -> None:
+    """What is masked still holds a number, and kernels would use it."""
+    rows: dict[str, Any] = {
+        "scores": np.array([0.1, 0.4, 0.4, 0.9]),
+        "labels": np.array([False, False, True, True]),
+        "weights": np.ones(4),
+    }
+    rows[argument] = np.ma.array(rows[argument], mask=[0, 0, 0, 1])
+    with pytest.raises(ValueError, match=f"{argument} has masked entries"):
+        kernels.auc(**rows)
+    rows[argument].mask = False
+    assert kernels.auc(**rows) == 0.875
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_integers_that_float64_cannot_tell_apart_are_refused(dtype: str) -> None:
+    labels = np.array([False, True])
+    assert kernels.auc(np.array([2**53 - 1, 2**53], dtype), labels) == 1.0
+    with pytest.raises(ValueError, match="scores holds integers beyond 2⁵³"):
+        kernels.auc(np.array([2**53, 2**53 + 1], dtype), labels)
+
+
+@given(st.integers(-1070, 1000), st.integers(0, 2**32))
+def test_only_ratios_of_weights_matter_however_large_or_small_they_are(exponent: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    scores, labels = draw.normal(size=20).round(1), np.arange(20) % 2 == 0
+    weights = draw.integers(1, 16, 20).astype(float)
+    scaled = np.ldexp(weights, exponent)
+    for kernel in (kernels.auc, kernels.average_precision):
+        assert kernel(scores, labels, scaled) == kernel(scores, labels, weights)
+    ours, theirs = (kernels.sweep_threshold(scores, labels, weights=each) for each in (scaled, weights))
+    assert (ours.threshold, ours.value) == (theirs.threshold, theirs.value)
+
+
 @pytest.mark.parametrize("resamples", [10**7 + 1, 2**40, 2**62])
 def test_resamples_beyond_use_are_refused(resamples: int) -> None:
     with pytest.raises(ValueError, match=f"resamples is {resamples}, expected 1 … 10000000"):

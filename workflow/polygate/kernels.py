@@ -410,15 +410,17 @@ def _paths(path: Store) -> list[str]:
 
 
 def _floats(name: str, values: ArrayLike, dimensions: tuple[int, ...]) -> NDArray[np.float64]:
-    array = np.asarray(values)
+    array = _unmasked(name, values)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"{name} has dtype {array.dtype}, expected float64 or what widens to it")
     _check_dimensions(name, array, dimensions)
+    if array.dtype.kind in "iu" and array.size and not -(2**53) <= int(array.min()) <= int(array.max()) <= 2**53:
+        raise ValueError(f"{name} holds integers beyond 2⁵³, which float64 can't tell apart")
     return np.ascontiguousarray(array, np.float64)
 
 
 def _booleans(name: str, values: ArrayLike, dimensions: int = 1) -> NDArray[np.bool_]:
-    array = np.asarray(values)
+    array = _unmasked(name, values)
     if array.dtype != np.bool_:
         raise ValueError(f"{name} has dtype {array.dtype}, expected bool")
     _check_dimensions(name, array, (dimensions,))
@@ -426,7 +428,7 @@ def _booleans(name: str, values: ArrayLike, dimensions: int = 1) -> NDArray[np.b
 
 
 def _integers(name: str, values: ArrayLike, dtype: type[np.int32] | type[np.int64]) -> NDArray[Any]:
-    array = np.asarray(values)
+    array = _unmasked(name, values)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} has dtype {array.dtype}, expected integers")
     _check_dimensions(name, array, (1,))
@@ -437,7 +439,23 @@ def _integers(name: str, values: ArrayLike, dtype: type[np.int32] | type[np.int6
 
 
 def _weights(weights: ArrayLike | None) -> NDArray[np.float64] | None:
-    return None if weights is None else _floats("weights", weights, (1,))
+    """Weights over a power of two: ratios keep every bit, and no product of two leaves the range of float64."""
+    if weights is None:
+        return None
+    values = _floats("weights", weights, (1,))
+    if not values.size or not np.all((values >= 0) & (values < np.inf)):
+        return values
+    with np.errstate(over="ignore"):
+        if values.sum() == np.inf:
+            raise ValueError("weights sum to inf, expected a finite number: divide them by a constant")
+    scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(values.max())[1])
+    return scaled
+
+
+def _unmasked(name: str, values: ArrayLike) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries, which would count as numbers: leave them out")
+    return np.asarray(values)
 
 
 def _check_dimensions(name: str, array: NDArray[Any], dimensions: tuple[int, ...]) -> None:
