@@ -188,10 +188,11 @@ def write_parquet(
         digests.seal_parquet(temporary)
 
 
-def read_parquet(path: str | Path, columns: list[str] | None = None) -> pa.Table:
+def read_parquet(path: str | Path, columns: list[str] | None = None, do: str = digests.REDO) -> pa.Table:
     """Read a parquet file; `PolygateError` when it is absent, damaged, not parquet, or lacks a column.
 
-    A file that somebody else wrote holds no digest, and is read all the same.
+    A file that somebody else wrote holds no digest, and is read all the same; `do` is what to do where it is no
+    parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -204,7 +205,7 @@ def read_parquet(path: str | Path, columns: list[str] | None = None) -> pa.Table
             table: pa.Table = file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise PolygateError(f"truncated or not a parquet file ({reason})", where=path, do=digests.REDO) from None
+        raise PolygateError(f"truncated or not a parquet file ({reason})", where=path, do=do) from None
     sealed = digests.check_parquet(path, content)
     if missing:
         raise PolygateError(f"column {missing[0]!r} is missing", where=path, do=digests.REDO)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from polygate.errors import PolygateError
+from polygate.prompts.normalise import visible
 
 UNTRANSLATED_SHARE = 0.1
 """A cell with more rows than this share equal to the pivot's is taken for half-translated (PolyRefuse has none)."""
@@ -43,7 +44,7 @@ class Shared:
 def shared(prompts: Iterable[tuple[str, str]]) -> list[Shared]:
     """What each split shares with each other one, test first; `prompts` are pairs of id and text.
 
-    Texts are compared without case and white space. Within a split and class a text may stand twice.
+    Texts are compared without case, white space and what is not seen. Within a split and class a text may stand twice.
     """
     cells: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for identity, text in prompts:
@@ -119,10 +120,11 @@ def check_texts(
     """Check the texts of one cell (one language, subset and split) against the pivot's texts of the same rows.
 
     Raises `PolygateError` naming the language, the file and the first rows when texts are empty, when many equal
-    the pivot's (compared without case and white space), or when one text stands for many different prompts.
+    the pivot's (compared without case, white space and what is not seen), or when one text stands for many different
+    prompts.
     `pivot` is None for the pivot itself.
     """
-    empty = [row for row, text in enumerate(texts) if not text.strip()]
+    empty = [row for row, text in enumerate(texts) if not visible(text).strip()]
     if empty:
         raise PolygateError(
             f"language {language}: {_rows(empty, len(texts))} without text", where=where, do="fill in the translation"
@@ -151,7 +153,7 @@ def _check_repeats(language: str, where: object, texts: Sequence[str], pivot: Se
 
 
 def _key(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(visible(text).casefold().split())
 
 
 def _rows(rows: Sequence[int], total: int) -> str:

@@ -40,6 +40,12 @@ def strip(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    """What a reader sees of `text`: in NFC, without control and format characters other than white space."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(char for char in composed if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf"))
+
+
 def terminal_punctuation(text: str) -> str:
     """`text` without surrounding white space and without the punctuation that ends it.
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from polygate import files
 from polygate.errors import PolygateError
+from polygate.prompts.normalise import visible
 
 Split = Literal["train", "val", "test"]
 TableSplit = Literal["train", "val", "test", "align"]
@@ -250,7 +251,7 @@ def _validate(table: PromptTable) -> None:
                     f"{where}: {identity} ({source}) holds half of a surrogate pair at character {half.start()}",
                     do="the text seems to have been cut within a character: repeat it from its source",
                 )
-    empty = [i for i, text in enumerate(table.texts) if not text.strip()]
+    empty = [i for i, text in enumerate(table.texts) if not visible(text).strip()]
     if empty:
         first = empty[0]
         raise PolygateError(

@@ -19,6 +19,7 @@ from library.prompts import upstream
 from polygate import files
 from polygate.errors import PolygateError
 from polygate.prompts import table
+from polygate.prompts.normalise import visible
 from polygate.prompts.sources import extra, polyrefuse
 from polygate.settings.types import Gate, Languages, Limit, Prompts, Settings, dump
 from polygate.stages import prompts_extra
@@ -66,7 +67,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @pytest.mark.parametrize("suffix", extra.SUFFIXES)
-@given(st.lists(texts.filter(lambda text: bool(text.strip())), min_size=1, max_size=5))
+@given(st.lists(texts.filter(lambda text: bool(visible(text).strip())), min_size=1, max_size=5))
 def test_any_text_survives_every_format(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, given_: list[str]
 ) -> None:
@@ -152,6 +153,7 @@ def _with(number: int, **values: Any) -> Any:
         (_with(3, prompt_id="x"), "row 3.*'x'"),
         (_with(3, prompt_id="harmful-train-0004"), "stands in 2 rows"),
         (_with(3, text="  "), "empty prompts"),
+        (_with(3, text="\u200b \u2060"), "empty prompts"),
         (lambda rows: [{k: v for k, v in row.items() if k != "text"} for row in rows], "column 'text' is missing"),
         (lambda rows: [row | {"text": "Say " + row["text"][5:]} for row in rows], None),
     ],
@@ -189,6 +191,10 @@ def both(pivot: table.PromptTable, edit: Any) -> Rows:
         (lambda name: f"sw {name.replace('-train-', '-test-')}", "10 of 10 harmful test prompts also stand in train"),
         (lambda name: f"sw {name.replace('-val-', '-test-')}", "4 of 10 harmful test prompts also stand in val"),
         (lambda name: f"sw {name.replace('harmful', 'harmless')}", "26 texts are both harmful and harmless"),
+        (
+            lambda name: ("cafe\u0301 " if name.startswith("harmful") else "caf\xe9\u200b ") + name.split("-", 1)[1],
+            "26 texts are both harmful and harmless",
+        ),
     ],
 )
 def test_texts_that_stand_where_they_must_not_are_refused(
@@ -315,9 +321,9 @@ ROW = b"harmful-val-0001,val,harmful,"
         ("sw.csv", b"prompt_id,split,subset,text\n", "no prompts"),
         ("sw.csv", b'prompt_id,split,subset,text\na,b,c,"d"e\n', "not valid CSV"),
         ("sw.csv", b"prompt_id,split,subset,text\nharmful-val-0001,val\n", "line 2 has 2 fields, the header 4"),
-        ("sw.jsonl", b"{", "line 1 is not JSON"),
-        ("sw.jsonl", b"\n[1]\n", "line 2 is not a JSON object"),
-        ("sw.parquet", b"PAR1", "truncated or not a parquet file"),
+        ("sw.jsonl", b"{", "line 1 is not JSON.*: write one JSON object per line"),
+        ("sw.jsonl", b"\n[1]\n", "line 2 is not a JSON object.*: write one JSON object per line"),
+        ("sw.parquet", b"PAR1", "truncated or not a parquet file.*: save it again, or as CSV"),
         ("sw.txt", b"text", r"can't read \.txt"),
     ],
 )

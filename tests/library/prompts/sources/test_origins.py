@@ -20,6 +20,7 @@ from openpyxl import Workbook
 
 from polygate.errors import PolygateError
 from polygate.prompts import sources, tested
+from polygate.prompts.normalise import visible
 from polygate.prompts.sources import folder, global_mmlu, indosafety, multijail, or_bench, xstest
 from polygate.prompts.table import Prompt
 from polygate.settings.types import Dataset, Organism
@@ -55,7 +56,9 @@ def save_workbook(path: Path, rows: list[list[Any]]) -> Path:
     return path
 
 
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: bool(text.strip()))
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: bool(visible(text).strip())
+)
 
 
 # --- MultiJail --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from polygate.errors import PolygateError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 FORMATS = ".csv, .jsonl or .parquet"
+_A_LINE = "write one JSON object per line"
 DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 # A prompt of many shots is longer than the 131,072 characters that the csv module takes for a sign of broken quotes.
@@ -61,7 +62,7 @@ def rows(path: Path, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _parquet(path: Path, columns: Columns) -> list[dict[str, Any]]:
-    found = files.read_parquet(path)
+    found = files.read_parquet(path, do="save it again, or as CSV")
     _check_columns(found.column_names, path, columns)
     try:
         rows: list[dict[str, Any]] = found.select(
@@ -119,7 +120,9 @@ def _csv(text: str, path: Path, columns: Columns) -> Iterator[dict[str, Any]]:
                 yield dict(zip(header, fields, strict=True))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise PolygateError(f"not valid CSV ({error}, line {reader.line_num})", where=path) from None
+        raise PolygateError(
+            f"not valid CSV ({error}, line {reader.line_num})", where=path, do="close what is quoted"
+        ) from None
 
 
 def _check_delimiter(header: Sequence[str], path: Path, columns: Columns) -> None:
@@ -137,9 +140,9 @@ def _jsonl(text: str, path: Path, columns: Columns) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
-            raise PolygateError(f"line {number} is not JSON ({error})", where=path) from None
+            raise PolygateError(f"line {number} is not JSON ({error})", where=path, do=_A_LINE) from None
         if not isinstance(row, dict):
-            raise PolygateError(f"line {number} is not a JSON object", where=path)
+            raise PolygateError(f"line {number} is not a JSON object", where=path, do=_A_LINE)
         _check_names(list(row), path, columns)
         yield row
 
