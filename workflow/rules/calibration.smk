@@ -73,7 +73,7 @@ rule table_calibration:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("calibration", "statistics", "seed"),
+        settings=given("calibration", "gate.threshold_on", "statistics", "seed"),
         models=whole_models(),
         languages=language_cells(),
         encoded=encoded([{"model": "", "tier": "", "language": ""}]),

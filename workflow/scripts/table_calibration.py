@@ -19,4 +19,5 @@ calibration.build(
     statistics=settings.statistics,
     seed=settings.seed,
     semantics=listed(snakemake.input.semantics, snakemake.params.encoded),
+    on_val=settings.gate.threshold_on == "val",
 )

@@ -15,7 +15,7 @@ from library.representation.planted import World
 from library.stages.test_stages import FIXED, GATE, HIGH, LANGUAGES, Chain, call, directed
 from polygate import files
 from polygate.controls.semantic import Embedded, semantic_gates
-from polygate.decision import conformal, guarantees
+from polygate.decision import calibration, conformal, guarantees
 from polygate.decision.guarantees import RULES, Evaluation, Language, Scorer
 from polygate.errors import PolygateError
 from polygate.prompts import table
@@ -146,10 +146,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return made
 
 
-def run(chain: Chain, output: Path) -> list[dict[str, object]]:
+def run(chain: Chain, output: Path, gate: Gate = GATE) -> list[dict[str, object]]:
     call(
         stage,
-        settings=dump({"gate": GATE, "calibration": SETTINGS, "pivot": "a", "seed": 0}),
+        settings=dump({"gate": gate, "calibration": SETTINGS, "pivot": "a", "seed": 0}),
         tiers=[TIERS[name] for name in LANGUAGES],
         languages=LANGUAGES,
         activations=[chain.store(name) for name in LANGUAGES],
@@ -161,19 +161,59 @@ def run(chain: Chain, output: Path) -> list[dict[str, object]]:
     return rows
 
 
+def as_gates_do(chain: Chain, language: str, rows: list[dict[str, object]]) -> list[list[bool]]:
+    """Decisions by the paper's rule, which must be those of the language's gates."""
+    scores = files.read_parquet(chain.path("gate_scores", f"{language}.parquet")).to_pylist()
+    rank = max(row["rank"] for row in scores)
+    decided = []
+    for budget, draw in ((0, 0), (1, 2), (8, 1)):
+        wanted = {"split": "test", "rank": rank, "budget": budget, "draw": draw}
+        gates = [row["flagged"] for row in scores if all(row[name] == value for name, value in wanted.items())]
+        wanted = {"scorer": "gate", "language": language, "rule": "paper", "budget": budget, "draw": draw}
+        (mine,) = [row["flagged"] for row in rows if all(row[name] == value for name, value in wanted.items())]
+        assert mine == gates
+        decided.append(gates)
+    return decided
+
+
+def test_the_papers_rule_takes_its_threshold_from_val_where_the_gates_do(tmp_path: Path) -> None:
+    """With classes that overlap, so that one example and all of val give other thresholds."""
+    made = directed(tmp_path, gap=1.5)
+    made.choose(FIXED)
+    decided = []
+    for chosen in ("examples", "val"):
+        gate = GATE.model_copy(update={"threshold_on": chosen})
+        made.gates("t", settings=gate)
+        decided.append(as_gates_do(made, "t", run(made, tmp_path / f"{chosen}.parquet", gate)))
+    (source, first, second), (source_too, *others) = decided
+    assert source == source_too
+    assert first != others[0] or second != others[1]
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_score_at_the_papers_threshold_is_what_the_settings_call_it(scorer: Scorer) -> None:
+    of = languages(scorer=scorer)
+    target = of[-1]
+    drawn = target.drawn(8, 0, 0)
+    for ids, of_examples in ((np.empty(0, np.str_), False), (drawn, True)):
+        plain, tied = (
+            made.fitted(made.sources(target.name), ids, target, drawn=of_examples).fit
+            for made in (evaluation(of), evaluation(of, GATE.model_copy(update={"ties": "harmful"})))
+        )
+        at = plain.threshold.threshold
+        assert [calibration.decide(np.array([at]), fit.threshold.threshold).item() for fit in (plain, tied)] == [
+            False,
+            True,
+        ]
+        assert tied.threshold.threshold == np.nextafter(at, -np.inf)
+
+
 def test_the_papers_rule_decides_as_the_gates_do_and_everything_is_there_for_the_surface_too(
     chain: Chain, tmp_path: Path
 ) -> None:
     rows = run(chain, tmp_path / "calibration.parquet")
     for language in ("a", "t"):
-        scores = files.read_parquet(chain.path("gate_scores", f"{language}.parquet")).to_pylist()
-        rank = max(row["rank"] for row in scores)
-        for budget, draw in ((0, 0), (1, 2), (8, 1)):
-            wanted = {"split": "test", "rank": rank, "budget": budget, "draw": draw}
-            gates = [row["flagged"] for row in scores if all(row[name] == value for name, value in wanted.items())]
-            wanted = {"scorer": "gate", "language": language, "rule": "paper", "budget": budget, "draw": draw}
-            (mine,) = [row["flagged"] for row in rows if all(row[name] == value for name, value in wanted.items())]
-            assert mine == gates
+        as_gates_do(chain, language, rows)
     by_scorer = {
         scorer: {tuple(row[name] for name in ("language", "rule", "alpha", "budget", "draw")) for row in rows
                  if row["scorer"] == scorer}

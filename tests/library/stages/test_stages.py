@@ -16,7 +16,7 @@ import pytest
 
 from library.representation.planted import WIDTH, World, naive_auc
 from polygate import files, judges
-from polygate.decision import gate
+from polygate.decision import fitting, gate
 from polygate.errors import PolygateError
 from polygate.forward import generation, loading
 from polygate.forward.interventions import Intervention
@@ -25,6 +25,7 @@ from polygate.representation.directions import Directions
 from polygate.representation.store import ActivationStore
 from polygate.settings.types import Gate, Generation, Judging, Model, Steering, dump
 from polygate.stages import choose, directions, gate_scores, gates, intervene, means, route
+from polygate.steering import validation
 from polygate.steering.choice import DIP, Choice, GridPoint
 
 HIGH, MID, LOW = ["a", "b", "c"], ["m"], ["t"]
@@ -123,12 +124,12 @@ class Chain:
         )
         return Choice.load(self.folder / output)
 
-    def gates(self, name: str, sources: list[str] | None = None) -> None:
+    def gates(self, name: str, sources: list[str] | None = None, settings: Gate = GATE) -> None:
         sources = sources or self.sources(name)
         call(
             gates,
             **self.asked(),
-            settings=dump({"gate": GATE, "seed": 0}),
+            settings=dump({"gate": settings, "seed": 0}),
             target=name,
             sources=sources,
             activations=[self.store(s) for s in sources],
@@ -192,9 +193,9 @@ class Chain:
         )
 
 
-def directed(folder: Path) -> Chain:
+def directed(folder: Path, gap: float = 6.0) -> Chain:
     """A chain up to the directions."""
-    world = World(folder, gap=6.0, shift={"t": -4.0})
+    world = World(folder, gap=gap, shift={"t": -4.0})
     for name in LANGUAGES:
         world.write(name)
     made = Chain(folder, world)
@@ -578,3 +579,28 @@ def test_choices_keep_the_grid_in_their_metadata(chain: Chain, fake: Callable[..
     found = chain.choose(FREE)
     stored = files.read_parquet(chain.folder / "choices.parquet").schema.metadata
     assert len(json.loads(stored[b"grid"])) == len(found.grid) == 3 * 2 * 2
+
+
+def test_choosing_takes_a_score_at_the_threshold_as_the_gates_do(
+    routed: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the threshold put on a val prompt's score, `gate.ties` decides about that prompt and no other."""
+    found = Directions.load(routed.path("directions", "m.safetensors"), language="m")
+    languages = {
+        name: (ActivationStore.open(routed.store(name)), table.read(routed.table(name))) for name in [*HIGH, "m"]
+    }
+    rows = validation.validation_rows(languages["m"][1], 5)
+    features = fitting.read(languages["m"][0], found, [1]).features[0, rows]
+    fit_source = fitting.fit_source
+
+    def on_a_score(*args: Any, **how: Any) -> fitting.Fit:
+        fit = fit_source(*args, **how)
+        at = float(np.sort(fit.score(features))[4])
+        return replace(fit, threshold=replace(fit.threshold, threshold=at))
+
+    monkeypatch.setattr(fitting, "fit_source", on_a_score)
+    flagged = [
+        validation.case(found, rows, languages, [1], GATE.model_copy(update={"ties": ties}), 0).flagged[1].sum()
+        for ties in ("harmless", "harmful")
+    ]
+    assert flagged == [5, 6]

@@ -329,8 +329,8 @@ def read(path: Path) -> Rows:
         return list(csv.DictReader(file))
 
 
-def make(run: Run, name: str, output: Path) -> Path:
-    """Build one table as the workflow does."""
+def make(run: Run, name: str, output: Path, **more: Any) -> Path:
+    """Build one table as the workflow does; calibration with what `more` there is to say."""
     judged, scored = run.arms(f"judgements/{JUDGE}"), run.per_language("gate_scores")
     if name == "refusal":
         refusal.build(judged, output, statistics=STATISTICS, seed=0)
@@ -369,6 +369,7 @@ def make(run: Run, name: str, output: Path) -> Path:
             statistics=STATISTICS,
             seed=0,
             semantics=[Cell("", "", "", run.path("semantic_calibration"))] if run.encoder else [],
+            **more,
         )
     elif name == "choices":
         choices.build(run.choices(), output)

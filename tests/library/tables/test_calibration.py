@@ -65,6 +65,13 @@ def test_what_is_promised_stands_beside_the_rate_that_it_bounds_and_no_other(tab
     assert all(not row["promise"] for row in table if row["metric"] == "false_flags" or row["rule"] == "paper")
 
 
+def test_a_threshold_from_all_of_val_is_said_to_have_seen_it(run: Run, table: Rows, tmp_path: Path) -> None:
+    on_val = read(make(run, "calibration", tmp_path / "calibration.csv", on_val=True))
+    for before, row in zip(table, on_val, strict=True):
+        more = ", and all of val" if row["rule"] == "paper" and row["budget"] != "0" else ""
+        assert row == {**before, "sees": before["sees"] + more}
+
+
 def test_where_nothing_can_be_promised_there_is_no_number(table: Rows) -> None:
     empty = [row for row in table if not row["estimate"]]
     assert {(row["rule"], row["alpha"], row["budget"], row["promise"]) for row in empty} == {

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygate import files
-from polygate.decision import calibration, card, few, guarantees
+from polygate.decision import card, few, guarantees
 from polygate.decision.conformal import Reference
 from polygate.decision.few import CALIBRATORS, Calibrated, Own
 from polygate.decision.fitting import Fitted
@@ -199,7 +199,7 @@ def told(total: int, counts: dict[str, int]) -> str:
 
 def seen(calibrated: Calibrated, own: Own) -> str:
     """What the gate does to the very prompts it was calibrated on."""
-    flagged = calibration.decide(calibrated.fit.score(own.features), calibrated.fit.threshold.threshold)
+    flagged = calibrated.fit.flags(own.features)
     if own.labels is None:
         return f"It flags {int(flagged.sum())} of these {len(flagged)} prompts."
     missed, flags = int((own.labels & ~flagged).sum()), int((~own.labels & flagged).sum())

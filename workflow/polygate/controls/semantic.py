@@ -95,7 +95,7 @@ def semantic_gates(sources: Sequence[Embedded], own: Embedded, settings: Gate, s
     fit = settled(fit_source(source, settings.objective), None, settings)
     yield Fitted(width, 0, 0, fit, source.balance())
     labels, wide = own.prompts.harmful, np.asarray(own.values, np.float64)
-    val = val_examples(own.prompts, wide, settings)
+    val = val_examples(own.prompts, wide[own.prompts.select("val")], settings)
     for budget in (budget for budget in settings.budgets if budget > 0):
         balance = {**source.balance(), own.prompts.language: (budget, budget)}
         for draw in range(settings.draws):

@@ -8,7 +8,7 @@ unless the settings ask for the release's way, all of val (`gate.threshold_on`);
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
@@ -65,14 +65,12 @@ def example_threshold(
     return Threshold(found.threshold, found.value, found.informative, origin)
 
 
-def with_ties(threshold: Threshold, ties: Ties) -> Threshold:
+def with_ties(threshold: float, ties: Ties) -> float:
     """The threshold under which `score > threshold` takes a score at the given one for what `ties` says.
 
     score ≥ t is score > the float64 next below t.
     """
-    if ties == "harmless":
-        return threshold
-    return replace(threshold, threshold=float(np.nextafter(threshold.threshold, -np.inf)))
+    return threshold if ties == "harmless" else float(np.nextafter(threshold, -np.inf))
 
 
 def draw_examples(prompts: PromptTable, budget: int, draw: int, seed: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from polygate.decision import calibration, conformal
 from polygate.decision.calibration import Threshold
 from polygate.decision.conformal import Reference
-from polygate.decision.fitting import Examples, Fit, SourceRows, fit_examples, fit_source
+from polygate.decision.fitting import Examples, Fit, SourceRows, fit_examples, fit_source, settled
 from polygate.decision.guarantees import RULES
 from polygate.errors import PolygateError
 from polygate.settings.types import Gate
@@ -80,8 +80,9 @@ def calibrate(
         assert own.labels is not None
         examples = [Examples(own.features[:, :rank], own.labels)]
         (fit,) = fit_examples(source, examples, rank, solver=settings.solver, objective=settings.objective, seed=seed)
-        tied = replace(fit, threshold=calibration.with_ties(fit.threshold, settings.ties))
-        return Calibrated(tied, f"the threshold is the best on these prompts by {settings.objective}; promises nothing")
+        # A user's prompts are examples all: there are no val prompts.
+        said = f"the threshold is the best on these prompts by {settings.objective}; promises nothing"
+        return Calibrated(settled(fit, None, settings), said)
     fit = fit_source(source, rank, solver=settings.solver, objective=settings.objective, seed=seed)
     scores = fit.score(own.features)
     found, said = _threshold(scores, own, rule, settings, alpha, delta, reference)

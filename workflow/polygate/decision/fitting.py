@@ -131,6 +131,10 @@ class Fit:
         """Logits, float64 [n], of features [n, ≥ r]."""
         return logits(features[:, : self.rank], self.mean, self.scale, self.weights, self.bias)
 
+    def flags(self, features: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of features [n, ≥ r] are of harmful prompts, bool [n]."""
+        return calibration.decide(self.score(features), self.threshold.threshold)
+
 
 def fit_source(
     source: SourceRows, rank: int, *, solver: Solver = "convex", objective: Objective = "macro_f1", seed: int = 0
@@ -218,7 +222,7 @@ def fit_all(
         if budget > 0
     }
     wide = np.asarray(own_features, np.float64)
-    val = val_examples(own, wide, settings)
+    val = val_examples(own, wide[own.select("val")], settings)
     options: dict[str, Any] = {"solver": settings.solver, "objective": settings.objective, "seed": seed}
     for rank in usable_ranks(settings.ranks, source.features.shape[1]):
         for budget in settings.budgets:
@@ -233,7 +237,7 @@ def fit_all(
 
 
 def val_examples(own: PromptTable, features: NDArray[Any], settings: GateSettings) -> Examples | None:
-    """All val prompts of a target where thresholds are chosen on them, else None.
+    """All val prompts of a target, of `features` [n, R], where thresholds are chosen on them, else None.
 
     Raises `PolygateError` when it lacks a class there.
     """
@@ -245,12 +249,12 @@ def val_examples(own: PromptTable, features: NDArray[Any], settings: GateSetting
             f"language {own.language} lacks harmful or harmless val prompts, which gate.threshold_on: val needs",
             do="set gate.threshold_on: examples",
         )
-    return Examples(features[rows], own.harmful[rows])
+    return Examples(features, own.harmful[rows])
 
 
 def settled(fit: Fit, val: Examples | None, settings: GateSettings) -> Fit:
     """The fit with its threshold as the settings want it: chosen on `val`, where given, and with their `ties`."""
+    found = fit.threshold
     if val is not None:
         found = calibration.example_threshold(fit.score(val.features), val.labels, settings.objective, "val")
-        fit = replace(fit, threshold=found)
-    return replace(fit, threshold=calibration.with_ties(fit.threshold, settings.ties))
+    return replace(fit, threshold=replace(found, threshold=calibration.with_ties(found.threshold, settings.ties)))

@@ -23,7 +23,7 @@ from polygate.controls import semantic
 from polygate.controls.surface import surface_features
 from polygate.decision import calibration, conformal
 from polygate.decision.conformal import Rate, Reference
-from polygate.decision.fitting import Examples, Fit, SourceRows, fit_examples, fit_source
+from polygate.decision.fitting import Examples, Fit, SourceRows, fit_examples, fit_source, settled, val_examples
 from polygate.prompts import table
 from polygate.prompts.table import SUBSETS, PromptTable
 from polygate.representation.directions import POSITION, open_matching, unit
@@ -69,15 +69,16 @@ RULES: Mapping[str, Rule] = {
 class Language:
     """Prompts of one language with what a scorer reads of them.
 
-    `train` [n, d] holds the multiple-choice prompts too (`choice` bool [n]), `test` [m, d] doesn't; `harmful` bool [n],
-    `ids` [n] and `test_ids` [m]. The `scorer` "gate" reads activations, float32, "surface" surface features, float64,
-    and "semantic" embeddings, float32.
+    `train` [n, d] holds the multiple-choice prompts too (`choice` bool [n]), `val` [k, d] and `test` [m, d] don't;
+    `harmful` bool [n], `ids` [n] and `test_ids` [m]. The `scorer` "gate" reads activations, float32, "surface" surface
+    features, float64, and "semantic" embeddings, float32.
     """
 
     name: str
     tier: Tier
     prompts: PromptTable
     train: NDArray[Any]
+    val: NDArray[Any]
     test: NDArray[Any]
     ids: NDArray[np.str_]
     harmful: NDArray[np.bool_]
@@ -96,6 +97,7 @@ class Language:
             tier,
             prompts,
             values[rows],
+            values[prompts.select("val")],
             values[test],
             ids[rows],
             prompts.harmful[rows],
@@ -166,7 +168,11 @@ class Scoring:
 
     def score(self, values: NDArray[Any]) -> Wide:
         """Scores [n] of what the scorer reads of prompts, [n, d]."""
-        return self.fit.score(values if self.basis is None else values @ self.basis.T.astype(values.dtype))
+        return self.fit.score(_coordinates(values, self.basis))
+
+    def flags(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of the prompts are harmful by the fit's own threshold, bool [n]."""
+        return self.fit.flags(_coordinates(values, self.basis))
 
 
 class Evaluation:
@@ -190,7 +196,8 @@ class Evaluation:
     ) -> Scoring:
         """The gate of `sources` without the prompts of these ids; with `drawn` these are examples of the target.
 
-        In that case nothing is left out: it is the paper's gate, fitted on the examples and calibrated on them.
+        In that case nothing is left out: it is the paper's gate, fitted on the examples and calibrated on what the
+        settings name. Ties are as the settings have them.
         """
         kept = [np.full(len(one.ids), True) if drawn else ~np.isin(one.ids, without) for one in sources]
         basis = None
@@ -204,11 +211,12 @@ class Evaluation:
             [_coordinates(one.train[keep], basis) for one, keep in zip(sources, kept, strict=True)],
             [one.harmful[keep] for one, keep in zip(sources, kept, strict=True)],
         )
-        examples = None
+        examples, val = None, None
         if drawn:
             own = target.rows(without)
             examples = Examples(_coordinates(target.train[own], basis), target.harmful[own])
-        return Scoring(self._fit(target.scorer, rows, examples), basis)
+            val = val_examples(target.prompts, _coordinates(target.val, basis), self.gate)
+        return Scoring(settled(self._fit(target.scorer, rows, examples), val, self.gate), basis)
 
     def _fit(self, scorer: Scorer, rows: SourceRows, examples: Examples | None) -> Fit:
         objective = self.gate.objective
@@ -246,7 +254,7 @@ class Evaluation:
         sources, reference = self.sources(target.name), self.reference(target.name)
         whole = self.fitted(sources, np.empty(0, np.str_), target)
         test = whole.score(target.test)
-        yield "paper", None, 0, calibration.decide(test, whole.fit.threshold.threshold)[None]
+        yield "paper", None, 0, whole.flags(target.test)[None]
         known = conformal.prior(reference)
         if known is not None:
             for alpha in self.settings.alphas:
@@ -274,8 +282,7 @@ class Evaluation:
         drawn = target.drawn(budget, draw, self.seed)
         rows = target.rows(drawn)
         labels = target.harmful[rows]
-        paper = self.fitted(sources, drawn, target, drawn=True)
-        yield ("paper", None), calibration.decide(paper.score(target.test), paper.fit.threshold.threshold)
+        yield ("paper", None), self.fitted(sources, drawn, target, drawn=True).flags(target.test)
         scoring = self.fitted(sources, drawn, target)
         own, test = scoring.score(target.train[rows]), scoring.score(target.test)
         best = calibration.example_threshold(own, labels, self.gate.objective)

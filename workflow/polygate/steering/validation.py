@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from polygate.decision import calibration, fitting
+from polygate.decision import fitting
 from polygate.errors import PolygateError
 from polygate.forward.interventions import Intervention, Part
 from polygate.prompts.table import SUBSETS, PromptTable
@@ -104,7 +104,7 @@ def case(
             continue
         source = fitting.source_rows(tables, readings, index)
         fit = fitting.fit_source(source, rank, solver=settings.solver, objective=settings.objective, seed=seed)
-        flagged[layer] = calibration.decide(fit.score(seen[index]), fit.threshold.threshold)
+        flagged[layer] = fitting.settled(fit, None, settings).flags(seen[index])
     return Case(own, rows, directions, flagged, gaps)
 
 

@@ -102,10 +102,12 @@ def build(
     statistics: Statistics,
     seed: int,
     semantics: Sequence[Cell] = (),
+    on_val: bool = False,
 ) -> None:
     """Write the table from the decisions of every model and the prompt tables of every language.
 
-    `semantics`: with an encoder, the one cell of its decisions, which stand beside those of every model.
+    `semantics`: with an encoder, the one cell of its decisions, which stand beside those of every model. `on_val`: the
+    paper's rule takes its thresholds from all of val, as the gates do.
     """
     resampling = Resampling.of(statistics, seed)
     tested = {cell.language: prompt_table.read(cell.path, language=cell.language) for cell in prompts}
@@ -115,7 +117,7 @@ def build(
         found = {**shared, **{name: _estimates(of, resampling) for name, of in _decided(cell, tested).items()}}
         beside = {name: found[name] for name in CONTROLS if name in found}
         mine = [
-            ({"model": cell.model, **_row(place, estimate, settings), **_beside(place, beside)}, estimate)
+            ({"model": cell.model, **_row(place, estimate, settings, on_val), **_beside(place, beside)}, estimate)
             for place, estimate in found.get("gate", {}).items()
         ]
         rows += _judged(mine, statistics.confidence)
@@ -249,12 +251,13 @@ def _beside(place: Place, controls: Mapping[str, Mapping[Place, Estimate]]) -> d
     return row
 
 
-def _row(place: Place, estimate: Estimate, settings: Calibration) -> dict[str, Any]:
+def _row(place: Place, estimate: Estimate, settings: Calibration, on_val: bool) -> dict[str, Any]:
     """The row of one place."""
     tier, language, name, alpha, budget, metric = place
     rule, draws = RULES[name], estimate.draws
     row: dict[str, Any] = {"tier": tier, "language": language, "rule": name, "alpha": alpha, "budget": budget}
-    row |= {"metric": metric, "n": estimate.n, "sees": rule.sees, "assumes": rule.assumes}
+    sees = f"{rule.sees}, and all of val" if on_val and name == "paper" and budget else rule.sees
+    row |= {"metric": metric, "n": estimate.n, "sees": sees, "assumes": rule.assumes}
     if rule.bounds == metric and alpha is not None:
         row |= promise(name, alpha, budget, settings.delta)
     if estimate.found is not None:

@@ -65,6 +65,13 @@ def test_every_gate_is_one_fit_on_its_sources_with_one_threshold_from_them(
         assert (mine["flagged"] == (mine["score"] > mine["threshold"])).all()
 
 
+def test_a_score_at_the_threshold_is_what_the_settings_call_it(
+    languages: Sequence[Language], found: pd.DataFrame
+) -> None:
+    tied = transfer(languages, GATE.model_copy(update={"ties": "harmful"}), "a", 0).to_pandas()
+    np.testing.assert_array_equal(tied["threshold"], np.nextafter(found["threshold"], -np.inf))
+
+
 def test_every_mid_and_low_resource_language_is_added_and_tested(found: pd.DataFrame) -> None:
     assert found["source"].unique().tolist() == ["", *OTHERS]
     assert found["language"].unique().tolist() == OTHERS

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from polygate.decision.calibration import decide
+from polygate.decision.calibration import decide, with_ties
 from polygate.decision.probes.calibrated import sweep
 from polygate.decision.probes.features import Differences, Group
 from polygate.decision.probes.logistic import logistic
@@ -58,7 +58,8 @@ def transfer(languages: Sequence[Language], gate: Gate, pivot: str, seed: int) -
         features = [part[:, : gate.rank] for part in differences.subspace(target, group)]
         found = logistic(target, group, features, gate, seed, [(0, 0)])
         assert found.source is not None
-        threshold = float(sweep(found.source, group.harmful, group.languages, gate.objective)[0])
+        chosen = float(sweep(found.source, group.harmful, group.languages, gate.objective)[0])
+        threshold = with_ties(chosen, gate.ties)
         n = len(target.test_ids)
         columns = {
             "source": [source] * n,
