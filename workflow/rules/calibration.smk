@@ -50,7 +50,7 @@ rule conformal_semantic:
         mem=lambda wildcards, attempt: f"{4 * attempt}GB",
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=given("gate", "calibration", "pivot", "seed"),
+        settings=given("gate", "calibration", "controls", "pivot", "seed"),
         tiers=LANGUAGE_TIERS,
         languages=LANGUAGES,
         code=code("conformal_semantic"),

@@ -81,7 +81,7 @@ rule semantic:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=given("gate", "seed"),
+        settings=given("gate", "controls", "seed"),
         sources=sources,
         code=code("semantic"),
     message:

@@ -30,7 +30,7 @@ if OOD:
         conda:
             "../../envs/base.yaml"
         params:
-            settings=given("gate", "seed"),
+            settings=given("gate", "controls", "seed"),
             sources=sources,
             of=of_model,
             code=code("ood"),

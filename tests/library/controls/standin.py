@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 24
+FACTS = {"encoder": "a/b", "prefix": ""}
+"""What its embeddings say of it."""
 WORDS = ("kato", "mira", "selu", "pona", "tivo", "raku", "lemi", "dosa", "harm", "ease", ".")
 
 

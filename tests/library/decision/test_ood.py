@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from library.controls.standin import embed
+from library.controls.standin import FACTS, embed
 from library.stages.test_stages import BUDGETS, GATE, HIGH, Chain, call, directed
 from library.stages.test_stages import FIXED as FIXED_CHOICE
 from polygate import files, kernels
@@ -20,8 +20,10 @@ from polygate.errors import PolygateError
 from polygate.prompts import table
 from polygate.prompts.table import PromptTable
 from polygate.representation.store import ActivationStore
-from polygate.settings.types import dump
+from polygate.settings.types import Controls, dump
 from polygate.stages import ood
+
+CONTROLS = Controls(encoder="a/b", folder=Path())
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def scored(chain: Chain, output: Path, **changes: Any) -> None:
     }
     call(
         ood,
-        settings=dump({"gate": GATE, "seed": 0}),
+        settings=dump({"gate": GATE, "controls": CONTROLS, "seed": 0}),
         dataset="",
         target="t",
         gates=chain.path("gates", "t"),
@@ -77,7 +79,7 @@ def embedded(chain: Chain) -> dict[str, Path]:
     paths = {name: chain.path("embeddings", f"{name}.safetensors") for name in [*HIGH, "t"]}
     for name, path in paths.items():
         prompts = table.read(chain.table(name))
-        Embedded(prompts, embed(prompts.texts)).save(path, {})
+        Embedded(prompts, embed(prompts.texts), FACTS).save(path, {})
     return paths
 
 
@@ -135,9 +137,13 @@ def test_embeddings_of_other_prompts_and_of_another_encoder_are_refused(
     with pytest.raises(PolygateError, match="holds language a, expected t"):
         with_embeddings(chain, embedded, tmp_path / "out.parquet", own_embeddings=embedded["a"])
     prompts = table.read(chain.table("t"))
-    Embedded(prompts, embed(prompts.texts)[:, :8]).save(tmp_path / "narrow.safetensors", {})
+    Embedded(prompts, embed(prompts.texts)[:, :8], FACTS).save(tmp_path / "narrow.safetensors", {})
     with pytest.raises(PolygateError, match="of different encoders") as failed:
         with_embeddings(chain, embedded, tmp_path / "out.parquet", embeddings=tmp_path / "narrow.safetensors")
+    other = {**FACTS, "encoder": "a/c"}
+    Embedded(prompts, embed(prompts.texts), other).save(tmp_path / "other.safetensors", {})
+    with pytest.raises(PolygateError, match="by encoder 'a/c', prefix '', the settings ask for encoder 'a/b'"):
+        with_embeddings(chain, embedded, tmp_path / "out.parquet", own_embeddings=tmp_path / "other.safetensors")
     assert "\n" not in str(failed.value)
     assert not (tmp_path / "out.parquet").exists()
 
@@ -163,13 +169,13 @@ def test_where_the_language_has_no_harmless_test_prompts_the_pivots_stand_in(cha
         pivot.ids[row] for row in pivot.select("test", "harmless")
     }
     # Then gates on embeddings read the pivot's too.
-    lacking, whole = (Embedded(found, embed(found.texts)) for found in (hole, pivot))
+    lacking, whole = (Embedded(found, embed(found.texts), FACTS) for found in (hole, pivot))
     stand_in = library.paired(
         library.Prompts(hole, stores[0], hole.select("test"), lacking.values),
         library.Prompts(pivot, stores[1], pivot.select("test"), whole.values),
     )
     others = table.read(chain.table("b"))
-    gates = list(semantic_gates([Embedded(others, embed(others.texts))], lacking, GATE, 0))
+    gates = list(semantic_gates([Embedded(others, embed(others.texts), FACTS)], lacking, GATE, 0))
     said = library.score([stand_in], [], [], gates).to_pandas()
     assert set(said["spoken"]) == {"a"}
     for gate in gates:

@@ -275,6 +275,7 @@ def test_two_jobs_do_not_buy_the_same(tmp_path: Path, inputs: list[str], slow: E
     assert set(slow.calls.values()) == {1}
     first, second = (files.read_parquet(tmp_path / f"{number}.parquet") for number in range(2))
     assert first == second
+    assert files.parquet_metadata(first)["asked"] == f"gpt-4o-mini at {slow.url}"
 
 
 def test_a_damaged_answer_is_not_taken_for_one(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from library.representation.planted import World
@@ -20,7 +21,7 @@ from polygate.forward.job import Job
 from polygate.forward.options import Options
 from polygate.prompts import table
 from polygate.settings.types import Judging, Probes, dump
-from polygate.stages import compare_probes, gate_scores, judge, recoverability, surface
+from polygate.stages import compare_probes, gate_scores, judge, recoverability, route, surface
 from polygate.tables.cells import Cell, listed
 
 OPTIONS = Options()
@@ -315,3 +316,35 @@ def test_interventions_say_what_they_are_of(chains: dict[str, Chain]) -> None:
         said = files.safetensors_metadata(ours.path(f"interventions/{arm}", "t.safetensors"))
         assert (said["language"], said["model"], said["arm"]) == ("t", ours.world.model, arm)
         assert said["prompts"] == table.read(ours.table("t")).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("what", "cell"),
+    [
+        ("encoder", {"model": "", "tier": "low"}),
+        ("asked", {"model": "m", "tier": "low", "arm": "none", "judge": "paid"}),
+    ],
+)
+def test_files_of_one_table_are_by_one_encoder_and_one_judge(tmp_path: Path, what: str, cell: dict[str, Any]) -> None:
+    """Whose names are the same, and who have become somebody else between two runs."""
+    paths = []
+    for language, who in (("a", "gpt-4o-mini"), ("b", "gpt-4o-mini"), ("t", "gpt-5")):
+        paths.append(tmp_path / f"{language}.parquet")
+        of = {"language": language, "judge": cell.get("judge"), "arm": cell.get("arm"), what: who}
+        files.write_parquet(paths[-1], pa.table({"prompt_id": ["x"]}), {}, of)
+    keys = [{**cell, "language": path.stem} for path in paths]
+    assert len(listed(paths[:2], keys[:2])) == 2
+    with pytest.raises(PolygateError, match=rf"holds {what} gpt-5, expected gpt-4o-mini, in .*t\.parquet"):
+        listed(paths, keys)
+
+
+def test_what_two_judges_said_is_not_routed_together(chains: dict[str, Chain], tmp_path: Path) -> None:
+    chain = chains["ours"]
+    given = {"scores": chain.path("gate_scores", "t.parquet"), "rank": GATE.rank, "budgets": [0]}
+    for arm, who in (("addition", "gpt-4o-mini"), ("ablation", "gpt-5")):
+        judged = files.read_parquet(chain.path(f"judgements/{arm}", "t.parquet"))
+        given[f"{arm}_judgements"] = tmp_path / f"{arm}.parquet"
+        files.write_parquet(tmp_path / f"{arm}.parquet", judged, {}, {"judge": "paid", "asked": who})
+    with pytest.raises(PolygateError, match=r"holds asked gpt-5, expected gpt-4o-mini, in .*ablation\.parquet"):
+        call(route, **given, **chain.asked(), judgements=tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()

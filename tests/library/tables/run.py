@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from library.controls.standin import embed
+from library.controls.standin import FACTS, embed
 from library.tables import promises
 from polygate import files
 from polygate.controls import surface
@@ -125,7 +125,7 @@ class Run:
 
     def _semantic(self, language: str) -> None:
         """What a stand-in encoder tells, with gates of the budgets of the model's."""
-        embedded = {name: Embedded(prompts, embed(prompts.texts)) for name, prompts in self._tables().items()}
+        embedded = {name: Embedded(prompts, embed(prompts.texts), FACTS) for name, prompts in self._tables().items()}
         sources = [embedded[name] for name in self.languages["high"] if name != language]
         own = embedded[language]
         settings = Gate(rank=1, ranks=[1], budgets=list(BUDGETS), draws=DRAWS)

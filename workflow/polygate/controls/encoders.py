@@ -9,7 +9,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,23 @@ LONGEST = 512
 
 @dataclass(frozen=True)
 class Encoder:
-    """`embed` gives float32 [n, width] of n texts, rows of unit length; `facts` is what provenance says of it."""
+    """`embed` gives float32 [n, width] of n texts, rows of unit length; `facts` say which encoder it is."""
 
     embed: Callable[[Sequence[str]], NDArray[np.float32]]
-    facts: dict[str, Any]
+    facts: dict[str, str]
+
+
+def named(settings: Controls) -> dict[str, str]:
+    """Which encoder the settings ask for, as far as they and the packages here tell; nothing where it is none."""
+    if settings.encoder is None:
+        return {}
+    if settings.encoder == NANO:
+        try:
+            return {"encoder": NANO, "version": metadata.version(NANO)}
+        except metadata.PackageNotFoundError:
+            return {"encoder": NANO}
+    pinned = {"revision": settings.revision} if settings.revision else {}
+    return {"encoder": settings.encoder, "prefix": settings.prefix, **pinned}
 
 
 def load(settings: Controls, folder: Path | None = None) -> Encoder:
@@ -45,7 +58,8 @@ def load(settings: Controls, folder: Path | None = None) -> Encoder:
         return nano()
     if settings.encoder is None or folder is None:
         raise PolygateError("no sentence encoder is named", do=f"set controls.encoder, to {NANO} or a hub id")
-    return from_folder(folder, settings.prefix)
+    found = from_folder(folder, settings.prefix)
+    return replace(found, facts={**named(settings), **found.facts})
 
 
 def nano() -> Encoder:
@@ -75,6 +89,7 @@ def from_folder(folder: Path, prefix: str = "") -> Encoder:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    from polygate.forward.loading import fingerprint
     from polygate.forward.weights import first_line, quiet
 
     if not (folder / "config.json").is_file():
@@ -108,5 +123,5 @@ def from_folder(folder: Path, prefix: str = "") -> Encoder:
             vectors[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
         return vectors
 
-    facts = {"encoder": folder.name, "architecture": model.config.model_type, "prefix": prefix, "dtype": "float32"}
+    facts = {"architecture": model.config.model_type, "dtype": "float32", "contents": fingerprint(folder, None)}
     return Encoder(embed, facts)

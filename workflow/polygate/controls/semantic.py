@@ -8,6 +8,7 @@ a model's activations add is the difference, paired by prompt.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,31 +31,58 @@ SCORER = "semantic"
 C = 10.0
 """Inverse strength of the probe's ridge, on embeddings of unit length."""
 TENSOR = "embeddings"
+ENCODER = "encoder"
+"""Key under which embeddings, and what is made of them, say which encoder they are by."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The prompts of one language and their embeddings, float32 [n, d] in the order of the table."""
+    """The prompts of one language and their embeddings, float32 [n, d] in the order of the table.
+
+    `encoder`: which one they are by, `Encoder.facts`.
+    """
 
     prompts: PromptTable
     values: NDArray[np.float32]
+    encoder: Mapping[str, str]
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
-        """Write the embeddings, which say what prompts they are of."""
-        of = {**_of(self.prompts), "language": self.prompts.language}
+        """Write the embeddings, which say what prompts they are of, and by which encoder."""
+        of = {**_of(self.prompts), "language": self.prompts.language, ENCODER: described(self.encoder)}
         files.write_safetensors(path, {TENSOR: self.values}, {}, provenance, of)
 
     @classmethod
-    def load(cls, path: str | Path, prompts: PromptTable) -> Embedded:
-        """Read the embeddings of a table's prompts; `PolygateError` for those of others."""
+    def load(cls, path: str | Path, prompts: PromptTable, wanted: Mapping[str, str]) -> Embedded:
+        """Read the embeddings of a table's prompts; `PolygateError` for those of others.
+
+        `wanted`: what their encoder must say of itself (`encoders.named`), or they are another's, and refused too.
+        """
         tensors, said = files.read_safetensors(path)
         files.expect(path, said, language=prompts.language, **_of(prompts))
+        with files.understood(path, "embeddings"):
+            encoder: dict[str, str] = json.loads(said[ENCODER])
+            found = {what: encoder.get(what) for what in wanted}
+        if found != dict(wanted):
+            raise PolygateError(
+                f"embeddings by {_told(found)}, the settings ask for {_told(wanted)}",
+                where=path,
+                do="delete the embeddings and rerun",
+            )
         values = tensors.get(TENSOR)
         if values is None or values.shape[:1] != (len(prompts),) or not np.isfinite(values).all():
             raise PolygateError(
                 f"not embeddings of the {len(prompts)} prompts", where=path, do="delete the file and rerun"
             )
-        return cls(prompts, values)
+        return cls(prompts, values, encoder)
+
+
+def described(encoder: Mapping[str, str]) -> str:
+    """An encoder's facts as files say them."""
+    return json.dumps(dict(encoder), sort_keys=True)
+
+
+def _told(encoder: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{what} {value!r}" for what, value in encoder.items())
 
 
 def _of(prompts: PromptTable) -> dict[str, object]:
@@ -62,8 +90,20 @@ def _of(prompts: PromptTable) -> dict[str, object]:
 
 
 def expect_one_encoder(paths: Sequence[str | Path], embedded: Sequence[Embedded]) -> None:
-    """`PolygateError` unless all embeddings, of these `paths`, are as wide as the first."""
+    """`PolygateError` unless all embeddings, of these `paths`, are by the first's encoder, and as wide."""
     for path, one in zip(paths, embedded, strict=True):
+        if one.encoder != embedded[0].encoder:
+            differ = [
+                what
+                for what in {**embedded[0].encoder, **one.encoder}
+                if one.encoder.get(what) != embedded[0].encoder.get(what)
+            ]
+            here, there = ({what: of.encoder.get(what) for what in differ} for of in (one, embedded[0]))
+            raise PolygateError(
+                f"embeddings by {_told(here)}, others by {_told(there)}: they are of different encoders",
+                where=path,
+                do="delete the embeddings and rerun",
+            )
         if one.values.shape[1:] != embedded[0].values.shape[1:]:
             widths = sorted({other.values.shape[1] for other in (embedded[0], one)})
             raise PolygateError(

@@ -148,15 +148,23 @@ def load(
 
 
 def load_embedded(
-    tiers: Sequence[Tier], names: Sequence[str], prompts: Sequence[str | Path], embeddings: Sequence[str | Path]
-) -> list[Language]:
-    """Every language as a sentence encoder sees it; `PolygateError` for files of something else, or of two encoders."""
+    tiers: Sequence[Tier],
+    names: Sequence[str],
+    prompts: Sequence[str | Path],
+    embeddings: Sequence[str | Path],
+    wanted: Mapping[str, str],
+) -> tuple[list[Language], str]:
+    """Every language as a sentence encoder sees it, and which that is.
+
+    Raises `PolygateError` for files of something else, of two encoders, or of another than is `wanted`.
+    """
     found = [
-        semantic.Embedded.load(path, table.read_to_fit(own, language=name))
+        semantic.Embedded.load(path, table.read_to_fit(own, language=name), wanted)
         for name, own, path in zip(names, prompts, embeddings, strict=True)
     ]
     semantic.expect_one_encoder(embeddings, found)
-    return [Language.of(tier, one.prompts, one.values, "semantic") for tier, one in zip(tiers, found, strict=True)]
+    read = [Language.of(tier, one.prompts, one.values, "semantic") for tier, one in zip(tiers, found, strict=True)]
+    return read, semantic.described(found[0].encoder)
 
 
 @dataclass(frozen=True)

@@ -260,18 +260,20 @@ def end_of_turn(tokenizer: Any) -> int | None:
     return first[0] if first and first[0] in special else None
 
 
-def fingerprint(folder: str | Path, cache: str | Path) -> str:
+def fingerprint(folder: str | Path, cache: str | Path | None) -> str:
     """Hash (32 hex digits) of the contents of a model's folder; hidden files and notes don't count.
 
     The hash of each file is kept in `cache` under its path, size and time of change, so that weights are read once.
+    Without a cache they are read each time.
     Imports no torch. Raises `PolygateError` when the folder is absent or empty.
     """
     folder = Path(folder).resolve()
     found = sorted(path for path in folder.rglob("*") if path.is_file() and _counts(path.relative_to(folder)))
     if not found:
         raise PolygateError("no model", where=folder, do="check the model's folder")
-    record = Path(cache) / "fingerprints" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
-    known = _known(record)
+    name = f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    record = None if cache is None else Path(cache) / "fingerprints" / name
+    known = {} if record is None else _known(record)
     hashes: dict[str, list[Any]] = {}
     for path in found:
         name, state = str(path.relative_to(folder)), path.stat()
@@ -279,7 +281,7 @@ def fingerprint(folder: str | Path, cache: str | Path) -> str:
         fresh = before is not None and before[:2] == [state.st_size, state.st_mtime_ns]
         digest = before[2] if before is not None and fresh else _file_hash(path)
         hashes[name] = [state.st_size, state.st_mtime_ns, digest]
-    if hashes != known:
+    if record is not None and hashes != known:
         files.write_json(record, hashes)
     whole = hashlib.sha256()
     for name, (_, _, digest) in sorted(hashes.items()):

@@ -44,10 +44,11 @@ def run(args: argparse.Namespace) -> None:
     if args.embeddings:
         if len(args.embeddings) != 2:
             raise PolygateError("--embeddings are those of the pivot and those of the language")
-        read = [Embedded.load(path, each) for path, each in zip(args.embeddings, (pivot, own), strict=True)]
+        encoder = encoders.load(controls, next(iter(args.folder), None))
+        pairs = zip(args.embeddings, (pivot, own), strict=True)
+        read = [Embedded.load(path, each, encoder.facts) for path, each in pairs]
         first, second = (dict(zip(one.prompts.ids, one.values, strict=True)) for one in read)
         embedded = first, second
-        encoder = encoders.load(controls, next(iter(args.folder), None))
         embed = encoder.embed
         said["encoder"] = "|".join(f"{name}:{value}" for name, value in encoder.facts.items() if value)
     found, signatures = quality.measure(pivot, own, there, back, embedded, embed)

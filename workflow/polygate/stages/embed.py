@@ -27,4 +27,4 @@ def run(args: argparse.Namespace) -> None:
     prompts = table.read(args.prompts, language=args.language)
     encoder = encoders.load(controls, next(iter(args.folder), None))
     made = provenance("polygate.stages.embed", language=args.language, **encoder.facts)
-    Embedded(prompts, encoder.embed(prompts.texts)).save(args.output, made)
+    Embedded(prompts, encoder.embed(prompts.texts), encoder.facts).save(args.output, made)

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
             of["intervention"] = done(steered, ids, model=model, dataset=dataset, language=args.language, arm=arm)
         files.expect(source, said, prompts=of["prompts"], intervention=of["intervention"])
         here = judge or answered(guard, args, completions["prompt_id"].to_pylist(), dataset)
+        of["asked"] = who(judging, name, args.answers)
         judged = here.outcomes(
             args.language,
             [row["text"] for row in known],
@@ -88,6 +89,13 @@ def answered(guard: Guard, args: argparse.Namespace, prompt_ids: Sequence[str], 
         raise PolygateError("a guard needs --framing, --answers and one file of --completions")
     ask = guards.answers_in(args.answers, args.language, prompt_ids, dataset)
     return guards.GuardJudge(guards.Adapter.of(guard), guards.Framing.read(args.framing), ask)
+
+
+def who(judging: Judging, name: str, answers: str | None) -> str:
+    """Who is behind a judge's name: an endpoint's model, or the identity of a guard; nobody behind the rules."""
+    if name in judging.apis:
+        return f"{judging.apis[name].model} at {judging.apis[name].base_url}"
+    return files.parquet_metadata(files.read_parquet(answers, [])).get("model", "") if answers else ""
 
 
 def told(judging: Judging, name: str, language: str) -> Judging:

@@ -9,7 +9,8 @@ import argparse
 from dataclasses import replace
 
 from polygate import files
-from polygate.controls.semantic import Embedded, expect_one_encoder, semantic_gates
+from polygate.controls import encoders
+from polygate.controls.semantic import ENCODER, Embedded, described, expect_one_encoder, semantic_gates
 from polygate.controls.surface import surface_gates
 from polygate.decision import applying, ood
 from polygate.decision.fitting import Fitted
@@ -24,7 +25,7 @@ from polygate.settings.types import dump, stage_settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with gate and seed, of the controls' gates")
+    parser.add_argument("--settings", required=True, help="JSON with gate, of the controls' gates, controls and seed")
     parser.add_argument("--dataset", required=True, help="data set that is tested on")
     parser.add_argument("--target", required=True, help="language of its prompts and of the gates")
     parser.add_argument("--prompts", required=True, help="its prompt table")
@@ -61,10 +62,12 @@ def run(args: argparse.Namespace) -> None:
     gates = applying.read_gates(args.gates, language=args.target, model=model)
     on_surface = surface_gates(sources, own.table, settings.gate, settings.seed)
     on_embeddings: list[Fitted] = []
+    embedded: list[Embedded] = []
     paths = [*args.embeddings, *args.own_embeddings, *args.pivot_embeddings, *args.source_embeddings]
     if paths:
         tables = [tested.table, own.table, pivot.table, *sources]
-        embedded = [Embedded.load(path, prompts) for path, prompts in zip(paths, tables, strict=True)]
+        wanted = encoders.named(settings.controls)
+        embedded = [Embedded.load(path, prompts, wanted) for path, prompts in zip(paths, tables, strict=True)]
         expect_one_encoder(paths, embedded)
         on_embeddings += semantic_gates(embedded[3:], embedded[1], settings.gate, settings.seed)
         tested, own, pivot = (
@@ -80,4 +83,5 @@ def run(args: argparse.Namespace) -> None:
         seed=settings.seed,
     )
     of = {"model": model, "dataset": args.dataset, "language": args.target, "prompts": tested.table.fingerprint()}
+    of[ENCODER] = described(embedded[0].encoder) if embedded else ""
     files.write_parquet(args.output, scores, made, of)

@@ -38,17 +38,19 @@ def run(args: argparse.Namespace) -> None:
     of["model"] = identity.asked_for(args.of, said)
     files.expect(args.scores, said, **of)
     completions, judgements, seen = [], [], {}
+    same_judge: dict[str, str] = {}
     for arm in ("addition", "ablation"):
         path, judged = getattr(args, f"{arm}_completions"), getattr(args, f"{arm}_judgements")
         judgements.append(files.read_parquet(judged, JUDGEMENT))
         seen = files.parquet_metadata(judgements[-1])
-        files.expect(judged, seen, arm=arm, **of)
+        files.expect(judged, seen, arm=arm, **of, **same_judge)
+        same_judge = {what: seen.get(what, "") for what in ("judge", "asked")}
         if not args.completions:
             continue
         completions.append(files.read_parquet(path, COMPLETION))
         same = {what: seen.get(what) for what in ("intervention", "prompts")}
         files.expect(path, files.parquet_metadata(completions[-1]), **same, **of)
-    of |= {what: seen.get(what, "") for what in ("prompts", "judge")}
+    of |= {"prompts": seen.get("prompts", ""), **same_judge}
     texts_to = args.completions or [None] * len(args.budgets)
     for budget, to_completions, to_judgements in zip(args.budgets, texts_to, args.judgements, strict=True):
         decided = conditional.decisions(scores, args.rank, budget)

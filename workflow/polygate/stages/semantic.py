@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from polygate import files
-from polygate.controls import semantic
+from polygate.controls import encoders, semantic
 from polygate.controls.semantic import Embedded
 from polygate.errors import PolygateError
 from polygate.prompts import table
@@ -21,7 +21,7 @@ GATE = "semantic_gate"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the stage."""
-    parser.add_argument("--settings", required=True, help="JSON with gate and seed")
+    parser.add_argument("--settings", required=True, help="JSON with gate, controls and seed")
     parser.add_argument("--target", required=True, help="the language whose test prompts are scored")
     parser.add_argument("--sources", required=True, nargs="+", help="source languages, without the target")
     parser.add_argument("--prompts", required=True, nargs="+", help="prompt tables of the sources")
@@ -36,9 +36,10 @@ def run(args: argparse.Namespace) -> None:
     if args.target in args.sources:
         raise PolygateError(f"target {args.target} is among its own sources", do="leave it out")
     settings = stage_settings(args.settings)
-    own = Embedded.load(args.own_embeddings, table.read_to_fit(args.own_prompts, language=args.target))
+    wanted = encoders.named(settings.controls)
+    own = Embedded.load(args.own_embeddings, table.read_to_fit(args.own_prompts, language=args.target), wanted)
     sources = [
-        Embedded.load(embeddings, table.read_to_fit(prompts, language=name))
+        Embedded.load(embeddings, table.read_to_fit(prompts, language=name), wanted)
         for name, prompts, embeddings in zip(args.sources, args.prompts, args.embeddings, strict=True)
     ]
     semantic.expect_one_encoder([*args.embeddings, args.own_embeddings], [*sources, own])
@@ -46,5 +47,6 @@ def run(args: argparse.Namespace) -> None:
     gates = list(semantic.semantic_gates(sources, own, settings.gate, settings.seed))
     facts = {"target": args.target, "sources": args.sources, "gate": dump(settings.gate), "seed": settings.seed}
     of = {"dataset": own.prompts.dataset, "prompts": own.prompts.fingerprint()}
+    of[semantic.ENCODER] = semantic.described(own.encoder)
     found = score_table(own.prompts, scores, gates, np.asarray(own.values[scores.rows]), GATE)
     files.write_parquet(args.output, found, provenance("polygate.stages.semantic", **facts), of)

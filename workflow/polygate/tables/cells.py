@@ -154,15 +154,18 @@ def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[
     """Cells of files and, in the same order, their other attributes.
 
     Raises `PolygateError` for a file that is of something else: another data set, language, arm, budget or judge, or
-    another model than the other files that are given for its model.
+    another model, judge or sentence encoder than the other files that are given for it.
     """
     found = [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
-    models: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for cell in found:
         said = files.parquet_metadata(files.read_parquet(cell.path, []))
-        files.expect(cell.path, said, **_what(cell, said), model=models.get(cell.model))
-        if cell.model and "model" in said:
-            models.setdefault(cell.model, said["model"])
+        # Names may come to mean something else; what a file says of it may not.
+        whose = {"model": cell.model, "asked": cell.judge, "encoder": "the run's"}
+        files.expect(cell.path, said, **_what(cell, said), **{what: seen.get((what, of)) for what, of in whose.items()})
+        for what, of in whose.items():
+            if of and what in said:
+                seen.setdefault((what, of), said[what])
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from library.controls import standin
 from polygate import files
+from polygate.controls import encoders
 from polygate.controls.semantic import Embedded
 from polygate.errors import PolygateError
 from polygate.prompts import table
@@ -143,12 +144,14 @@ def test_the_stages_from_a_file_to_cosines(tmp_path: Path) -> None:
     stage(prompts_translated, *common, "--translations", there, "--pivot-table", en, "--output", sw)
     stage(read_translations, *make, "--prompts", sw, "--direction", "back", "--output", back)
     encoder = standin.folder(tmp_path / "encoder")
+    asked = Controls(encoder="a/b", folder=encoder)
+    facts = encoders.load(asked, encoder).facts
     embedded = []
     for path in (en, sw):
         read = table.read(path)
         embedded.append(str(Path(path).with_suffix(".safetensors")))
-        Embedded(read, standin.embed(read.texts)[:, :16]).save(Path(embedded[-1]), {})
-    controls = dump({"controls": Controls(encoder="a/b", folder=encoder)})
+        Embedded(read, standin.embed(read.texts)[:, :16], facts).save(Path(embedded[-1]), {})
+    controls = dump({"controls": asked})
     output = tmp_path / "compared.parquet"
     stage(
         compare_translations,
@@ -160,7 +163,7 @@ def test_the_stages_from_a_file_to_cosines(tmp_path: Path) -> None:
     assert found["prompt_id"].to_pylist() == list(own.ids)
     said = files.parquet_metadata(found)
     assert (said["translator"], said["back_translator"]) == ("file sw.csv", "file sw.csv")
-    assert said["encoder"].startswith("encoder:encoder|architecture:bert")
+    assert said["encoder"].startswith("encoder:a/b|architecture:bert")
     first, second = (standin.embed(table.read(path).texts)[:, :16].astype(np.float64) for path in (en, sw))
     assert found["cosine_translation"].to_pylist() == pytest.approx((first * second).sum(axis=1).tolist())
     assert found["unrelated_translation"][0].as_py() == pytest.approx(first[0] @ second[1])
