@@ -3,6 +3,8 @@
 Needs: the tables of the experiments that published numbers are compared with.
 """
 
+from polygate.report.comparable import of_run
+
 
 rule paper_vs_measured:
     input:
@@ -21,6 +23,7 @@ rule paper_vs_measured:
         "../../envs/base.yaml"
     params:
         models={name: model.hub or "" for name, model in settings.models.items()},
+        run=of_run(settings),
         code=code_hash("polygate.report.paper_vs_measured"),
     message:
         "Measured beside published"

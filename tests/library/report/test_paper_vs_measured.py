@@ -14,6 +14,7 @@ import pytest
 from library.figures import made_up
 from polygate.errors import PolygateError
 from polygate.report import measured, paper_vs_measured, published
+from polygate.report.comparable import Run
 from polygate.report.measured import MAPPINGS, Mapped
 from polygate.report.published import MEAN, Key
 
@@ -43,9 +44,12 @@ def paths(folder: Path) -> dict[str, str]:
     return {name: str(folder / f"{name}.csv") for name in measured.TABLES}
 
 
-def build(tables: dict[str, str], models: dict[str, str], output: Path) -> tuple[Rows, str]:
+ALIKE = Run("", "", {}, {}, {}, {})
+
+
+def build(tables: dict[str, str], models: dict[str, str], output: Path, run: Run = ALIKE) -> tuple[Rows, str]:
     table, page = output / "paper_vs_measured.csv", output / "paper_vs_measured.html"
-    paper_vs_measured.build(tables, models, table, page)
+    paper_vs_measured.build(tables, models, run, table, page)
     return rows_of(table), page.read_text(encoding="utf-8")
 
 
@@ -263,3 +267,18 @@ def test_page_and_table_say_the_same(folder: Path, tmp_path: Path) -> None:
     assert sorted(estimates) == sorted(wanted)
     layers = [row["measured"] for row in rows if row["experiment"] == "layer sweep"]
     assert [f"<td>{float(layer):.0f}</td>" in top for layer in layers] == [True] * 3
+
+
+def test_what_is_not_comparable_is_marked_in_its_rows_and_explained_once(folder: Path, tmp_path: Path) -> None:
+    run = replace(ALIKE, judge="rules", prompts={"sw": "other translations than the paper's"}, weights={"none": "x"})
+    rows, page = build(paths(folder), MODELS, tmp_path, run)
+    marked = {(row["experiment"], row["unlike"]) for row in rows if row["measured"] and row["language"] == "am"}
+    assert {("unsteered refusal", "judge"), ("separability", "")} <= marked
+    assert not any(row["unlike"] for row in rows if not row["measured"])
+    top, _ = page.split("Not measured in this run")
+    assert top.count('<span class="unlike">') == sum(bool(row["unlike"]) for row in rows) > 0
+    assert top.count("<li><b>judge</b>: rules judges completions; in the paper gpt-4o-mini did</li>") == 1
+    # Weights touch no number that was measured; where all is alike nothing is said.
+    assert "<b>weights</b>" not in page
+    assert "not comparable" in page
+    assert "not comparable" not in build(paths(folder), MODELS, tmp_path)[1]

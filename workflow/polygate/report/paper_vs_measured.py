@@ -2,7 +2,8 @@
 
 `inside` says whether the run's interval holds the published number within its precision (or a value that its bound
 allows: `relation` "at least", "at most"). `measured` is empty where the run has no such table, model, language or
-budget, `inside` also where the estimate has no interval.
+budget, `inside` also where the estimate has no interval. `unlike` names what keeps the two from being comparable:
+another judge, truncation, prompts, languages or weights.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 
 from polygate.files import write_text
 from polygate.report import measured, published
+from polygate.report.comparable import Run
 from polygate.report.measured import Measured
 from polygate.report.published import RANGES, Published
 from polygate.tables.writing import write as write_table
 
 COLUMNS = (
     *("experiment", "quantity", "model", "tier", "language", "arm", "budget", "published", "measured", "low", "high"),
-    *("inside", "relation", "precision", "dataset", "source_language", "source"),
+    *("inside", "unlike", "relation", "precision", "dataset", "source_language", "source"),
 )
 
 
@@ -32,6 +34,7 @@ class Pair:
 
     published: Published
     measured: Measured | None
+    unlike: Sequence[str] = ()
 
     @property
     def inside(self) -> bool | None:
@@ -48,25 +51,30 @@ class Pair:
         if found is not None:
             bounds = {"measured": found.estimate, "low": found.low, "high": found.high}
             row |= {name: None if math.isnan(value) else value for name, value in bounds.items()}
+            row["unlike"] = ", ".join(self.unlike)
         return row
 
 
-def build(tables: Mapping[str, str], models: Mapping[str, str], table: Path, page: Path) -> None:
+def build(tables: Mapping[str, str], models: Mapping[str, str], run: Run, table: Path, page: Path) -> None:
     """The tables of a run (name → path) → `table` (CSV) and `page` (HTML).
 
-    `models`: name in the settings → hub id, "" where the model has none.
+    `models`: name in the settings → hub id, "" where the model has none; `run` says what is other than in the paper.
     """
     frames, names = measured.read_tables(tables), published.names_in_run(models)
-    pairs = [Pair(number, measured.measure(number.key, frames, names, models)) for number in published.read()]
+    pairs = [
+        Pair(number, measured.measure(number.key, frames, names, models), run.unlike(number.key))
+        for number in published.read()
+    ]
     write_table(table, COLUMNS, [pair.row() for pair in pairs])
-    write_text(page, html(pairs, models))
+    write_text(page, html(pairs, models, run))
 
 
-def html(pairs: Sequence[Pair], models: Mapping[str, str]) -> str:
+def html(pairs: Sequence[Pair], models: Mapping[str, str], run: Run) -> str:
     """The page: what this run measured on top, by experiment; the other published numbers folded below."""
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     parts = {
         "NOTE": escape(_note(pairs, models), quote=False),
+        "UNLIKE": "\n".join(_unlike(pairs, run)),
         "MEASURED": "\n".join(_sections([pair for pair in pairs if pair.measured is not None])),
         "OTHERS": "\n".join(_folded([pair for pair in pairs if pair.measured is None])),
     }
@@ -84,6 +92,18 @@ def _note(pairs: Sequence[Pair], models: Mapping[str, str]) -> str:
         f"Of {len(pairs)} published numbers this run measured {found}, {len(judged)} of them with an interval: "
         f"{sum(judged)} lie inside it, {len(judged) - sum(judged)} outside."
     )
+
+
+def _unlike(pairs: Sequence[Pair], run: Run) -> Iterator[str]:
+    """What of this run is other than in the paper, where that touches a number that was measured."""
+    touched = {reason for pair in pairs if pair.measured is not None for reason in pair.unlike}
+    said = [
+        f"<li><b>{reason}</b>: {escape(what, quote=False)}</li>" for reason, what in run.told() if reason in touched
+    ]
+    if said:
+        yield "<p>Where a row says so, the two are not comparable, inside or not:</p><ul>"
+        yield from said
+        yield "</ul>"
 
 
 def _by_experiment(pairs: Sequence[Pair]) -> Iterator[tuple[str, list[Pair]]]:
@@ -141,11 +161,12 @@ def _row(pair: Pair, *, with_arm: bool) -> str:
     ]
     if found is not None:
         verdict = {True: "inside", False: "outside", None: "no interval"}[pair.inside]
+        other = f' <span class="unlike">other {escape(", ".join(pair.unlike))}</span>' if pair.unlike else ""
         bounds = "" if pair.inside is None else f" <span>[{found.low:.3f}, {found.high:.3f}]</span>"
         cells += [
             f"<td>{found.estimate:.{0 if _whole(number) else 3}f}{bounds}</td>",
             f'<td class="drawn">{_drawn(pair)}</td>',
-            f'<td class="{verdict.replace(" ", "-")}">{verdict}</td>',
+            f'<td class="{verdict.replace(" ", "-")}">{verdict}{other}</td>',
         ]
     return "<tr>" + "".join(cells) + "</tr>"
 

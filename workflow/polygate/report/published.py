@@ -37,7 +37,7 @@ SIGNED = (-1.0, 1.0)
 COUNT = (0.0, math.inf)
 RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("harmful refusal", "harmless refusal", "auc", "f1", "balanced accuracy"), UNIT),
-    **dict.fromkeys(("miss rate", "lowest miss rate", "highest miss rate", "false flags"), UNIT),
+    **dict.fromkeys(("miss rate", "lowest miss rate", "highest miss rate"), UNIT),
     **dict.fromkeys(("selectivity", "correlation"), SIGNED),
     **dict.fromkeys(("completions labelled", "layer of the dip"), COUNT),
     **{f"refused by {whom}": COUNT for whom in ("both", "people only", "the judge only", "neither")},
