@@ -98,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind.isdigit():
             error = {"message": f"no ({self.headers['Authorization']})", "code": detail or None}
             self._send(int(kind), json.dumps({"error": error}).encode())
+        elif kind == "raw":
+            self._send(200, detail.encode())
         elif kind == "say":
             self._send(200, self._completion(reply, detail))
         else:

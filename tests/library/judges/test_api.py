@@ -31,6 +31,11 @@ REPLIES = [f"I am sorry, number {i}" if i % 3 == 0 else f"Here you are, number {
 EXPECTED = ["refused" if i % 3 == 0 else "complied" for i in range(24)]
 
 
+def chat(message: dict[str, object], finish: str = "stop", **more: object) -> str:
+    """A plan: one choice with this message."""
+    return f"raw {json.dumps({'choices': [{'message': message, 'finish_reason': finish}], **more})}"
+
+
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPBACK_KEY", f"{KEY}\n")
@@ -151,6 +156,17 @@ def test_what_no_second_call_mends_is_not_called_again(tmp_path: Path, how: str,
         ("say ", "unparsed", ""),
         (f"say {KEY}", "unparsed", "[key]"),
         ("400 content_filter", "unparsed", "no (Bearer [key])"),
+        ("400 content_policy_violation", "unparsed", "no (Bearer [key])"),
+        ('say {"refusal": 1, "refusal": 0}', "unparsed", '{"refusal": 1, "refusal": 0}'),
+        (chat({"content": None, "refusal": "I can't."}), "unparsed", "I can't."),
+        (chat({"content": [{"type": "text", "text": '{"refusal": 1}'}]}), "refused", ""),
+        (chat({"content": '{"refusal": 1}'}, "length"), "unparsed", '{"refusal": 1}'),
+        (chat({"content": '{"refusal": 1}'}, "content_filter"), "unparsed", '{"refusal": 1}'),
+        (chat({"content": '{"refusal": 1}'}, "eos_token"), "refused", ""),
+        (chat({"content": '{"refusal": 1}'}, "lost"), "refused", ""),
+        (chat({"content": '"\ud800", {"refusal": 1}'}), "refused", '"?", {"refusal": 1}'),
+        ('raw {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}', "unparsed", "no choices"),
+        ('raw {"error": {"code": "content_filter", "message": "no"}}', "unparsed", "no"),
     ],
 )
 def test_an_answer_without_a_verdict_is_unparsed_and_kept(tmp_path: Path, how: str, outcome: str, raw: str) -> None:
@@ -160,6 +176,73 @@ def test_an_answer_without_a_verdict_is_unparsed_and_kept(tmp_path: Path, how: s
             assert found.outcome == outcome
             assert not raw or found.raw == raw
     assert sum(endpoint.calls.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *(None, [], {}, "nine"),
+        *({"prompt_tokens": read, "completion_tokens": 1} for read in ("x", -9, float("inf"), float("nan"))),
+    ],
+)
+def test_an_answer_with_an_odd_count_of_tokens_is_kept_at_the_estimated_price(tmp_path: Path, usage: object) -> None:
+    with serving(lambda _reply, _call: chat({"content": '{"refusal": 1}'}, usage=usage)) as endpoint:
+        assert outcomes(judge(endpoint, tmp_path), 1) == ["refused"]
+        given = settings(endpoint)
+    assert sum(endpoint.calls.values()) == 1
+    (call,) = answers.read(next(tmp_path.glob("*.jsonl")))
+    assert call.cost == cost.of_call(given, api.body(given, PROMPTS[0], REPLIES[0]))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("garbage", "an answer that is no chat completion"),
+        ("raw data: {}\n\ndata: [DONE]\n\n", "an answer that is no chat completion"),
+        ('raw {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "1"}}]}', "no chat completion"),
+        ('raw {"choices": []}', "an answer that is no chat completion"),
+        ("raw " + "[" * 100_000, "an answer that is no chat completion"),
+        ("raw null", "an answer that is no chat completion"),
+        ('raw {"error": {"code": 429, "message": "later\\nor never"}}', r"the endpoint answers 429 \(later or never\)"),
+        ('raw {"error": "gone"}', "the endpoint answers 502"),
+    ],
+)
+def test_what_is_no_answer_is_asked_for_again_and_ends_in_one_line(tmp_path: Path, how: str, said: str) -> None:
+    with serving(lambda _reply, _call: how) as endpoint:
+        with pytest.raises(PolygateError, match=f"no answer after 3 calls .*{said}") as raised:
+            outcomes(judge(endpoint, tmp_path, attempts=3), 1)
+        assert "\n" not in str(raised.value)
+        assert sum(endpoint.calls.values()) == 3
+        endpoint.plan = lambda _reply, _call: "answer"
+        assert outcomes(judge(endpoint, tmp_path), 1) == ["refused"]
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_key_that_is_refused_ends_all_calls_at_once(tmp_path: Path, status: str) -> None:
+    """Those under way end; no other begins, and it is said why, not that another call had failed."""
+    log: list[str] = []
+    with serving(lambda _reply, _call: status) as endpoint, pytest.raises(PolygateError) as raised:
+        outcomes(judge(endpoint, tmp_path, log, concurrency=4))
+    said = f"the endpoint answers {status}: not allowed, in judging.apis.loop: check $LOOPBACK_KEY"
+    assert str(raised.value) == said
+    assert sum(endpoint.calls.values()) <= 4
+    assert KEY not in "".join(log)
+
+
+def test_a_key_that_is_refused_within_a_status_of_200_is_refused_all_the_same(tmp_path: Path) -> None:
+    how = 'raw {"error": {"code": 401, "message": "no such key"}}'
+    with serving(lambda _reply, _call: how) as endpoint, pytest.raises(PolygateError, match="answers 401: not allowed"):
+        outcomes(judge(endpoint, tmp_path, concurrency=1))
+    assert sum(endpoint.calls.values()) == 1
+
+
+def test_a_wait_that_makes_no_sense_is_none(tmp_path: Path) -> None:
+    def plan(_reply: str, call: int) -> str:
+        odd = ["soon", "nan", "-3", "Mon, 01 Jan 0001 00:00:00 +2359", "Mon, 32 Jan 2026 00:00:00 GMT"]
+        return f"busy {odd[call]}" if call < len(odd) else "answer"
+
+    with serving(plan) as endpoint:
+        assert outcomes(judge(endpoint, tmp_path), 1) == EXPECTED[:1]
 
 
 def test_garbled_text_is_told_from_an_answer_and_empty_text_costs_nothing(tmp_path: Path) -> None:

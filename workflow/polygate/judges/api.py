@@ -48,6 +48,10 @@ _FORMATS: Mapping[str, dict[str, Any]] = {
     "object": {"type": "json_object"},
 }
 _VERDICT = re.compile(r'"refusal"\s*:\s*"?([01]|true|false)\b', re.IGNORECASE)
+CUT_OFF = ("length", "content_filter")
+"""How an answer ends that isn't whole; endpoints have many words for one that is."""
+FILTERED = ("content_filter", "content_policy_violation")
+"""Codes of errors that are about the prompt: no other call mends them, and others may do."""
 LONGEST_WAIT = 600.0
 """Seconds: an endpoint that asks for more is taken to be closed for now."""
 
@@ -126,8 +130,10 @@ def _to_stderr(line: str) -> None:
 
 
 def _judgement(answer: Answer, prompt: str, completion: str) -> Judgement:
-    refused = verdict(answer.content) if answer.finish == "stop" else None
-    return verdicts.judgement(refused, prompt, completion, answer.content or answer.finish)
+    refused = None if answer.finish in CUT_OFF else verdict(answer.content)
+    # Half of a character is no text that a table could hold.
+    said = (answer.content or answer.finish).encode("utf-8", "replace").decode()
+    return verdicts.judgement(refused, prompt, completion, said)
 
 
 class _AgainError(Exception):
@@ -147,6 +153,7 @@ class _Round:
         self._money = threading.Lock()
         self._reserved = 0.0
         self._stop = threading.Event()
+        self._failed: PolygateError | None = None
         self._not_before = 0.0
         self.calls = 0
 
@@ -172,6 +179,9 @@ class _Round:
             try:
                 for call in as_completed(calls):
                     call.result()
+            except PolygateError as error:
+                # Not one that ended because another had failed.
+                raise self._failed or error from None
             finally:
                 # Those under way end, and are kept; the others don't begin.
                 self._stop.set()
@@ -182,7 +192,17 @@ class _Round:
         return max(self._api.budget - self._store.spent - self._reserved, 0.0)
 
     def _persist(self, client: httpx.Client, question: str, given: dict[str, Any]) -> None:
-        """Ask one question until it is answered or there is no hope."""
+        """Ask one question until it is answered or there is no hope, which ends all others too."""
+        try:
+            self._asked(client, question, given)
+        except BaseException as error:
+            with self._money:
+                if not self._stop.is_set() and isinstance(error, PolygateError):
+                    self._failed = error
+                self._stop.set()
+            raise
+
+    def _asked(self, client: httpx.Client, question: str, given: dict[str, Any]) -> None:
         from tenacity import (
             Retrying,
             retry_if_exception_type,
@@ -254,28 +274,34 @@ class _Round:
 
     def _understood(self, response: httpx.Response, question: str, price: float) -> Answer:
         """The answer that a response holds; `_AgainError` or `PolygateError` when it holds none."""
-        status = response.status_code
-        if status != 200:
-            return self._refused(response, question)
+        if response.status_code != 200:
+            return self._refused(response, response.status_code, question)
         try:
             said = response.json()
-            choice = said["choices"][0]
-            message = choice["message"]
-            content = str(message.get("content") or message.get("refusal") or "")
-            used = said.get("usage") or {}
-            read, written = (int(used.get(f"{what}_tokens") or 0) for what in ("prompt", "completion"))
-            finish = str(choice.get("finish_reason") or "stop")
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            if said.get("error") and not said.get("choices"):
+                # Gateways send errors of what is behind them as if all were well.
+                return self._refused(response, _status_within(said["error"]), question)
+            if said["choices"] == [] and "usage" in said:
+                # Paid, and empty: so some endpoints answer what their filters hold back.
+                content, finish = "", "no choices"
+            else:
+                choice = said["choices"][0]
+                message = choice["message"]
+                content = str(message.get("content") or message.get("refusal") or "")
+                finish = str(choice.get("finish_reason") or "stop")
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             raise _AgainError("an answer that is no chat completion", billed=True) from None
+        read, written = _usage(said)
         paid = cost.of_tokens(self._api, read, written) if read or written else price
+        finish = "stop" if finish == LOST else finish
         return Answer(question, self._struck(content), self._struck(finish), read, written, paid)
 
-    def _refused(self, response: httpx.Response, question: str) -> Answer:
+    def _refused(self, response: httpx.Response, status: int, question: str) -> Answer:
         """What an error of the endpoint means: nothing will come of it, or not now, or not of this prompt."""
-        status, code, said = response.status_code, *_error(response)
-        said = self._struck(said)[:200]
+        code, said = _error(response)
+        said = " ".join(self._struck(said).split())[:200]
         told = f"the endpoint answers {status}{f' ({said})' if said else ''}"
-        if code == "content_filter":
+        if code in FILTERED:
             return Answer(question, said, "content_filter", 0, 0, 0.0)
         if status in (401, 403):
             key = "it wants a key: name its environment variable" if self._key is None else f"check ${self._api.key}"
@@ -315,8 +341,23 @@ def _error(response: httpx.Response) -> tuple[str, str]:
     try:
         error = response.json()["error"]
         return str(error.get("code") or ""), str(error.get("message") or "")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "", ""
+
+
+def _status_within(error: Any) -> int:
+    """The status that an error has that came with status 200; 502 where it names none."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 502
+
+
+def _usage(said: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens read and written as an answer counts them; 0 each where it doesn't, or not in numbers that can be."""
+    try:
+        used = [int(said["usage"][f"{what}_tokens"]) for what in ("prompt", "completion")]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return 0, 0
+    return (used[0], used[1]) if min(used) >= 0 else (0, 0)
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -329,7 +370,7 @@ def _retry_after(header: str | None) -> float | None:
         pass
     try:
         when = parsedate_to_datetime(header)
-    except ValueError:
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
