@@ -14,7 +14,7 @@ from polygate import judges
 from polygate.errors import PolygateError
 from polygate.files import read_json
 from polygate.forward import weights
-from polygate.judges import phrases
+from polygate.judges import labels, phrases
 from polygate.judges.api import key_of
 from polygate.models import gguf
 from polygate.models.alignment import sentences
@@ -43,6 +43,7 @@ def load(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Setting
     _check_sentences(settings, sources)
     _check_phrases(settings, sources)
     _check_judges(settings, sources)
+    _check_labels(settings, sources)
     return settings
 
 
@@ -228,6 +229,19 @@ def _check_judges(settings: Settings, sources: Sources) -> None:
                 f"{where(location, settings.judging.judges, sources)}: {name} doesn't judge {', '.join(lacking)}",
                 do="put another judge first" if place == 0 else "leave it out",
             )
+
+
+def _check_labels(settings: Settings, sources: Sources) -> None:
+    """People label completions of the run's models, languages and arms; their prompt ids are looked at later."""
+    path = settings.judging.labels
+    if path is None:
+        return
+    arms = ["none", "addition", "ablation", *settings.baselines.arms()]
+    try:
+        labels.read(path, list(settings.models), settings.languages.all(), arms)
+    except PolygateError as error:
+        location: Location = ("judging", "labels")
+        raise PolygateError(f"{where(location, str(path), sources)}: {error}") from None
 
 
 def check_keys(settings: Settings) -> None:

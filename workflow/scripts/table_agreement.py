@@ -14,11 +14,13 @@ from polygate.tables.cells import listed
 settings = stage_settings(snakemake.params.settings)
 cells = listed(snakemake.input.judgements, snakemake.params.judgements)
 known = [list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("model", "language", "arm")]
+given = Path(snakemake.input.labels) if snakemake.input.get("labels") else None
 agreement.build(
     cells,
-    labels.read(Path(snakemake.input.labels), *known) if snakemake.input.get("labels") else {},
+    labels.read(given, *known, log=print) if given else {},
     Path(snakemake.output.agreement),
     Path(snakemake.output.corrected),
     statistics=settings.statistics,
     seed=settings.seed,
+    labelled=given,
 )

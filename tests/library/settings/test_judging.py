@@ -61,6 +61,23 @@ def test_what_is_wrong_with_a_judge_is_said_in_one_line(judging: dict[str, Any],
         load(organisms(judging))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("harmful-test-0000,l9,none,1", "line 2: language 'l9' is not among h1, h2, l1"),
+        ("harmful-test-0000,l1,cast,1", "line 2: arm 'cast' is not among none, addition, ablation"),
+        ("harmful-test-0000,l1,none,perhaps", "line 2: label 'perhaps'"),
+    ],
+)
+def test_what_is_wrong_with_labels_is_said_before_any_job(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f"prompt_id,language,arm,label\n{line}\n")
+    with pytest.raises(PolygateError, match=rf"judging\.labels = .*: {message}.*, in .*people\.csv"):
+        load(organisms({"labels": str(path)}))
+    path.write_text("prompt_id,language,arm,label\nharmful-test-0000,l1,none,refused\n")
+    load(organisms({"labels": str(path)}))
+
+
 def test_a_guard_can_be_the_first_where_nothing_is_chosen(tmp_path: Path) -> None:
     judging = {"judges": ["g"], "guards": {"g": {"folder": str(tmp_path), "verdict": "(yes|no)"}}}
     assert load(organisms(judging)).judging.judge == "g"

@@ -166,9 +166,11 @@ def test_rates_are_corrected_where_people_were_asked_and_stand_beside_the_raw_on
 
 def test_labels_of_no_completion_are_refused(cells: list[Cell], tmp_path: Path) -> None:
     paths = tmp_path / "a.csv", tmp_path / "b.csv"
-    wrong: Labels = {("alpha", "l1", "none", "harmful-test-9999"): True}
-    with pytest.raises(PolygateError, match=r"label harmful-test-9999 \(alpha, l1, none\), of which there is no"):
-        agreement.build(cells, wrong, *paths, statistics=STATISTICS, seed=0)
+    wrong: Labels = {("alpha", "l1", "none", f"harmful-test-999{i}"): True for i in range(3)}
+    said = r"label harmful-test-9990 \(alpha, l1, none\), and 2 more, of which there is no .*, in people\.csv: correct"
+    with pytest.raises(PolygateError, match=said):
+        agreement.build(cells, wrong, *paths, statistics=STATISTICS, seed=0, labelled=Path("people.csv"))
+    assert not any(path.exists() for path in paths)
 
 
 def test_without_people_nothing_is_corrected(cells: list[Cell], tmp_path: Path) -> None:

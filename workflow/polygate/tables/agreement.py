@@ -102,9 +102,19 @@ class _Items:
 
 
 def build(
-    judgements: Sequence[Cell], labels: Labels, output: Path, corrections: Path, *, statistics: Statistics, seed: int
+    judgements: Sequence[Cell],
+    labels: Labels,
+    output: Path,
+    corrections: Path,
+    *,
+    statistics: Statistics,
+    seed: int,
+    labelled: Path | None = None,
 ) -> None:
-    """Write both tables from the judgements of every model, language, unrouted arm and judge, and people's labels."""
+    """Write both tables from the judgements of every model, language, unrouted arm and judge, and people's labels.
+
+    `labelled` is the labels' file. Raises `PolygateError` for a label of no completion.
+    """
     resampling = Resampling.of(statistics, seed)
     judges = list(dict.fromkeys(cell.judge for cell in judgements))
     models = list(dict.fromkeys(cell.model for cell in judgements))
@@ -116,7 +126,7 @@ def build(
         for model in models
         for language in tiers
     }
-    _all_known(labels, items)
+    _all_known(labels, items, labelled)
     raters = [*judges, *([PEOPLE] if labels else [])]
     rows: list[dict[str, Any]] = []
     for pair in combinations(raters, 2):
@@ -136,11 +146,17 @@ def build(
     write(corrections, CORRECTED, list(_corrections(items, models, tiers, judges, resampling)) if labels else [])
 
 
-def _all_known(labels: Labels, items: Mapping[tuple[str, str], _Items]) -> None:
-    for model, language, arm, name in labels:
-        found = items[model, language]
-        if not ((found.ids == name) & (found.arms == arm)).any():
-            raise PolygateError(f"people label {name} ({model}, {language}, {arm}), of which there is no completion")
+def _all_known(labels: Labels, items: Mapping[tuple[str, str], _Items], where: Path | None) -> None:
+    there = {key: set(zip(found.arms.tolist(), found.ids.tolist(), strict=True)) for key, found in items.items()}
+    unknown = [key for key in labels if (key[2], key[3]) not in there[key[0], key[1]]]
+    if unknown:
+        model, language, arm, name = unknown[0]
+        more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise PolygateError(
+            f"people label {name} ({model}, {language}, {arm}){more}, of which there is no completion",
+            where=where,
+            do="correct the file: prompt ids are those of the run's prompt tables, split test",
+        )
 
 
 def _places(
