@@ -10,7 +10,7 @@ CHOOSING = [
 ]
 """Languages that choosing layer, strength and ablation scope reads: those that decide, and the sources of gates."""
 
-FITTED = ("gate.rank", "gate.solver", "gate.objective")
+FITTED = ("gate.rank", "gate.solver", "gate.objective", "gate.ties")
 """What a gate without examples is fitted by: another budget is no other choice."""
 
 OWN_PHRASES_OF_CHOOSING = [path for language in CHOOSING if (path := own_file(settings.judging.phrases, language))]

@@ -15,6 +15,7 @@ import pytest
 from library.representation.planted import World
 from library.stages.test_stages import FIXED, FREE, GATE, HIGH, LANGUAGES, Chain, call
 from polygate import files
+from polygate.decision import applying
 from polygate.errors import PolygateError
 from polygate.forward import identity, loading
 from polygate.forward.job import Job
@@ -322,10 +323,11 @@ def test_interventions_say_what_they_are_of(chains: dict[str, Chain]) -> None:
     ("what", "cell"),
     [
         ("encoder", {"model": "", "tier": "low"}),
+        ("gate", {"model": "m", "tier": "low"}),
         ("asked", {"model": "m", "tier": "low", "arm": "none", "judge": "paid"}),
     ],
 )
-def test_files_of_one_table_are_by_one_encoder_and_one_judge(tmp_path: Path, what: str, cell: dict[str, Any]) -> None:
+def test_files_of_one_table_are_by_one_encoder_one_judge_and_one_kind_of_gate(tmp_path: Path, what: str, cell: dict[str, Any]) -> None:
     """Whose names are the same, and who have become somebody else between two runs."""
     paths = []
     for language, who in (("a", "gpt-4o-mini"), ("b", "gpt-4o-mini"), ("t", "gpt-5")):
@@ -336,6 +338,21 @@ def test_files_of_one_table_are_by_one_encoder_and_one_judge(tmp_path: Path, wha
     assert len(listed(paths[:2], keys[:2])) == 2
     with pytest.raises(PolygateError, match=rf"holds {what} gpt-5, expected gpt-4o-mini, in .*t\.parquet"):
         listed(paths, keys)
+
+
+def test_gates_of_other_settings_are_not_read_together(chains: dict[str, Chain], tmp_path: Path) -> None:
+    """One budget's gates are left from a run that took a score at the threshold for harmful."""
+    chain = chains["ours"]
+    folder = tmp_path / "gates"
+    shutil.copytree(chain.path("gates", "t"), folder)
+    assert applying.read_gates(folder, gate=GATE.described)
+    tied = GATE.model_copy(update={"ties": "harmful"})
+    with pytest.raises(PolygateError, match=r"holds gate .*ties harmless, expected .*ties harmful, in .*0\.0"):
+        applying.read_gates(folder, gate=tied.described)
+    last = folder / f"{GATE.budgets[-1]}.0.safetensors"
+    applying.Gate.load(last).save(last, {}, {"gate": tied.described})
+    with pytest.raises(PolygateError, match=rf"ties harmful, expected .*ties harmless, in .*{last.name}"):
+        applying.read_gates(folder)
 
 
 def test_what_two_judges_said_is_not_routed_together(chains: dict[str, Chain], tmp_path: Path) -> None:

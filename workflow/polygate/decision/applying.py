@@ -30,11 +30,14 @@ def place(rank: int, budget: int, draw: int, routing: int) -> str:
 def read_gates(folder: str | Path, **wanted: object) -> list[Gate]:
     """Every gate of a language's folder, by rank, budget and draw; `wanted` says what they must be of.
 
-    Raises `PolygateError` when there is none, and for one that is broken, foreign, or of something else.
+    Raises `PolygateError` when there is none, and for one that is broken, foreign, or of something else, or fitted with
+    other settings than the others.
     """
-    found = []
+    found, how = [], wanted.get("gate")
     for path in sorted(Path(folder).rglob("*.safetensors")):
-        files.expect(path, files.safetensors_metadata(path), **wanted)
+        said = files.safetensors_metadata(path)
+        files.expect(path, said, **{**wanted, "gate": how})
+        how = how or said.get("gate")
         found.append(Gate.load(path))
     if not found:
         raise PolygateError("no gates in it", where=folder, do="delete the folder and rerun")

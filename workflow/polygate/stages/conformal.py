@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     model, layer = recoverability.model_and_layer(args)
     seen = guarantees.load(args.tiers, args.languages, args.prompts, args.activations, layer, model)
     made = provenance("polygate.stages.conformal", layer=layer, **facts(settings))
-    files.write_parquet(args.output, decided(seen.values(), settings), made, {"model": model})
+    of = {"model": model, "gate": settings.gate.described}
+    files.write_parquet(args.output, decided(seen.values(), settings), made, of)
 
 
 def facts(settings: SimpleNamespace) -> dict[str, Any]:

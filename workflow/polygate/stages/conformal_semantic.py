@@ -28,4 +28,5 @@ def run(args: argparse.Namespace) -> None:
     wanted = encoders.named(settings.controls)
     languages, encoder = guarantees.load_embedded(args.tiers, args.languages, args.prompts, args.embeddings, wanted)
     made = provenance("polygate.stages.conformal_semantic", **conformal.facts(settings))
-    files.write_parquet(args.output, conformal.decided([languages], settings), made, {semantic.ENCODER: encoder})
+    of = {semantic.ENCODER: encoder, "gate": settings.gate.described}
+    files.write_parquet(args.output, conformal.decided([languages], settings), made, of)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     steering = for_target(directions, choice, gap)
     own = table.read_to_fit(args.own_prompts, language=args.target)
     store = open_matching(args.own_activations, own, model)
-    of = {"model": model, "dataset": own.dataset, "prompts": own.fingerprint()}
+    of = {"model": model, "dataset": own.dataset, "prompts": own.fingerprint(), "gate": settings.gate.described}
     features = fitting.read(store, directions, [choice.layer]).features[0]
     fitted = list(fitting.fit_all(source, own, features, settings.gate, settings.seed))
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     sources = [
         table.read_to_fit(path, language=name) for name, path in zip(args.sources, args.source_prompts, strict=True)
     ]
-    gates = applying.read_gates(args.gates, language=args.target, model=model)
+    gates = applying.read_gates(args.gates, language=args.target, model=model, gate=settings.gate.described)
     on_surface = surface_gates(sources, own.table, settings.gate, settings.seed)
     on_embeddings: list[Fitted] = []
     embedded: list[Embedded] = []
@@ -83,5 +83,5 @@ def run(args: argparse.Namespace) -> None:
         seed=settings.seed,
     )
     of = {"model": model, "dataset": args.dataset, "language": args.target, "prompts": tested.table.fingerprint()}
-    of[ENCODER] = described(embedded[0].encoder) if embedded else ""
+    of |= {"gate": settings.gate.described, ENCODER: described(embedded[0].encoder) if embedded else ""}
     files.write_parquet(args.output, scores, made, of)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         completions.append(files.read_parquet(path, COMPLETION))
         same = {what: seen.get(what) for what in ("intervention", "prompts")}
         files.expect(path, files.parquet_metadata(completions[-1]), **same, **of)
-    of |= {"prompts": seen.get("prompts", ""), **same_judge}
+    of |= {"prompts": seen.get("prompts", ""), **same_judge, "gate": said.get("gate", "")}
     texts_to = args.completions or [None] * len(args.budgets)
     for budget, to_completions, to_judgements in zip(args.budgets, texts_to, args.judgements, strict=True):
         decided = conditional.decisions(scores, args.rank, budget)

@@ -47,6 +47,6 @@ def run(args: argparse.Namespace) -> None:
     gates = list(semantic.semantic_gates(sources, own, settings.gate, settings.seed))
     facts = {"target": args.target, "sources": args.sources, "gate": dump(settings.gate), "seed": settings.seed}
     of = {"dataset": own.prompts.dataset, "prompts": own.prompts.fingerprint()}
-    of[semantic.ENCODER] = semantic.described(own.encoder)
+    of |= {semantic.ENCODER: semantic.described(own.encoder), "gate": settings.gate.described}
     found = score_table(own.prompts, scores, gates, np.asarray(own.values[scores.rows]), GATE)
     files.write_parquet(args.output, found, provenance("polygate.stages.semantic", **facts), of)

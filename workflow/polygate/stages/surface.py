@@ -60,14 +60,15 @@ def run(args: argparse.Namespace) -> None:
     own = table.read_to_fit(args.own_prompts, language=args.target)
     sources = [table.read_to_fit(path, language=name) for name, path in zip(args.sources, args.prompts, strict=True)]
     facts: dict[str, Any] = {"target": args.target, "sources": args.sources}
+    of = {"dataset": own.dataset, "prompts": own.fingerprint()}
     gates: Sequence[Fitted] = ()
     if args.settings:
         settings = stage_settings(args.settings)
         facts.update(gate=dump(settings.gate), seed=settings.seed)
+        of["gate"] = settings.gate.described
         gates = surface.surface_gates(sources, own, settings.gate, settings.seed)
     scores = surface.surface_scores(sources, own)
     made = provenance("polygate.stages.surface", **facts)
-    of = {"dataset": own.dataset, "prompts": own.fingerprint()}
     files.write_parquet(args.output, score_table(own, scores, gates), made, of)
 
 

@@ -154,14 +154,14 @@ def listed(paths: Sequence[str | Path], keys: Sequence[dict[str, Any]]) -> list[
     """Cells of files and, in the same order, their other attributes.
 
     Raises `PolygateError` for a file that is of something else: another data set, language, arm, budget or judge, or
-    another model, judge or sentence encoder than the other files that are given for it.
+    another model, judge, sentence encoder or way of fitting gates than the other files that are given for it.
     """
     found = [Cell(path=Path(path), **key) for path, key in zip(paths, keys, strict=True)]
     seen: dict[tuple[str, str], str] = {}
     for cell in found:
         said = files.parquet_metadata(files.read_parquet(cell.path, []))
         # Names may come to mean something else; what a file says of it may not.
-        whose = {"model": cell.model, "asked": cell.judge, "encoder": "the run's"}
+        whose = {"model": cell.model, "asked": cell.judge, "encoder": "the run's", "gate": "the run's"}
         files.expect(cell.path, said, **_what(cell, said), **{what: seen.get((what, of)) for what, of in whose.items()})
         for what, of in whose.items():
             if of and what in said:
