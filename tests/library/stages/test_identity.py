@@ -327,7 +327,9 @@ def test_interventions_say_what_they_are_of(chains: dict[str, Chain]) -> None:
         ("asked", {"model": "m", "tier": "low", "arm": "none", "judge": "paid"}),
     ],
 )
-def test_files_of_one_table_are_by_one_encoder_one_judge_and_one_kind_of_gate(tmp_path: Path, what: str, cell: dict[str, Any]) -> None:
+def test_files_of_one_table_are_by_one_encoder_one_judge_and_one_kind_of_gate(
+    tmp_path: Path, what: str, cell: dict[str, Any]
+) -> None:
     """Whose names are the same, and who have become somebody else between two runs."""
     paths = []
     for language, who in (("a", "gpt-4o-mini"), ("b", "gpt-4o-mini"), ("t", "gpt-5")):
