@@ -28,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
     )
     found = transfer(languages, settings.gate, settings.pivot, settings.seed)
     made = provenance("polygate.stages.transfer", layer=layer, seed=settings.seed, pivot=settings.pivot)
-    files.write_parquet(args.output, found, made, {"model": model, "gate": settings.gate.described})
+    files.write_parquet(args.output, found, made, {"model": model})
