@@ -1,4 +1,4 @@
-"""Stage `download-model`: a chat model at a pinned commit of the Hugging Face hub, as a plain local folder.
+"""Stage `download-model`: a model at a pinned commit of the Hugging Face hub, as a plain local folder.
 
 Downloads go through the hub's own cache, so an interrupted one resumes and several checkouts share one copy: the
 folder holds hard links into the cache where the file system allows, copies elsewhere.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from polygate import digests
 from polygate.errors import PolygateError
+from polygate.models import pickled
 from polygate.prompts.sources.download import folder_when_complete
 from polygate.settings.types import stage_settings
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "USE_POLICY*"]
-"""Weights as safetensors only (pickles run code), tokenizer, configuration, licence."""
+"""Weights as safetensors, tokenizer, configuration, licence. Pickles are fetched where a model has no others."""
 UNWANTED = ["original/*", "*/*"]
 
 
@@ -35,20 +37,25 @@ def run(args: argparse.Namespace) -> None:
 
 def fetch(hub: str, revision: str, output: Path) -> None:
     """A model of the hub at a commit as the local folder `output`, whole or not at all."""
-    cached = _snapshot(hub, revision)
+    cached = _snapshot(hub, revision, WANTED)
+    pickles: list[Path] = []
+    if not any(cached.glob("*.safetensors")):
+        pickles = pickled.found(_snapshot(hub, revision, pickled.PATTERNS))
     with folder_when_complete(output) as folder:
         for file in sorted(path for path in cached.iterdir() if path.is_file()):
-            _link(file.resolve(), folder / file.name)
+            if not file.name.startswith("pytorch_model"):
+                _link(file.resolve(), folder / file.name)
+        pickled.convert(pickles, folder)
         _check(folder, hub)
         digests.seal_folder(folder)
 
 
-def _snapshot(hub: str, revision: str) -> Path:
+def _snapshot(hub: str, revision: str, wanted: Sequence[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     where = f"{hub} at {revision[:12]}"
     try:
-        return Path(snapshot_download(hub, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        return Path(snapshot_download(hub, revision=revision, allow_patterns=[*wanted], ignore_patterns=UNWANTED))
     except errors.GatedRepoError:
         problem, do = "the model is gated", "accept its licence on its hub page, then `hf auth login`, and run again"
     except errors.RevisionNotFoundError:
@@ -82,7 +89,7 @@ def _link(source: Path, target: Path) -> None:
 def _check(folder: Path, hub: str) -> None:
     names = {path.name for path in folder.iterdir()}
     if not any(name.endswith(".safetensors") for name in names):
-        raise PolygateError("the model has no safetensors weights", where=hub, do="choose one that has")
+        raise PolygateError("the model has no weights for PyTorch", where=hub, do="choose one that has")
     for name in ("config.json", "tokenizer_config.json"):
         if name not in names:
             raise PolygateError(f"the model has no {name}", where=hub, do="choose one of transformers' format")

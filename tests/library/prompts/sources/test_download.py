@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from library.prompts import upstream
 from polygate.errors import PolygateError
+from polygate.models import pickled
 from polygate.prompts.sources import cast_data, download, polyrefuse
 from polygate.prompts.sources.published import Published
 from polygate.settings.types import POLYREFUSE_REVISION, Model, Prompts, dump
@@ -214,7 +216,7 @@ def test_a_model_becomes_a_plain_folder_without_links_into_the_cache(tmp_path: P
 
 @pytest.mark.parametrize(
     ("absent", "message"),
-    [("model.safetensors", "no safetensors"), ("config.json", "config"), ("tokenizer_config.json", "tokenizer")],
+    [("model.safetensors", "no weights"), ("config.json", "config"), ("tokenizer_config.json", "tokenizer")],
 )
 def test_a_model_that_lacks_a_part_is_refused(tmp_path: Path, cached: Path, absent: str, message: str) -> None:
     (cached / absent).unlink()
@@ -273,6 +275,26 @@ def test_a_full_disk_while_downloading_a_model_is_one_line(tmp_path: Path, monke
         run_model(tmp_path / "model")
 
 
-def test_only_safetensors_weights_are_asked_for() -> None:
+def test_pickles_are_asked_for_where_a_model_has_no_safetensors_only(
+    tmp_path: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+
+    def snapshot_download(*_: Any, allow_patterns: list[str], **__: Any) -> str:
+        asked.append(allow_patterns)
+        return str(cached)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    run_model(tmp_path / "model")
+    assert asked == [download_model.WANTED]
     assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl")) for name in download_model.WANTED)
-    assert "*.safetensors" in download_model.WANTED
+    (cached / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+        torch.save({"weight": torch.ones(2)}, cached / name)
+    run_model(tmp_path / "model")
+    assert asked[1:] == [download_model.WANTED, list(pickled.PATTERNS)]
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert "model.safetensors" in names
+    assert not any(name.startswith("pytorch_model") for name in names)
