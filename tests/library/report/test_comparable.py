@@ -53,6 +53,15 @@ def test_another_judge_and_length_touch_what_is_judged(experiment: str) -> None:
     assert told["truncation"] == "completions are cut off after 32 tokens; the paper's after 128"
 
 
+def test_where_the_papers_judge_stands_beside_the_first_it_judges_what_is_compared() -> None:
+    found = run(judging={**PAPERS_JUDGE, "judges": ["rules", "paid"]})
+    assert found.papers_judge == "paid"
+    assert found.unlike(key("yo")) == found.unlike(key("yo", "routing")) == []
+    assert found.unlike(key("yo", "layer sweep")) == ["judge"]
+    assert dict(found.told())["judge"] == "rules judges completions of the layer sweep; in the paper gpt-4o-mini did"
+    assert run().papers_judge == run(judging={}).papers_judge == ""
+
+
 def test_other_languages_touch_means_and_whatever_the_high_resource_ones_are_sources_of() -> None:
     found = run(**UPSTREAM)
     assert found.unlike(key("yo")) == []

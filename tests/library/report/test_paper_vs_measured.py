@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,22 @@ def build(tables: dict[str, str], models: dict[str, str], output: Path, run: Run
 def rows_of(path: Path | str) -> Rows:
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_the_papers_judge_is_compared_where_it_has_judged(folder: Path, tmp_path: Path) -> None:
+    """Of the refusals; the sweeps are the first judge's alone."""
+    shutil.copytree(folder, tmp_path / "tables")
+    table = pd.read_csv(tmp_path / "tables/refusal.csv", keep_default_na=False)
+    other = table.assign(judge="paid", estimate=0.5, low=0.25, high=0.75)
+    pd.concat([table, other]).to_csv(tmp_path / "tables/refusal.csv", index=False)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    plain, _ = build(paths(tmp_path / "tables"), MODELS, first)
+    found, _ = build(paths(tmp_path / "tables"), MODELS, second, replace(ALIKE, papers_judge="paid"))
+    changed = [(before, after) for before, after in zip(plain, found, strict=True) if before != after]
+    assert {after["quantity"] for _, after in changed} == {"harmful refusal", "harmless refusal"}
+    assert all((row["measured"], row["low"], row["high"]) == ("0.5", "0.25", "0.75") for _, row in changed)
 
 
 @cache

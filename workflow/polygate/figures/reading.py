@@ -57,12 +57,13 @@ NUMBERS = (
 )
 
 
-def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path | str, columns: Sequence[str], judge: str = "") -> pd.DataFrame:
     """A table with its names as text ("" where empty, whatever a language is called) and its numbers as floats.
 
     In a table of several data sets its rows are those of the one that everything is fitted on, which stand first,
-    unless `dataset` is among `columns`; of several judges they are the first one's, unless `judge` is. Raises
-    `PolygateError` when the file or one of `columns` is absent, or the file is damaged.
+    unless `dataset` is among `columns`; of several judges they are those of `judge` if it has some, else the first
+    one's, unless "judge" is among `columns`. Raises `PolygateError` when the file or one of `columns` is absent, or the
+    file is damaged.
     """
     import pandas as pd
 
@@ -75,7 +76,8 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
         raise PolygateError(f"column {missing[0]!r} is missing", where=path, do="delete the file and rerun")
     for name in ("dataset", "judge"):
         if name in frame.columns and name not in columns and len(frame):
-            frame = frame[frame[name] == frame[name].iloc[0]].reset_index(drop=True)
+            wanted = judge if name == "judge" and judge in set(frame[name]) else frame[name].iloc[0]
+            frame = frame[frame[name] == wanted].reset_index(drop=True)
     numbers = [name for name in frame.columns if name in NUMBERS]
     return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
 

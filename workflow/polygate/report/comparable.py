@@ -19,6 +19,8 @@ JUDGE, TOKENS, DTYPE = "gpt-4o-mini", 128, "bfloat16"
 """The paper's."""
 JUDGED = ("unsteered refusal", "routing", "layer sweep", "judge against people")
 """Experiments in which somebody says what a completion is."""
+BY_ONE = ("layer sweep",)
+"""Those of them that the first judge alone judges."""
 OF_NO_SOURCES = ("unsteered refusal", "judge against people")
 """Experiments without a direction or gate of the high-resource languages."""
 REASONS = ("judge", "truncation", "prompts", "languages", "weights")
@@ -29,9 +31,10 @@ REASONS = ("judge", "truncation", "prompts", "languages", "weights")
 class Run:
     """What is other in a run than in the paper; empty where nothing is.
 
-    `judge` and `truncation` say what they are instead. `prompts`: language → whose they are instead ("" for what holds
-    of all), `datasets` the same of other data sets; `languages`: tier → those it has instead; `weights`: the paper's
-    model → how they are rounded instead.
+    `judge` and `truncation` say what they are instead; `papers_judge` is the paper's judge where it stands beside the
+    first, and then judges what is compared, but for `BY_ONE`. `prompts`: language → whose they are instead ("" for
+    what holds of all), `datasets` the same of other data sets; `languages`: tier → those it has instead; `weights`: the
+    paper's model → how they are rounded instead.
     """
 
     judge: str
@@ -40,6 +43,7 @@ class Run:
     datasets: Mapping[str, str]
     languages: Mapping[str, Sequence[str]]
     weights: Mapping[str, str]
+    papers_judge: str = ""
 
     def unlike(self, key: Key) -> list[str]:
         """Reasons, of `REASONS`, why a number of this run may differ from the published one of `key`."""
@@ -51,7 +55,7 @@ class Run:
         of = [key.language, *(name for tier in tiers for name in paper.get(tier, []))]
         models = [key.model] if key.model in MODELS else list(MODELS)
         holds = {
-            "judge": self.judge and key.experiment in JUDGED,
+            "judge": self.judge and key.experiment in (BY_ONE if self.papers_judge else JUDGED),
             "truncation": self.truncation and key.experiment in JUDGED,
             "prompts": key.dataset in self.datasets or any(name in self.prompts for name in {"", *of}),
             "languages": any(name in self.languages for name in tiers),
@@ -62,7 +66,8 @@ class Run:
     def told(self) -> Iterator[tuple[str, str]]:
         """Each reason that there is, with what is other in this run."""
         if self.judge:
-            yield "judge", f"{self.judge} judges completions; in the paper {JUDGE} did"
+            some = " of the layer sweep" if self.papers_judge else ""
+            yield "judge", f"{self.judge} judges completions{some}; in the paper {JUDGE} did"
         if self.truncation:
             yield "truncation", f"completions are cut off after {self.truncation} tokens; the paper's after {TOKENS}"
         whose: dict[str, list[str]] = {}
@@ -79,7 +84,7 @@ class Run:
 def of_run(settings: Settings) -> dict[str, Any]:
     """The fields of a `Run`, as plain values."""
     judging, prompts = settings.judging, settings.prompts
-    asked = judging.apis.get(judging.judge)
+    papers = [name for name in judging.judges if name in judging.apis and judging.apis[name].model.startswith(JUDGE)]
     limits = {name: limit for name, limit in prompts.limit.model_dump().items() if limit is not None}
     changed = [
         *(["without final punctuation"] if prompts.normalise != "none" else []),
@@ -100,7 +105,8 @@ def of_run(settings: Settings) -> dict[str, Any]:
         if how != DTYPE:
             weights[published] = how
     return {
-        "judge": "" if asked is not None and asked.model.startswith(JUDGE) else judging.judge,
+        "judge": "" if judging.judge in papers else judging.judge,
+        "papers_judge": "" if judging.judge in papers else next(iter(papers), ""),
         "truncation": "" if (most := settings.generation.max_new_tokens) == TOKENS else str(most),
         "prompts": others,
         "datasets": {

@@ -147,14 +147,17 @@ class Measured:
     high: float
 
 
-def read_tables(paths: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """The tables of a run by name; `PolygateError` when one is absent, or lacks a column that its entries need."""
+def read_tables(paths: Mapping[str, str], judge: str = "") -> dict[str, pd.DataFrame]:
+    """The tables of a run by name, of several judges by `judge` where it has rows, else by the first.
+
+    Raises `PolygateError` when one is absent, or lacks a column that its entries need.
+    """
     from polygate.figures.reading import read_table
 
     needed: dict[str, list[str]] = {CHOICES: ["model", "what", "value"]}
     for mapped in MAPPINGS:
         needed.setdefault(mapped.table, []).extend(mapped.needs())
-    return {name: read_table(path, needed[name]) for name, path in paths.items()}
+    return {name: read_table(path, needed[name], judge) for name, path in paths.items()}
 
 
 def measure(

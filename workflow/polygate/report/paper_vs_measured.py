@@ -60,7 +60,7 @@ def build(tables: Mapping[str, str], models: Mapping[str, str], run: Run, table:
 
     `models`: name in the settings → hub id, "" where the model has none; `run` says what is other than in the paper.
     """
-    frames, names = measured.read_tables(tables), published.names_in_run(models)
+    frames, names = measured.read_tables(tables, run.papers_judge), published.names_in_run(models)
     pairs = [
         Pair(number, measured.measure(number.key, frames, names, models), run.unlike(number.key))
         for number in published.read()
