@@ -17,6 +17,14 @@ import pytest
 from checkout import Checkout
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = ("test_demo", "test_real_text", "test_slurm")
+"""Files of a few tests that wait for one long run: begun last, one process would do them alone in the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those first; the others as they are found."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def require(present: bool, reason: str, *, installable: bool = True) -> None:
