@@ -123,29 +123,6 @@ def of_choosing(pattern):
     return value
 
 
-def low_doses():
-    """Refused examples of every aligned model in every low-resource language; none unless models differ in them.
-
-    `alike`: the first of the models that differ in their seed alone.
-    """
-    taught = {name: model for name, model in settings.models.items() if model.alignment is not None}
-    but_for_seed = {name: model.model_dump_json(exclude={"seed"}) for name, model in taught.items()}
-    first = {described: name for name, described in reversed(but_for_seed.items())}
-    given = [
-        {
-            "model": name,
-            "language": language,
-            "dose": model.alignment.harmful(language, settings.languages),
-            "seed": model.seed,
-            "alike": first[but_for_seed[name]],
-        }
-        for name, model in taught.items()
-        for language in settings.languages.low
-    ]
-    differ = any(len({one["dose"] for one in given if one["language"] == name}) > 1 for name in settings.languages.low)
-    return given if differ else []
-
-
 def first_page():
     """The text that the report opens with: the answers once they are known, their empty frame before."""
     answers = Path(f"results/{settings.run}/report/opening.rst")
