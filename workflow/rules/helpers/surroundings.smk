@@ -67,7 +67,7 @@ def tell_parameters():
 
 
 def match_each_file_once():
-    """Let Snakemake look for the rule of a file once, not for each job that reads it: two in five of a plan's calls."""
+    """Let Snakemake find out once who makes a file, not for each job that reads it; that was two fifths of all calls."""
     from snakemake.output_index import OutputIndex
 
     OutputIndex.match_producers = cache(OutputIndex.match_producers)
