@@ -65,7 +65,7 @@ rule embed:
         "Sentence embeddings of {wildcards.dataset} in {wildcards.language}"
     shell:
         "polygate embed --settings {params.settings:q} --folder {input.folder:q} --prompts {input.prompts:q}"
-        " --language {wildcards.language:q} --output {output:q} 2> {log:q}"
+        " --language {wildcards.language:q} --cache results/cells --output {output:q} 2> {log:q}"
 
 
 rule semantic:

@@ -128,4 +128,5 @@ rule compare_translations:
     shell:
         "polygate compare-translations --settings {params.settings:q} --language {wildcards.language:q}"
         " --pivot-prompts {input.pivot:q} --prompts {input.prompts:q} --there {input.there:q} --back {input.back:q}"
-        " --embeddings {input.embeddings:q} --folder {input.folder:q} --output {output:q} 2> {log:q}"
+        " --embeddings {input.embeddings:q} --folder {input.folder:q} --cache results/cells"
+        " --output {output:q} 2> {log:q}"

@@ -42,6 +42,18 @@ def test_a_prefix_stands_before_every_text(tmp_path: Path) -> None:
     assert prefixed.embed(["kato"]) == pytest.approx(plain.embed(["harm kato"]), abs=1e-6)
 
 
+def test_with_a_cache_its_weights_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from polygate.forward import loading
+
+    folder, cache, hashed = standin.folder(tmp_path / "encoder"), tmp_path / "cache", []
+    plain = loading._file_hash
+    monkeypatch.setattr(loading, "_file_hash", lambda path: (hashed.append(path.name), plain(path))[1])
+    asked = Controls(encoder="a/b", folder=folder)
+    first, second = (encoders.load(asked, folder, cache).facts for _ in range(2))
+    assert first == second
+    assert hashed.count("model.safetensors") == 1
+
+
 @pytest.mark.parametrize("broken", ["empty", "no weights"])
 def test_a_folder_that_is_no_encoder_is_one_line(tmp_path: Path, broken: str) -> None:
     folder = tmp_path / "encoder"

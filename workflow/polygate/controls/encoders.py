@@ -49,8 +49,8 @@ def named(settings: Controls) -> dict[str, str]:
     return {"encoder": settings.encoder, "prefix": settings.prefix, **pinned}
 
 
-def load(settings: Controls, folder: Path | None = None) -> Encoder:
-    """The encoder of the settings; a hub encoder lies in `folder`.
+def load(settings: Controls, folder: Path | None = None, cache: Path | None = None) -> Encoder:
+    """The encoder of the settings; a hub encoder lies in `folder`, what its files hash to is kept in `cache`.
 
     Raises `PolygateError` when there is none, its package is not installed or its folder can't be read.
     """
@@ -58,7 +58,7 @@ def load(settings: Controls, folder: Path | None = None) -> Encoder:
         return nano()
     if settings.encoder is None or folder is None:
         raise PolygateError("no sentence encoder is named", do=f"set controls.encoder, to {NANO} or a hub id")
-    found = from_folder(folder, settings.prefix)
+    found = from_folder(folder, settings.prefix, cache)
     return replace(found, facts={**named(settings), **found.facts})
 
 
@@ -81,8 +81,10 @@ def nano() -> Encoder:
     return Encoder(embed, {"encoder": NANO, "version": metadata.version(NANO)})
 
 
-def from_folder(folder: Path, prefix: str = "") -> Encoder:
+def from_folder(folder: Path, prefix: str = "", cache: Path | None = None) -> Encoder:
     """An encoder in Hugging Face's format; `prefix` is put before every text, as some were trained with one.
+
+    With a `cache` its files are hashed once, as a model's are (`fingerprint`).
 
     Raises `PolygateError` for a folder that is absent, damaged or no encoder.
     """
@@ -123,5 +125,5 @@ def from_folder(folder: Path, prefix: str = "") -> Encoder:
             vectors[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
         return vectors
 
-    facts = {"architecture": model.config.model_type, "dtype": "float32", "contents": fingerprint(folder, None)}
+    facts = {"architecture": model.config.model_type, "dtype": "float32", "contents": fingerprint(folder, cache)}
     return Encoder(embed, facts)

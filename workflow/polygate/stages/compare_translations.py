@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--embeddings", type=Path, nargs="*", default=[], help="of the pivot's prompts and of the language's"
     )
     parser.add_argument("--folder", type=Path, nargs="*", default=[], help="folder of a hub encoder")
+    parser.add_argument("--cache", type=Path, help="where hashes of its files are kept")
     parser.add_argument("--output", required=True, type=Path, help="parquet")
 
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     if args.embeddings:
         if len(args.embeddings) != 2:
             raise PolygateError("--embeddings are those of the pivot and those of the language")
-        encoder = encoders.load(controls, next(iter(args.folder), None))
+        encoder = encoders.load(controls, next(iter(args.folder), None), args.cache)
         pairs = zip(args.embeddings, (pivot, own), strict=True)
         read = [Embedded.load(path, each, encoder.facts) for path, each in pairs]
         first, second = (dict(zip(one.prompts.ids, one.values, strict=True)) for one in read)
