@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from library.forward.steered import added, arm, as_completion, single
+from library.forward.steered import ablated, added, arm, as_completion, single
 from library.forward.tiny import SHAPE, WORDS, build_any
 from polygate.errors import PolygateError
 from polygate.forward.batching import length_sorted
@@ -20,6 +20,7 @@ from polygate.forward.generation import generate
 from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel, load
 from polygate.forward.options import Options
+from polygate.forward.prefixes import Kept
 from polygate.forward.tokenising import tokenise
 
 NEW = 20
@@ -219,6 +220,20 @@ def test_steering_is_that_of_the_slow_twin(
     ]
     assert generate(loaded, some, steering, max_new_tokens=8) == expected
     assert generate(loaded, some, max_new_tokens=8) != expected, "steering does something"
+
+
+@pytest.mark.parametrize("kind", [*CACHES, *WRAPPERS, "gemma3n_text"])
+def test_what_acts_from_a_block_on_gives_the_text_of_all_blocks(
+    get: Callable[[str], LoadedModel], texts: list[str], kind: str
+) -> None:
+    """Whether upper blocks may go on from what the lower ones left, or are found at loading to need them."""
+    loaded, kept, layer = get(kind), Kept(), get(kind).layers // 2
+    names, vector = tuple(map(str, range(len(texts)))), np.random.default_rng(0).normal(size=loaded.width)
+    ablation = Intervention(names, (ablated(vector, [1.0] * len(texts), [layer]),))
+    expected = generate(dataclasses.replace(loaded, shares=False), texts, ablation, max_new_tokens=8)
+    kept.wanted.add(layer)
+    generate(loaded, texts, max_new_tokens=1, kept=kept)
+    assert generate(loaded, texts, ablation, max_new_tokens=8, kept=kept) == expected
 
 
 def test_padding_and_rows_are_shared_only_where_that_is_exact(get: Callable[[str], LoadedModel]) -> None:

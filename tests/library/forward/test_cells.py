@@ -155,11 +155,11 @@ def test_cells_of_the_same_prompts_follow_each_other_and_read_them_once(
     read: list[int] = []
     real = Writer._read
 
-    def seen(writer: Writer, rows: Sequence[int]) -> list[Prefix]:
+    def seen(writer: Writer, rows: Sequence[int], *more: Any) -> list[Prefix]:
         read.extend(rows)
-        return real(writer, rows)
+        return real(writer, rows, *more)
 
-    monkeypatch.setattr(self_check, "found", lambda *_: ("padded", True))
+    monkeypatch.setattr(self_check, "found", lambda *_: self_check.Found("padded", shares=True, resumes=True))
     monkeypatch.setattr(Writer, "_read", seen)
     run(world, world.plan[0])
     assert all(world.has_cell(job) for job in world.plan)

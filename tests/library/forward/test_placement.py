@@ -21,13 +21,14 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import require
 from library.forward.gated import TEXTS, gate_for
 from library.forward.other_device import Devices, made_there, waits
-from library.forward.steered import mixture
+from library.forward.steered import ablated, mixture
 from library.forward.tiny import options
 from polygate import gates, preflight
 from polygate.errors import PolygateError
 from polygate.forward import device, prefixes, self_check, sizes, weights, writing
 from polygate.forward.capture import capture
 from polygate.forward.generation import Completion, generate, write
+from polygate.forward.interventions import Intervention
 from polygate.forward.loading import LoadedModel, load
 from polygate.forward.options import Options
 from polygate.forward.scoring import answering
@@ -36,18 +37,23 @@ from polygate.forward.writing import Writer
 from polygate.settings.types import Settings
 
 FIRST, SECOND = torch.device("meta", 0), torch.device("meta", 1)
+ALL = self_check.Found("padded", shares=True, resumes=True)
 
 
 def numbers(loaded: LoadedModel, prompts: list[str]) -> tuple[list[torch.Tensor], list[list[Completion]]]:
     """Activations, logits and texts, unsteered and under every kind of part, by either way of writing."""
     steered = mixture(np.random.default_rng(3), loaded, len(prompts))
+    vector = np.random.default_rng(4).normal(size=loaded.width)
     tokenised = tokenise(loaded.tokenizer, prompts)
     names = list(steered.prompt_ids)
     found = [*capture(loaded, prompts).tensors.values()]
     found.append(torch.from_numpy(answering(loaded, tokenised, steered, names)))
     with torch.inference_mode():
         found.append(Writer(loaded, tokenised, steered, names).start(range(len(prompts)))[0])
-    texts = [generate(loaded, prompts, which, max_new_tokens=6) for which in (None, steered)]
+    # The last goes on from what the first has left.
+    kept, above = prefixes.Kept(), Intervention(steered.prompt_ids, (ablated(vector, [1.0] * len(prompts), [1]),))
+    kept.wanted.add(1)
+    texts = [generate(loaded, prompts, which, max_new_tokens=6, kept=kept) for which in (None, steered, above)]
     plain = write(loaded, tokenised, steered, 6, names)
     assert [len(tokens) for tokens in plain] == [completion.new_tokens for completion in texts[1]]
     return found, texts
@@ -100,7 +106,7 @@ def test_numbers_of_blocks_on_two_devices_are_the_plain_ones(
     with Devices():
         loaded = spread(loaded)
         assert loaded.devices == (torch.device("cpu"), FIRST, SECOND)
-        assert self_check._check(loaded, folders[architecture]) == ("padded", True)
+        assert self_check._check(loaded, folders[architecture]) == ALL
         found, again = numbers(loaded, prompts)
     assert again == texts
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -124,7 +130,7 @@ def test_numbers_of_a_model_on_one_device_are_the_plain_ones(
     with Devices(), made_there():
         loaded = alone(loaded)
         assert loaded.devices == (FIRST,)
-        assert self_check._check(loaded, folders[architecture]) == ("padded", True)
+        assert self_check._check(loaded, folders[architecture]) == ALL
         found, again = numbers(loaded, prompts)
     assert again == texts
     assert all(torch.equal(one, other.cpu()) for one, other in zip(expected, found, strict=True))

@@ -12,7 +12,7 @@ import torch
 
 from library.forward.tiny import ARCHITECTURES, options
 from polygate.errors import PolygateError
-from polygate.forward import capture, passes, prefixes, self_check
+from polygate.forward import capture, passes, prefixes, resuming, self_check
 from polygate.forward.loading import LoadedModel, load
 
 
@@ -62,6 +62,16 @@ def test_a_preamble_read_wrongly_is_not_shared(folders: dict[str, Path], monkeyp
 
     monkeypatch.setattr(capture, "behind", shifted)
     assert not load(folders["qwen2"], options("qwen2")).shares
+
+
+def test_blocks_that_go_on_wrongly_are_run_from_the_first(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(folders["qwen2"], options("qwen2")).resumes
+    real = resuming.last_columns
+    monkeypatch.setattr(resuming, "last_columns", lambda *args: real(*args).roll(1, dims=-1))
+    loaded = load(folders["qwen2"], options("qwen2"))
+    assert (loaded.shares, loaded.resumes) == (True, False)
 
 
 def test_a_cache_that_keeps_the_wrong_rows_means_one_prompt_at_a_time(

@@ -107,7 +107,7 @@ def test_what_all_prompts_begin_with_is_read_once(loaded: LoadedModel, prompts: 
     intervention = Intervention(tuple(names_of(count)), parts)
     with counted(loaded) as seen:
         completions = generate(loaded, given, intervention, max_new_tokens=NEW)
-    assert seen[:2] == [shared, 2 * shared], "left alone; ablated whole and by half"
+    assert (seen[0], seen[2]) == (shared, 2 * shared), "left alone; ablated whole and by half"
     assert completions == plain(loaded, given, intervention, NEW)
 
 
@@ -159,6 +159,70 @@ def test_ablated_prefixes_are_not_taken_for_others(
     parts = (ablated(vector, [0, 1, 1, 0, 0.5, 0.5], [0]), ablated(vector[::-1], [0, 0, 0, 1, 0, 0], [0]))
     intervention = Intervention(tuple(names_of(count)), parts)
     assert generate(loaded, given, intervention, max_new_tokens=NEW) == plain(loaded, given, intervention, NEW)
+
+
+@contextmanager
+def attended(loaded: LoadedModel) -> Iterator[list[int]]:
+    """Tokens, padding too, that go through each block's attention while prompts are read, not written."""
+    seen = [0] * loaded.layers
+
+    def count(layer: int) -> Callable[..., None]:
+        def hook(_module: object, _args: object, kwargs: dict[str, torch.Tensor]) -> None:
+            tokens = kwargs["hidden_states"].shape[:2]
+            seen[layer] += tokens.numel() if tokens[1] > 1 else 0
+
+        return hook
+
+    hooks = [
+        block.self_attn.register_forward_pre_hook(count(layer), with_kwargs=True)  # type: ignore[union-attr,operator]
+        for layer, block in enumerate(loaded.blocks)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+def test_what_acts_from_a_block_on_goes_on_from_what_the_others_left(
+    loaded: LoadedModel, prompts: list[str], preamble: bool
+) -> None:
+    """Ablated at the second of three blocks after having been added to: the first two are not run again."""
+    assert loaded.resumes
+    beginning = f"{prompts[0]} {prompts[1]} " if preamble else ""
+    given = [f"{beginning}{prompt}" for prompt in dict.fromkeys(prompts)]
+    count, vector = len(given), np.random.default_rng(3).normal(size=loaded.width)
+    names = tuple(names_of(count))
+    addition = Intervention(names, (added(vector, [4.0] * count, layer=1),))
+    ablation = Intervention(names, (ablated(vector, [1.0] * count, [1]),))
+    sized, kept = replace(loaded, batch_tokens=60), Kept()
+    with attended(loaded) as first:
+        generate(sized, given[:2], ablation.rows([0, 1]), max_new_tokens=NEW, names=names[:2], kept=kept)
+    assert len(set(first)) == 1, "nobody had read them, and nobody else asks for them"
+    assert kept.wanted == {1}
+    with attended(loaded) as theirs:
+        expected = [plain(loaded, given, intervention, NEW) for intervention in (addition, ablation)]
+    with attended(loaded) as both:
+        for intervention, texts in zip((addition, ablation), expected, strict=True):
+            assert generate(sized, given, intervention, max_new_tokens=NEW, kept=kept) == texts
+    assert both[0] == both[1] < both[2], "below the block and at it once, above it twice"
+    assert both[2] < theirs[2]
+    assert [block.__dict__.get("forward") for block in loaded.blocks] == [None] * loaded.layers
+
+
+def test_many_ways_of_acting_on_a_prompt_read_it_alone_first(loaded: LoadedModel, prompts: list[str]) -> None:
+    """As choosing a scope does, layer by layer: reading the prompt alone costs less than the blocks that it saves."""
+    vector, layers = np.random.default_rng(5).normal(size=loaded.width), range(loaded.layers)
+    given = [prompt for prompt in dict.fromkeys(prompts) for _ in layers]
+    parts = tuple(
+        ablated(vector, [row % loaded.layers == layer for row in range(len(given))], [layer]) for layer in layers
+    )
+    intervention = Intervention(tuple(names_of(len(given))), parts)
+    with attended(loaded) as seen:
+        found = generate(loaded, given, intervention, max_new_tokens=NEW)
+    assert found == plain(loaded, given, intervention, NEW)
+    assert seen[0] < seen[1] < seen[2]
 
 
 def test_rows_that_finish_make_room(loaded_model: Callable[[str], LoadedModel], prompts: list[str]) -> None:

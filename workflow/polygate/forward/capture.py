@@ -129,7 +129,8 @@ def read_preamble(
         )
     sums = {layer: pad(found[0].double().cumsum(0), (0, 0, 1, 0)) for layer, found in record.recorded.items()}
     found = taken_apart(cache, [length], length)[0]
-    preamble = Preamble(length, found.states, found.layout, sums).copied()
+    streams = {} if known is None else known.streams
+    preamble = Preamble(length, found.states, found.layout, sums, streams=streams)
     if kept is not None:
         kept.put(key, preamble)
     return preamble

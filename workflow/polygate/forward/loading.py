@@ -37,8 +37,9 @@ class LoadedModel:
     `blocks` are its decoder blocks in order (`layers` of them), `base` the transformer without its head, `width`
     the residual stream's d, `embeddings` how many tokens it knows, `stop` the token ids that end an answer, `pad` the
     id that fills batches (any valid id: it is masked). `batching` says which prompts may share a batch, `shares`
-    whether a prompt's keys and values can be taken out of one batch and put into another, `stream` which of several
-    parallel residual streams (Gemma 3n) its attention and feed-forward layers read, None where there is one.
+    whether a prompt's keys and values can be taken out of one batch and put into another, `resumes` whether the upper
+    blocks can go on from what the lower ones have left of it, `stream` which of several parallel residual streams
+    (Gemma 3n) its attention and feed-forward layers read, None where there is one.
     `batch_tokens` and `written_tokens` are the most padded tokens of one pass over prompts, and of all rows that are
     being written; `kept_bytes` of prompts' keys and values may be kept for who needs them again. `devices` hold the
     weights, the first of them the embeddings; a block's keys and values lie where it does.
@@ -62,6 +63,7 @@ class LoadedModel:
     fingerprint: str = ""
     batching: Batching = "padded"
     shares: bool = False
+    resumes: bool = False
     kept_bytes: int = sizes.KEPT_BYTES
     stream: int | None = None
 
@@ -132,8 +134,8 @@ def load(
         fingerprint=fingerprint,
         stream=stream_of(model),
     )
-    batching, shares = self_check.found(loaded, folder, cache)
-    loaded = replace(loaded, batching=batching, shares=shares)
+    found_out = self_check.found(loaded, folder, cache)
+    loaded = replace(loaded, batching=found_out.batching, shares=found_out.shares, resumes=found_out.resumes)
     if settings.batch_tokens != "auto":
         return loaded
     found = sizes.find(loaded, cache)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -39,6 +39,11 @@ class Layout:
     depth: int
     groups: tuple[tuple[tuple[int, int], ...], ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every layer has keys and values of its own."""
+        return len({layer for group in self.groups for layer, _ in group}) == self.depth
+
 
 NOTHING = Layout(0, ())
 
@@ -48,21 +53,24 @@ class Prefix:
     """The first `length` tokens of one prompt: keys and values of every layer of the cache.
 
     `states[g]` is [members of group g of the `layout`, heads, length, d]. On a GPU layers lie together, because a copy
-    of a row costs a launch for every tensor that it is spread over.
+    of a row costs a launch for every tensor that it is spread over. `streams` holds what some blocks pass on of these
+    tokens left alone, [length, d] by block: what others go on from (`forward/resuming.py`).
     """
 
     length: int
     states: tuple[Tensor, ...]
     layout: Layout
+    streams: Mapping[int, Tensor] = field(default_factory=dict, kw_only=True)
 
-    def copied(self) -> Prefix:
+    def copied(self) -> Self:
         """The same in memory of its own, of no larger batch."""
-        return Prefix(self.length, tuple(one.clone() for one in self.states), self.layout)
+        streams = {layer: tensor.clone() for layer, tensor in self.streams.items()}
+        return replace(self, states=tuple(one.clone() for one in self.states), streams=streams)
 
     @property
     def bytes(self) -> int:
-        """Size of all keys and values."""
-        return sum(one.nbytes for one in self.states)
+        """Size of all keys, values and streams."""
+        return sum(one.nbytes for one in (*self.states, *self.streams.values()))
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,13 @@ class Preamble(Prefix):
 
     sums: Mapping[int, Tensor]
 
-    def copied(self) -> Preamble:
+    def copied(self) -> Self:
         """The same in memory of its own."""
-        sums = {layer: tensor.clone() for layer, tensor in self.sums.items()}
-        return Preamble(self.length, super().copied().states, self.layout, sums)
+        return replace(super().copied(), sums={layer: tensor.clone() for layer, tensor in self.sums.items()})
 
     @property
     def bytes(self) -> int:
-        """Size of all keys, values and sums."""
+        """Size of all keys, values, streams and sums."""
         return super().bytes + sum(tensor.nbytes for tensor in self.sums.values())
 
 
@@ -89,10 +96,14 @@ NO_TOKENS = Prefix(0, (), NOTHING)
 
 
 class Kept:
-    """Prefixes by what made them, up to `limit` bytes: the ones that were used longest ago make room."""
+    """Prefixes by what made them, up to `limit` bytes: the ones that were used longest ago make room.
+
+    `wanted` names blocks that something has gone on from: what they pass on is kept with prompts that are left alone.
+    """
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self.limit, self.bytes = limit, 0
+        self.wanted: set[int] = set()
         self._found: OrderedDict[Hashable, Prefix] = OrderedDict()
 
     def get(self, key: Hashable) -> Prefix | None:
@@ -159,10 +170,10 @@ def put_together(prefixes: Sequence[Prefix], room: int) -> tuple[Any, Tensor]:
             if prefix.length:
                 whole[:, row, :, width - prefix.length : width] = prefix.states[group]
         wholes.append(whole)
-    return _with_room(like.layout, wholes, width), mask
+    return with_room(like.layout, wholes, width), mask
 
 
-def _with_room(layout: Layout, wholes: Sequence[Tensor], filled: int) -> Any:
+def with_room(layout: Layout, wholes: Sequence[Tensor], filled: int) -> Any:
     """A cache of these groups, [members, b, heads, columns, d], whose first `filled` columns are there already."""
     from transformers.cache_utils import DynamicLayer
 
@@ -171,7 +182,7 @@ def _with_room(layout: Layout, wholes: Sequence[Tensor], filled: int) -> Any:
         for names, whole in zip(layout.groups, wholes, strict=True)
         for place, name in enumerate(names)
     }
-    made, cache = layer_with_room(), no_states()
+    made, cache = layerwith_room(), no_states()
     cache.layers = [
         made(found[number, 0], found[number, 1], filled) if (number, 0) in found else DynamicLayer()
         for number in range(layout.depth)
@@ -230,7 +241,7 @@ def behind(
         whole = found.new_zeros((*found.shape[:3], width, found.shape[4]))
         whole[:, :, :, :known] = found
         wholes.append(whole)
-    return Behind(ids[:, known:], mask, _with_room(preambles[0].layout, wholes, known), lengths.to(device))
+    return Behind(ids[:, known:], mask, with_room(preambles[0].layout, wholes, known), lengths.to(device))
 
 
 def no_states() -> Any:
@@ -240,7 +251,7 @@ def no_states() -> Any:
     return DynamicCache()
 
 
-def layer_with_room() -> Any:
+def layerwith_room() -> Any:
     """The class of a cache layer whose keys and values are there from the start, [b, heads, room, d].
 
     It is what a static cache is, but for its masked rest, which attention never reads here. CPU time of a step's 30

@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,9 @@ from polygate.errors import PolygateError
 from polygate.forward import capture, generation, passes
 from polygate.forward.batching import Batching, left_pad, position_ids
 from polygate.forward.device import name_of
+from polygate.forward.interventions import Intervention, Part
 from polygate.forward.loading import LoadedModel
+from polygate.forward.prefixes import Kept
 from polygate.forward.tokenising import Tokenised, tokenise
 from polygate.forward.weights import first_line, quiet
 from polygate.forward.writing import Writer
@@ -38,6 +41,7 @@ _TEXTS = ("Hello", "What is a house?", "Which of these is it: a house, 3 trees o
 _NEW_TOKENS = 8
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 _REMEDY = "set its attention to eager or its dtype to float32, or use another model"
+_NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,18 @@ class _Sample:
     stream: Tensor
 
 
-def found(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> tuple[Batching, bool]:
-    """Which prompts may share a batch of this model, and whether their keys and values can go from one to another.
+@dataclass(frozen=True)
+class Found:
+    """Which prompts may share a batch of a model, whether their keys and values can go from one batch to another, and
+    whether upper blocks can go on from what the lower ones have left of a prompt."""
+
+    batching: Batching
+    shares: bool
+    resumes: bool
+
+
+def found(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> Found:
+    """What this model can be given.
 
     `PolygateError` when even one prompt alone differs from transformers. With a fingerprint and a `cache` the answer
     is kept there, under all that it depends on.
@@ -62,13 +76,13 @@ def found(loaded: LoadedModel, folder: Path, cache: Path | None = None) -> tuple
         try:
             known = files.read_json(record)
             if known["batching"] in get_args(Batching):
-                return known["batching"], bool(known["shares"])
+                return Found(known["batching"], bool(known["shares"]), bool(known["resumes"]))
         except (PolygateError, KeyError, TypeError):
             pass  # A damaged record is made again.
-    batching, shares = _check(loaded, folder)
+    made = _check(loaded, folder)
     if record is not None:
-        files.write_json(record, {"batching": batching, "shares": shares})
-    return batching, shares
+        files.write_json(record, asdict(made))
+    return made
 
 
 def _key(loaded: LoadedModel) -> str:
@@ -86,7 +100,7 @@ def _key(loaded: LoadedModel) -> str:
 
 
 @torch.inference_mode()
-def _check(loaded: LoadedModel, folder: Path) -> tuple[Batching, bool]:
+def _check(loaded: LoadedModel, folder: Path) -> Found:
     try:
         prompts = tokenise(loaded.tokenizer, _TEXTS, embeddings=loaded.embeddings)
         samples = [_sample(loaded, prompt) for prompt in prompts]
@@ -104,9 +118,10 @@ def _check(loaded: LoadedModel, folder: Path) -> tuple[Batching, bool]:
             do=_REMEDY,
         )
     if _agree_in_a_batch(loaded, samples):
-        return "padded", _goes_between_batches(loaded, samples)
+        shares = _goes_between_batches(loaded, samples)
+        return Found("padded", shares, shares and _goes_on(loaded, samples))
     turned = [_sample(loaded, _turned(prompts[-1], by)) for by in range(3)]
-    return ("equal" if _agree_in_a_batch(loaded, turned) else "single"), False
+    return Found("equal" if _agree_in_a_batch(loaded, turned) else "single", shares=False, resumes=False)
 
 
 def _turned(prompt: Tokenised, by: int) -> Tokenised:
@@ -158,6 +173,34 @@ def _goes_between_batches(loaded: LoadedModel, samples: Sequence[_Sample]) -> bo
         and _close(_centred(first[number].float()), _centred(sample.logits[0]), tolerance)
         for number, sample in enumerate(samples)
     )
+
+
+def _goes_on(loaded: LoadedModel, samples: Sequence[_Sample]) -> bool:
+    """Whether first logits are right where upper blocks go on from the lower ones' part of prompts left alone.
+
+    What acts there is too small to change a number. Blocks that use others' keys and values need all of them.
+    """
+    prompts, middle = [sample.prompt for sample in samples], (loaded.layers - 1) // 2
+    if loaded.stream is not None or loaded.layers == 1:
+        return False
+    shape, count = (1, loaded.width), len(prompts)
+    nothing = Part((middle,), np.full(shape, _NOTHING, np.float32), "add", "every", np.full(count, _NOTHING))
+    names = [f"{number} of the check at loading" for number in range(count)]
+    kept = Kept()
+    try:
+        trying = replace(loaded, resumes=True)
+        writer = Writer(trying, prompts, Intervention(tuple(names), (nothing,)), names, kept)
+        alone = Writer(trying, prompts, None, names, kept).prefixes(range(count))
+        if not all(
+            one.layout.complete and one.layout.depth == loaded.layers and middle in one.streams for one in alone
+        ):
+            return False
+        first = writer.start(range(count))[0]
+    except Exception:
+        return False  # Blocks that give or want more than a stream fail in whatever way.
+    tolerance = _tolerance(loaded)
+    pairs = zip(first, samples, strict=True)
+    return all(_close(_centred(logits.float()), _centred(sample.logits[0]), tolerance) for logits, sample in pairs)
 
 
 def _centred(logits: Tensor) -> Tensor:

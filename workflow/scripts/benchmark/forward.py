@@ -74,6 +74,7 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
     prompts = tokenise(loaded.tokenizer, texts)
     read = sum(map(len, prompts))
     steered, negligible = addition(loaded, texts), addition(loaded, texts, 1e-6)
+    without = ablation(loaded, texts)
     read_before = Kept(2**40)  # So that the last task is writing alone.
     rate = matrix_rate(loaded)
     print(
@@ -97,6 +98,10 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
                 by_generate(loaded, prompts, new, steered.parts[0]),
             ),
         },
+        "added to, and ablated at one block": {
+            "ours": lambda: last_phase(loaded, texts, (steered, without), new),
+            "(a)": lambda: [by_generate(loaded, prompts, new, which.parts[0]) for which in (steered, without)],
+        },
         "writing, what is added too small to tell": {
             "ours": lambda: generate(loaded, texts, negligible, max_new_tokens=new, kept=read_before),
             "ours, unsteered": lambda: generate(loaded, texts, max_new_tokens=new, kept=read_before),
@@ -110,7 +115,7 @@ def measure(name: str, loaded: LoadedModel, texts: list[str], new: int, rounds: 
         sides["generation"]["(c) continuous batching"] = lambda: continuous(loaded, prompts, new)
     else:
         print("(c) transformers' continuous batching never ends on a CPU (5.23): left out", flush=True)
-    counted = dict(zip(sides, ((1, 0), (1, 1), (3, 2), (0, 1)), strict=True))
+    counted = dict(zip(sides, ((1, 0), (1, 1), (3, 2), (2, 2), (0, 1)), strict=True))
     for task, found in sides.items():
         taken = in_turns(found, rounds)
         tokens = counted[task][0] * read + counted[task][1] * written
@@ -145,6 +150,21 @@ def addition(loaded: LoadedModel, texts: Sequence[str], scale: float = 0.1) -> I
     vector = (scale * np.random.default_rng(0).normal(size=(1, loaded.width))).astype(np.float32)
     part = Part((loaded.layers // 2,), vector, "add", "answering", np.ones(len(texts)))
     return Intervention(tuple(str(row) for row in range(len(texts))), (part,))
+
+
+def ablation(loaded: LoadedModel, texts: Sequence[str]) -> Intervention:
+    """The same vector, taken out of every token at the middle block."""
+    added = addition(loaded, texts)
+    part = Part(added.parts[0].layers, added.parts[0].vectors, "ablate", "every", np.ones(len(texts)))
+    return Intervention(added.prompt_ids, (part,))
+
+
+def last_phase(loaded: LoadedModel, texts: list[str], arms: Sequence[Intervention], new: int) -> None:
+    """What a run does with every test prompt once layer, strength and scope are chosen, from its second language on."""
+    kept = Kept(loaded.kept_bytes)
+    kept.wanted.update(arms[1].parts[0].layers)
+    for intervention in arms:
+        generate(loaded, texts, intervention, max_new_tokens=new, kept=kept)
 
 
 def three(loaded: LoadedModel, texts: list[str], steered: Intervention, new: int) -> None:
@@ -183,17 +203,22 @@ def first(output: Any) -> Tensor:
 
 @torch.inference_mode()
 def by_generate(loaded: LoadedModel, prompts: Sequence[Tokenised], new: int, part: Part | None = None) -> list[Tensor]:
-    """transformers' own `generate`, a hook adding the part's vector from the last prompt token on."""
+    """transformers' own `generate`; a hook adds the part's vector from the last prompt token on, or takes it out."""
     found, handles = [], []
     if part is not None:
         vector = torch.from_numpy(part.vectors[0]).to(loaded.device, loaded.model.dtype)
 
-        def add(_module: object, _args: object, output: Any) -> Any:
+        unit = vector / vector.norm()
+
+        def change(_module: object, _args: object, output: Any) -> Any:
             hidden = first(output).clone()
-            hidden[:, -1] += vector
+            if part.operation == "add":
+                hidden[:, -1] += vector
+            else:
+                hidden -= (hidden @ unit)[..., None] * unit
             return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
-        handles.append(loaded.blocks[part.layers[0]].register_forward_hook(add))
+        handles.append(loaded.blocks[part.layers[0]].register_forward_hook(change))
     try:
         for start in range(0, len(prompts), WRITTEN_AT_ONCE):
             ids, mask = left_pad(prompts[start : start + WRITTEN_AT_ONCE], loaded.pad, loaded.device)
