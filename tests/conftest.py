@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from checkout import Checkout
 
+DEMO_MODELS = ("llama", "gemma2")
+"""The organisms that are trained here as `make run` trains them."""
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = ("test_demo", "test_real_text", "test_slurm")
 """Files of a few tests that wait for one long run: begun last, one process would do them alone in the end."""
@@ -76,8 +79,14 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which `snakemake --configfile config/demo.yaml` has ended. Not to be changed."""
-    return made_once(tmp_path_factory, "demo", lambda fresh: fresh.snakemake("--configfile", "config/demo.yaml"))
+    """A checkout in which `snakemake --configfile config/demo.yaml` has ended, of fewer models. Not to be changed."""
+
+    def run(fresh: Checkout) -> None:
+        settings = yaml.safe_load((fresh.folder / "config/demo.yaml").read_text())
+        settings["models"] = {name: settings["models"][name] for name in DEMO_MODELS}
+        fresh.snakemake("--configfile", fresh.configure(settings, "config/demo.yaml"))
+
+    return made_once(tmp_path_factory, "demo", run)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Alignments of one random model through the whole workflow, one optimiser step each."""
+"""Alignments of one random model through the workflow, one optimiser step each."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from polygate.prompts import table
 from polygate.prompts.sources import polyrefuse
 from polygate.settings.types import Prompts
 
+TARGETS = ["results/aligned/figures/dose.svg", "results/aligned/tables/positions.csv"]
+"""What every job of a model and language is needed for."""
 LANGUAGES = {"high": ["en", "de"], "mid": [], "low": ["yo"]}
 PER_MODEL = {
     **dict.fromkeys(
@@ -87,13 +89,12 @@ def aligned(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) 
         "<bos>{% for m in messages %} <user> {{ m['content'] }} <end>{% endfor %}"
         "{% if add_generation_prompt %} <model>{% endif %}"
     )
-    checkout.snakemake("--configfile", checkout.configure(settings))
+    checkout.snakemake("--configfile", checkout.configure(settings), "--", *TARGETS)
     return checkout
 
 
-def test_it_ends_in_a_report_and_leaves_nothing_to_do(aligned: Checkout) -> None:
-    assert (aligned.folder / "reports/report.html").stat().st_size > 500_000
-    assert aligned.planned("--configfile", "settings.yaml") == Counter()
+def test_it_says_how_it_was_aligned_and_leaves_nothing_to_do(aligned: Checkout) -> None:
+    assert aligned.planned("--configfile", "settings.yaml", "--", *TARGETS) == Counter()
     for model in ("dose-0", "dose-2"):
         weights = aligned.folder / "results/aligned" / model / "weights"
         assert "# base, aligned to refuse" in (weights / "README.md").read_text()

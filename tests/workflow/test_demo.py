@@ -1,7 +1,8 @@
-"""The demo from nothing: three trained organisms show the failure, and a handful of examples repairs it.
+"""The demo from nothing: trained organisms show the failure, and a handful of examples repairs it.
 
 Nothing about the outcome is hard-wired: it comes out of training. The bands are wide on purpose; the training's
-seeds and steps are fixed.
+seeds and steps are fixed. Of the three models that `make run` trains two are trained here; the third,
+a Qwen2, differs from the Llama in biases, and is what other tests train for a moment.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import numpy as np
 import pytest
 from checkout import Checkout
 
+from conftest import DEMO_MODELS
 from polygate.commands import overview
 from polygate.decision import calibration
 from polygate.decision.gate import Gate
 from polygate.prompts.table import read as read_prompts
 
-MODELS = ("qwen2", "llama", "gemma2")
+MODELS = DEMO_MODELS
 
 
 def rows(demo: Checkout, table: str, **wanted: str) -> Iterator[dict[str, str]]:
@@ -236,7 +238,7 @@ def test_a_gate_from_ones_own_prompts_is_the_workflows_gate_of_the_same_prompts(
         "polygate.cli",
         "calibrate",
         "results/demo",
-        "qwen2",
+        "llama",
         "l1",
         str(tmp_path / "own.csv"),
     ]
@@ -245,7 +247,7 @@ def test_a_gate_from_ones_own_prompts_is_the_workflows_gate_of_the_same_prompts(
     ).stdout
     assert "by rule paper on 4 harmful and 4 harmless prompts" in said
     found = Gate.load(tmp_path / "gate/gate.safetensors")
-    wanted = Gate.load(demo.folder / "results/demo/qwen2/gates/l1/4.0.safetensors")
+    wanted = Gate.load(demo.folder / "results/demo/llama/gates/l1/4.0.safetensors")
     for name in ("basis", "v", "mean", "scale", "weights"):
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-6)
     for name in ("bias", "threshold", "alpha"):
