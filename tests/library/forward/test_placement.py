@@ -42,6 +42,7 @@ ALL = self_check.Found("padded", shares=True, resumes=True)
 
 def numbers(loaded: LoadedModel, prompts: list[str]) -> tuple[list[torch.Tensor], list[list[Completion]]]:
     """Activations, logits and texts, unsteered and under every kind of part, by either way of writing."""
+    prompts = prompts[:7]
     steered = mixture(np.random.default_rng(3), loaded, len(prompts))
     vector = np.random.default_rng(4).normal(size=loaded.width)
     tokenised = tokenise(loaded.tokenizer, prompts)
@@ -95,7 +96,7 @@ def without_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.inference_mode, "__exit__", lambda self, *error: self._.__exit__(*error))
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 @pytest.mark.usefixtures("without_inference_mode")
 def test_numbers_of_blocks_on_two_devices_are_the_plain_ones(
     folders: dict[str, Path], prompts: list[str], architecture: str
@@ -169,6 +170,7 @@ def test_the_host_waits_once_a_token_and_once_a_batch(
     """Under sdpa transformers itself asks before each token whether any row is padded."""
     loaded = load(folders["llama"], Options(attention=attention))
     monkeypatch.setitem(writing._MOST_ROWS, FIRST.type, 64)
+    prompts = prompts[:7]
     steered = mixture(np.random.default_rng(3), loaded, len(prompts))
     with Devices(), made_there():
         loaded = replace(alone(loaded), stop=frozenset())
