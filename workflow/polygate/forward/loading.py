@@ -99,7 +99,7 @@ def load(
     code of its own or doesn't continue text, a tokenizer without chat template, one whose ids don't fit the
     embeddings, and a model that differs from what transformers makes of it.
     """
-    from polygate.forward import self_check
+    from polygate.forward import heads, self_check
 
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -110,6 +110,7 @@ def load(
     tokenizer = load_tokenizer(folder, settings.chat_template, settings.template_arguments)
     tokenise(tokenizer, [_PROBE])
     model = weights.read(folder, settings, places).eval().requires_grad_(False)
+    heads.quicken(model)
     config = model.config.get_text_config(decoder=True)
     blocks = decoder_blocks(model, folder)
     _check_vocabulary(model, tokenizer, folder)

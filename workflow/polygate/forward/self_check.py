@@ -26,7 +26,7 @@ from torch import Tensor
 
 from polygate import files
 from polygate.errors import PolygateError
-from polygate.forward import capture, generation, passes
+from polygate.forward import capture, generation, heads, passes
 from polygate.forward.batching import Batching, left_pad, position_ids
 from polygate.forward.device import name_of
 from polygate.forward.interventions import Intervention, Part
@@ -224,7 +224,7 @@ def _sample(loaded: LoadedModel, prompt: Tokenised) -> _Sample:
     try:
         # The folder's own would add what isn't given: penalties, forced and suppressed tokens.
         loaded.model.generation_config = GenerationConfig()
-        with quiet():
+        with quiet(), heads.as_loaded(loaded.model):
             written = loaded.model.generate(ids, attention_mask=mask, generation_config=given)
     finally:
         loaded.model.generation_config = kept
