@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
 from library.forward.tiny import build_folder, options
@@ -53,7 +54,10 @@ def test_other_dtypes_heads_and_devices_are_left_to_torch(calls: list[int]) -> N
     half = nn.Linear(8, 9000).to(torch.bfloat16)
     small = nn.Linear(8, 100)
     moved = nn.Linear(8, 9000)
-    for head in (half, small, moved):
+    hooked = nn.Linear(8, 9000)
+    add_hook_to_module(hooked, AlignDevicesHook("cpu"))
+    theirs = hooked.forward
+    for head in (half, small, moved, hooked):
         heads.quicken(model_of(head))
     assert half(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert small(torch.ones(2, 8)).shape == (2, 100)
@@ -63,6 +67,8 @@ def test_other_dtypes_heads_and_devices_are_left_to_torch(calls: list[int]) -> N
         with heads.as_loaded(model_of(other)):
             pass
     assert not calls
+    with heads.as_loaded(model_of(hooked)):
+        assert hooked.forward is theirs
 
 
 @torch.inference_mode()

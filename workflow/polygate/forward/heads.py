@@ -19,22 +19,25 @@ from torch.nn.functional import linear
 _MOST_ROWS = 128
 _LEAST_TOKENS = 8192
 """Below a vocabulary of this many tokens the head takes little time."""
+_OURS = "by_onednn"
 
 
 def quicken(model: Any) -> None:
     """Have oneDNN multiply by the model's head where that is faster; what comes out differs by rounding alone."""
     head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.out_features < _LEAST_TOKENS or not _there():
+    wide = isinstance(head, nn.Linear) and head.out_features >= _LEAST_TOKENS
+    # Where one is its own already, accelerate has put it there, to bring inputs to the head's device.
+    if not wide or not _suits(head.weight) or "forward" in head.__dict__ or not _there():
         return
 
     def forward(states: Tensor) -> Tensor:
         weight = head.weight
-        plain = states.dtype != torch.float32 or weight.dtype != torch.float32 or weight.device.type != "cpu"
-        if plain or states.numel() > _MOST_ROWS * weight.shape[1]:
+        if not (_suits(weight) and _suits(states)) or states.numel() > _MOST_ROWS * weight.shape[1]:
             return linear(states, weight, head.bias)
         found: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, head.bias, "none", [], "")
         return found
 
+    forward.__dict__[_OURS] = True
     head.__dict__["forward"] = forward
 
 
@@ -42,12 +45,19 @@ def quicken(model: Any) -> None:
 def as_loaded(model: Any) -> Iterator[None]:
     """The model's head as it was before, for as long as the context is open."""
     head = model.get_output_embeddings()
-    quick = None if head is None else head.__dict__.pop("forward", None)
+    quick = None if head is None else head.__dict__.get("forward")
+    if not hasattr(quick, _OURS):
+        yield
+        return
+    del head.__dict__["forward"]
     try:
         yield
     finally:
-        if quick is not None:
-            head.__dict__["forward"] = quick
+        head.__dict__["forward"] = quick
+
+
+def _suits(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 def _there() -> bool:
