@@ -98,7 +98,7 @@ test-rust: install ## the kernels' own tests
 
 test-python: install slurm ## library and kernels, then real small workflows, here and on Slurm, and the report in a browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/library tests/kernels
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests/workflow tests/browser tests/slurm
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/workflow tests/browser tests/slurm
 
 test-slurm: install slurm ## of these, the workflow on a Slurm of two nodes on this machine; skipped where it isn't installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests/slurm

@@ -20,15 +20,8 @@ from checkout import Checkout
 DEMO_MODELS = ("gemma2",)
 """Of the organisms that `make run` trains the one that is trained here: two minutes on a core, each."""
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = ("test_demo", "test_real_text", "test_slurm", "test_alignment")
-"""Files whose tests wait for one long run: one process has it, and begins with it, so that none is alone in the end."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """The tests of each of those, and of the browser, go to one process together (`pytest -n --dist loadgroup`)."""
-    if item.path.stem in (*LONGEST, "test_report"):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+LONGEST = ("test_demo", "test_real_text", "test_slurm")
+"""Files of a few tests that wait for one long run: begun last, one process would do them alone in the end."""
 
 
 @pytest.hookimpl(trylast=True)
