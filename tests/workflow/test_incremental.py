@@ -77,6 +77,7 @@ def test_a_new_language_runs_its_own_jobs_and_the_aggregates_only(
     target = "results/tiny/tables/refusal.csv"
     finished.snakemake("--configfile", config, "--", target)
     after = finished.tables("tiny")
+    assert before.keys() == after.keys()
     # Corrected over languages, and so another language's concern, are the p-values, which stand last.
     old, new = (
         [line.rsplit(",", 2)[0] for line in tables["refusal.csv"].decode().splitlines()] for tables in (before, after)

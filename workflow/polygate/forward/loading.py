@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +135,7 @@ def load(
         fingerprint=fingerprint,
         stream=stream_of(model),
     )
-    found_out = self_check.found(loaded, folder, cache)
-    loaded = replace(loaded, batching=found_out.batching, shares=found_out.shares, resumes=found_out.resumes)
+    loaded = replace(loaded, **asdict(self_check.found(loaded, folder, cache)))
     if settings.batch_tokens != "auto":
         return loaded
     found = sizes.find(loaded, cache)
